@@ -1,0 +1,1 @@
+"""Fine-tuning of LoRA adapters: configuration, data, model, evaluation, reports."""

@@ -1,0 +1,194 @@
+"""Reading a configuration: YAML file, ``--set`` overrides, validation, messages that help."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.errors import ConfigError
+
+Location = tuple[str | int, ...]
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> FinetuningConfig:
+    """Read and validate a configuration file.
+
+    Args:
+        path: A YAML file.
+        overrides: ``key=value`` strings with a dotted key, e.g. ``train.learning_rate=1e-4``;
+            the value is read as YAML and validated like the file's own.
+
+    Raises:
+        ConfigError: The file is missing or not YAML, or a key or value is wrong. All wrong
+            values are reported at once, each with its line (or ``--set``) and what to do.
+    """
+    values, lines = _read_yaml(path)
+    origins = {location: f"{path}:{line}" for location, line in lines.items()}
+    for override in overrides:
+        location = _apply_override(values, override)
+        origins[location] = f"--set {override}"
+    try:
+        return FinetuningConfig.model_validate(values)
+    except ValidationError as error:
+        messages = [
+            _explain(dict(problem), origins, str(path)) for problem in error.errors(include_url=False)
+        ]
+        raise ConfigError("\n".join(messages)) from None
+
+
+def to_yaml(config: FinetuningConfig) -> str:
+    """The resolved configuration as YAML; reading it back gives an equal configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot read the configuration ({error.strerror}); give --config a YAML file"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{where}: is not valid YAML: {problem}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path}: holds {type(values).__name__}, expected sections such as 'model:' and 'data:'"
+        )
+    return values, dict(_lines(node, (), path))
+
+
+def _lines(node: yaml.Node, location: Location, path: Path) -> Iterator[tuple[Location, int]]:
+    """Yield the line of every key; refuse a key given twice, which YAML would drop in silence."""
+    yield location, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                dotted = _dotted((*location, key.value))
+                raise ConfigError(
+                    f"{path}:{key.start_mark.line + 1}: {dotted} is given twice; keep one"
+                )
+            seen.add(key.value)
+            yield from _lines(value, (*location, key.value), path)
+            yield (*location, key.value), key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*location, index), path)
+
+
+def _apply_override(values: dict[str, Any], override: str) -> Location:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(
+            f"--set {override}: expected key=value with a dotted key, "
+            "for example --set train.learning_rate=1e-4"
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: {text!r} is not a YAML value; quote it") from None
+    target: Any = values
+    location: list[str | int] = []
+    for part in parts[:-1]:
+        step, target = _descend(target, part, override)
+        location.append(step)
+    if isinstance(target, list):
+        index, _ = _descend(target, parts[-1], override)
+        target[int(index)] = value
+        return (*location, index)
+    target[parts[-1]] = value
+    return (*location, parts[-1])
+
+
+def _descend(target: Any, part: str, override: str) -> tuple[str | int, Any]:
+    if isinstance(target, list):
+        if not part.isdigit() or int(part) >= len(target):
+            raise ConfigError(
+                f"--set {override}: {part!r} is not an index into a list of {len(target)} "
+                "(counted from 0)"
+            )
+        return int(part), target[int(part)]
+    if target.get(part) is None:
+        target[part] = {}
+    if not isinstance(target[part], dict | list):
+        raise ConfigError(f"--set {override}: {part} holds a value, not a section")
+    return part, target[part]
+
+
+def _explain(problem: dict[str, Any], origins: dict[Location, str], path: str) -> str:
+    """One line for one pydantic error: where, key, what is wrong, value seen, what to do."""
+    location: Location = tuple(problem["loc"])
+    known = location
+    while known not in origins and known:
+        known = known[:-1]
+    where = origins.get(known, path)
+    # A union's branch names (``list[str]``) are pydantic's, not the file's.
+    key = _dotted(known if problem["type"] != "missing" and known else location)
+    if problem["type"] == "extra_forbidden":
+        key = _dotted(location)
+        return f"{where}: {key}: unknown key{_nearest(location)}"
+    if problem["type"] == "missing":
+        return f"{where}: {key}: is required; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    seen = problem["input"]
+    if isinstance(seen, dict | list) or not key:
+        return f"{where}: {key}: {message}" if key else f"{where}: {message}"
+    return f"{where}: {key}: {message} (got {seen!r})"
+
+
+def _nearest(location: Location) -> str:
+    """'; did you mean x?' where x is a known key in the same section, else any section's key."""
+    section = _section_at(location[:-1])
+    names = list(section.model_fields) if section else []
+    prefix = _dotted(location[:-1])
+    close = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {prefix + '.' if prefix else ''}{close[0]}?"
+    elsewhere = [
+        f"{top}.{name}"
+        for top, field in FinetuningConfig.model_fields.items()
+        if (model := _model_of(field.annotation)) is not None
+        for name in model.model_fields
+        if name == location[-1]
+    ]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}?"
+    return f"; known here: {', '.join(names)}"
+
+
+def _section_at(location: Location) -> type[BaseModel] | None:
+    section: type[BaseModel] | None = FinetuningConfig
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if section is None or part not in section.model_fields:
+            return None
+        section = _model_of(section.model_fields[part].annotation)
+    return section
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(str(part) for part in location)

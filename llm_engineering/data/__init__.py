@@ -1,0 +1,1 @@
+"""Data: reading rows, turning them into conversations, tokenizing, auditing, storing."""

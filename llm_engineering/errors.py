@@ -1,0 +1,56 @@
+"""One exception class per kind of mistake that a user can act on.
+
+Every message says what is wrong, where (a configuration key, or ``file:line``), the value seen,
+and what to do about it. ``tools/run.py`` prints the message alone, without a traceback, and exits
+with the class's ``exit_code``.
+"""
+
+from __future__ import annotations
+
+
+class FinetuningError(Exception):
+    """Base of all errors that are the user's to mend; never raised itself."""
+
+    exit_code = 1
+
+
+class ConfigError(FinetuningError):
+    """The configuration file, or a value given with ``--set``, is wrong."""
+
+    exit_code = 2
+
+
+class DataError(FinetuningError):
+    """A data source cannot be read, or a row in it cannot be trained on."""
+
+    exit_code = 3
+
+
+class ModelError(FinetuningError):
+    """The base model or its tokenizer is missing, incomplete or unsuitable."""
+
+    exit_code = 4
+
+
+class LoraError(FinetuningError):
+    """The LoRA settings do not fit the base model."""
+
+    exit_code = 4
+
+
+class HardwareError(FinetuningError):
+    """This host cannot run what the configuration asks for."""
+
+    exit_code = 5
+
+
+class SetupError(FinetuningError):
+    """Something that the set-up installs is missing."""
+
+    exit_code = 6
+
+
+class TrainingError(FinetuningError):
+    """Training went wrong (loss not finite), or cannot be resumed."""
+
+    exit_code = 7

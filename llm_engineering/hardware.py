@@ -1,0 +1,92 @@
+"""What this host can run, and the refusals that follow from it."""
+
+from __future__ import annotations
+
+import platform
+import resource
+from pathlib import Path
+
+from llm_engineering.configuration.schema import FinetuningConfig, ModelSettings
+from llm_engineering.errors import HardwareError
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch sees an NVIDIA GPU."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def require_hardware(config: FinetuningConfig) -> None:
+    """Refuse settings that this host cannot run, before anything is loaded.
+
+    Raises:
+        HardwareError: Lists every setting that needs a GPU when there is none.
+    """
+    if has_gpu():
+        return
+    problems = []
+    if config.model.load_in_4bit:
+        problems.append("model.load_in_4bit: true needs an NVIDIA GPU; set it to false")
+    if config.train.optimizer != "adamw_torch":
+        problems.append(
+            f"train.optimizer: {config.train.optimizer} needs an NVIDIA GPU; set adamw_torch"
+        )
+    if config.train.packing:
+        problems.append(
+            "train.packing: true needs an NVIDIA GPU: attention on the CPU would let packed rows "
+            "see each other; set it to false"
+        )
+    if problems:
+        raise HardwareError("\n".join([*problems, "PyTorch sees no NVIDIA GPU on this host"]))
+
+
+def resolve_dtype(settings: ModelSettings) -> str:
+    """The type of the frozen weights on this host: "float32", "bfloat16" or "float16".
+
+    ``auto`` is bfloat16 on a GPU that has it, float16 on an older GPU, and float32 on a CPU,
+    where 16-bit training is slower and less exact.
+
+    Raises:
+        HardwareError: 4-bit weights on a CPU, or bfloat16 on a GPU that has none.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        if settings.load_in_4bit:
+            raise HardwareError(
+                "model.load_in_4bit: true needs an NVIDIA GPU, and PyTorch sees none; set it to false"
+            )
+        return "float32" if settings.dtype == "auto" else settings.dtype
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    if settings.dtype == "auto":
+        return "bfloat16" if has_bfloat16 else "float16"
+    if settings.dtype == "bfloat16" and not has_bfloat16:
+        raise HardwareError(
+            f"model.dtype: bfloat16 is not supported by this GPU ({torch.cuda.get_device_name()}); "
+            "set float16"
+        )
+    return settings.dtype
+
+
+def device_name() -> str:
+    """The GPU's name, or the CPU's."""
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def peak_memory_bytes() -> int:
+    """Most memory used so far: reserved on the GPU where there is one, else this process's RAM."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,140 @@
+"""Locating a base model: its folder, its commit, its files and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.errors import ModelError
+
+_TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")
+_WEIGHT_FILES = ("*.safetensors",)
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+
+
+def model_folder(settings: ModelSettings, *, weights: bool) -> Path:
+    """Return the folder of a base model, fetching a Hub model into the Hub's own cache.
+
+    Args:
+        settings: ``id`` is a folder, or a Hub id.
+        weights: Whether the weight files are needed too, or only configuration and tokenizer.
+
+    Raises:
+        ModelError: Neither a folder nor a Hub model that can be had, or files are missing.
+    """
+    folder = Path(settings.id).expanduser()
+    if not folder.is_dir():
+        if not _HUB_ID.match(settings.id) or folder.parent.is_dir() or folder.parts[0] == "models":
+            hint = "; run `make model`" if folder.parts[:1] == ("models",) else ""
+            raise ModelError(f"model.id: no folder {settings.id}{hint or ', and not a Hub id owner/name'}")
+        folder = _fetch(settings, weights=weights)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model.id: {settings.id} has no config.json, so it is no model folder")
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of a model, after checking that they are all there and whole.
+
+    Only headers are read, so this costs no more than a look at the folder.
+
+    Raises:
+        ModelError: No safetensors file, a shard named in the index is missing, or one is cut.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        paths = [folder / name for name in names]
+    else:
+        paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise ModelError(
+            f"model.id: {folder} holds no .safetensors file; other weight formats are not read"
+        )
+    for path in paths:
+        if not path.is_file():
+            raise ModelError(f"model.id: {path} is missing (the index names it); fetch the model anew")
+        _check_whole(path)
+    return paths
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    A file of the Hub's cache is stored under its digest, and a local file's digest is remembered
+    by size and modification time, so that large weights are read for this at most once.
+    """
+    resolved = path.resolve()
+    if _SHA256.match(resolved.name):
+        return resolved.name
+    stat = resolved.stat()
+    key = hashlib.sha256(f"{resolved}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
+    remembered = _cache_folder() / "digests" / key
+    if remembered.is_file():
+        return remembered.read_text().strip()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    remembered.write_text(digest)
+    return digest
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read ``config.json`` of a model folder.
+
+    Raises:
+        ModelError: It is not a JSON object.
+    """
+    path = folder / "config.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: expected an object")
+    return value
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "llm-engineering-finetuning"
+
+
+def _fetch(settings: ModelSettings, *, weights: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = [*_TOKENIZER_FILES, *(_WEIGHT_FILES if weights else ())]
+    try:
+        return Path(
+            snapshot_download(settings.id, revision=settings.revision, allow_patterns=patterns)
+        )
+    except Exception as error:  # the library raises whatever its transport raised
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ModelError(
+            f"model.id: {settings.id} is no folder here, and the Hub did not give it "
+            f"({type(error).__name__}: {reason}); check the id, model.revision, the network and, "
+            "for a gated model, your Hub login"
+        ) from error
+
+
+def _check_whole(path: Path) -> None:
+    """A safetensors file is 8 bytes of header length, the header, then exactly its tensors."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, size)))
+        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{path}: is not a safetensors file; fetch the model anew") from None
+    if size != 8 + length + end:
+        raise ModelError(
+            f"{path}: has {size} bytes, its header says {8 + length + end}; fetch the model anew"
+        )

@@ -1,0 +1,1 @@
+"""Evaluation: held-out loss and accuracy, and sample answers before and after."""

@@ -1,0 +1,79 @@
+"""Loss, perplexity and token accuracy of a model on rows it was not trained on."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from llm_engineering.data.tokenization import IGNORED
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class HeldOutMetrics(BaseModel):
+    """Metrics over all labelled tokens of the held-out rows, each token weighing the same."""
+
+    loss: float = Field(description="Mean negative log-likelihood of a labelled token, in nats.")
+    token_accuracy: float = Field(description="Share (0 to 1) of them that were the likeliest.")
+    tokens: int = Field(description="Labelled tokens.")
+    rows: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss)."""
+        return math.exp(self.loss)
+
+
+def held_out_metrics(
+    model: Any, rows: datasets.Dataset, *, batch_size: int, pad_id: int
+) -> HeldOutMetrics:
+    """Evaluate a causal language model.
+
+    Args:
+        model: Called as ``model(input_ids, attention_mask)``; logits ``(batch, seq, vocab)``.
+        rows: Columns ``input_ids`` and ``labels``.
+        batch_size: Rows in one forward pass; rows of like length go together.
+        pad_id: Fills short rows; masked, so any id does.
+
+    The model is left in the mode (training or evaluation) that it came in.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    # The type trl computes in: autocast where the frozen weights are 16-bit.
+    dtype = model.get_input_embeddings().weight.dtype
+    autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+    pairs = sorted(zip(rows["input_ids"], rows["labels"], strict=True), key=lambda p: len(p[0]))
+    was_training = model.training
+    model.eval()
+    loss, correct, tokens = 0.0, 0, 0
+    try:
+        with torch.inference_mode(), autocast:
+            for start in range(0, len(pairs), batch_size):
+                batch = pairs[start : start + batch_size]
+                width = max(len(ids) for ids, _ in batch)
+                input_ids = torch.full((len(batch), width), pad_id)
+                labels = torch.full((len(batch), width), IGNORED)
+                mask = torch.zeros((len(batch), width), dtype=torch.long)
+                for index, (ids, row_labels) in enumerate(batch):
+                    input_ids[index, : len(ids)] = torch.tensor(ids)
+                    labels[index, : len(ids)] = torch.tensor(row_labels)
+                    mask[index, : len(ids)] = 1
+                logits = model(
+                    input_ids=input_ids.to(device), attention_mask=mask.to(device)
+                ).logits[:, :-1]
+                targets = labels[:, 1:].to(device)
+                chosen = targets != IGNORED
+                picked, targets = logits[chosen].float(), targets[chosen]
+                loss += torch.nn.functional.cross_entropy(picked, targets, reduction="sum").item()
+                correct += int((picked.argmax(-1) == targets).sum())
+                tokens += len(targets)
+    finally:
+        model.train(was_training)
+    return HeldOutMetrics(
+        loss=loss / tokens, token_accuracy=correct / tokens, tokens=tokens, rows=len(pairs)
+    )

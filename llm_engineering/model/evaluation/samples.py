@@ -1,0 +1,96 @@
+"""Sample answers to held-out prompts, from the base model and from the trained adapter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from llm_engineering.data.tokenization import prompt_of
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class Sample(BaseModel):
+    """One held-out prompt with its answers."""
+
+    origin: str = Field(description="file:line of the row.")
+    prompt: str = Field(description="The last user message.")
+    reference: str = Field(description="The answer in the data.")
+    before: str = Field(description="The base model's answer, greedy.")
+    after: str = Field(description="The trained adapter's answer, greedy.")
+
+
+class Prompt(BaseModel):
+    """A held-out prompt, tokenized as in training."""
+
+    origin: str
+    text: str
+    reference: str
+    input_ids: list[int]
+
+
+def choose_prompts(rows: datasets.Dataset, count: int) -> list[Prompt]:
+    """Take ``count`` held-out rows, evenly spread over the split, up to their first answer."""
+    count = min(count, len(rows))
+    chosen = [rows[index * len(rows) // count] for index in range(count)]
+    prompts = []
+    for row in chosen:
+        messages = json.loads(row["messages"])
+        first = next(i for i, m in enumerate(messages) if m["role"] == "assistant")
+        prompts.append(
+            Prompt(
+                origin=row["origin"],
+                text=messages[first - 1]["content"],
+                reference=messages[first]["content"],
+                input_ids=prompt_of(row["input_ids"], row["labels"]),
+            )
+        )
+    return prompts
+
+
+def answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    stop_ids: frozenset[int],
+) -> list[str]:
+    """Answer each prompt greedily, so that two models differ by their weights alone."""
+    import torch
+
+    if not prompts:
+        return []
+    device = next(model.parameters()).device
+    dtype = model.get_input_embeddings().weight.dtype
+    autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+    width = max(len(prompt.input_ids) for prompt in prompts)
+    pad_id = tokenizer.pad_token_id
+    input_ids = torch.full((len(prompts), width), pad_id)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for index, prompt in enumerate(prompts):  # padded on the left: generation continues the right
+        input_ids[index, width - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
+        mask[index, width - len(prompt.input_ids) :] = 1
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), autocast:
+            output = model.generate(
+                input_ids=input_ids.to(device),
+                attention_mask=mask.to(device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=pad_id,
+                eos_token_id=sorted(stop_ids),
+            )
+    finally:
+        model.train(was_training)
+    return [
+        str(tokenizer.decode(row[width:], skip_special_tokens=True)).strip() for row in output
+    ]

@@ -1,0 +1,1 @@
+"""Fine-tuning: load model, inject LoRA, train, save model."""

@@ -1,0 +1,115 @@
+"""Checkpoints that are known to be complete, and the choice of the one to resume from."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from llm_engineering.errors import TrainingError
+
+_COMPLETE = "complete.json"
+_IDENTITY = "identity.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint: ``step`` optimizer steps of the run whose work folder is ``run``."""
+
+    folder: Path
+    step: int
+    run: Path
+
+
+def open_work_folder(run: Path, identity: dict[str, str]) -> IO[str]:
+    """Create a run's work folder and lock it for as long as the returned file stays open.
+
+    Args:
+        run: The run's own work folder.
+        identity: What decides the training, by name; only an equal run may resume from here.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    lock = (run / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    _write_atomically(run / _IDENTITY, identity)
+    return lock
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Say that a checkpoint is complete: the last thing written to it, with every file's size."""
+    sizes = {
+        str(path.relative_to(checkpoint)): path.stat().st_size
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file()
+    }
+    _write_atomically(checkpoint / _COMPLETE, sizes)
+
+
+def interrupted_checkpoints(work: Path) -> list[Checkpoint]:
+    """Complete checkpoints of all runs under ``work`` that no process is running, newest first."""
+    found = [
+        Checkpoint(folder, int(folder.name.rsplit("-", 1)[1]), identity.parent)
+        for identity in work.glob(f"*/{_IDENTITY}")
+        if not _is_running(identity.parent)
+        for folder in identity.parent.glob("checkpoints/checkpoint-*")
+        if _is_complete(folder)
+    ]
+    return sorted(found, key=lambda c: (c.step, c.folder.stat().st_mtime), reverse=True)
+
+
+def checkpoint_to_resume(work: Path, identity: dict[str, str]) -> Checkpoint:
+    """The newest complete checkpoint of an interrupted run with the same identity.
+
+    Raises:
+        TrainingError: There is none; says in what the nearest interrupted run differs.
+    """
+    candidates = interrupted_checkpoints(work)
+    if not candidates:
+        raise TrainingError(
+            f"--resume: no interrupted run with a complete checkpoint under {work}; "
+            "start without --resume"
+        )
+    differences = []
+    for checkpoint in candidates:
+        other = json.loads((checkpoint.run / _IDENTITY).read_text(encoding="utf-8"))
+        different = sorted(name for name in identity if identity[name] != other.get(name))
+        if not different:
+            return checkpoint
+        differences.append((len(different), checkpoint, different))
+    _, nearest, different = min(differences, key=lambda entry: entry[0])
+    raise TrainingError(
+        f"--resume: the interrupted run {nearest.run.name} (step {nearest.step}) was another "
+        f"training: its {' and '.join(different)} differ. Use its configuration and data, or "
+        "start without --resume"
+    )
+
+
+def _is_running(run: Path) -> bool:
+    try:
+        with (run / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        sizes = json.loads((checkpoint / _COMPLETE).read_text(encoding="utf-8"))
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _write_atomically(path: Path, value: dict[str, str] | dict[str, int]) -> None:
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,154 @@
+"""Inject LoRA: adapters into the base model's projections, by unsloth's wrapper of PEFT."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from llm_engineering.configuration.schema import LoraSettings
+from llm_engineering.errors import LoraError
+from llm_engineering.model import live
+from llm_engineering.model.finetuning.load import count_parameters, live_base_model
+from llm_engineering.model.references import LoraReference, MatchedTarget, ModelReference
+from llm_engineering.training_stack import import_unsloth
+
+
+def inject_lora(
+    reference: ModelReference, settings: LoraSettings, *, gradient_checkpointing: str
+) -> LoraReference:
+    """Put a fresh adapter into the base model and hold the result in this process.
+
+    The base model's projections are replaced in place; what unsloth returns is PEFT's wrapper
+    around it, and only adapter parameters (and biases, if ``bias`` says so) are trainable.
+    ``B`` starts at zero, so the output is unchanged: ``h = W x + scaling * B A x``
+    (LoRA, arXiv 2106.09685, section 4.1).
+
+    Returns:
+        The reference, with what was matched; from it ``live_lora_model`` builds the same model,
+        to the bit, since the initialisation is seeded.
+
+    Raises:
+        LoraError: A target matches no module, or the model cannot take these settings.
+    """
+    loaded = live_base_model(reference)
+    _require_targets(loaded.model, settings)
+    model = _get_peft_model(loaded.model, settings, gradient_checkpointing)
+    matched = matched_targets(model)
+    lora = LoraReference(
+        model=reference,
+        settings=settings,
+        gradient_checkpointing=gradient_checkpointing,
+        matched=tuple(matched),
+        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        total_parameters=count_parameters(model),
+        scaling=effective_scaling(model),
+    )
+    live.hold(lora.digest, live.LiveModel(model, loaded.tokenizer))
+    return lora
+
+
+def live_lora_model(reference: LoraReference) -> live.LiveModel:
+    """The base model with its fresh adapter: the one held by this process, else built again.
+
+    Raises:
+        LoraError: What was built is not what the reference describes.
+    """
+    held = live.find(reference.digest)
+    if held is not None:
+        return held
+    rebuilt = inject_lora(
+        reference.model,
+        reference.settings,
+        gradient_checkpointing=reference.gradient_checkpointing,
+    )
+    found = live.find(rebuilt.digest)
+    if rebuilt != reference or found is None:
+        raise LoraError(
+            f"lora: {reference.model.id} no longer gives the adapter that this run injected; "
+            "start a new run"
+        )
+    return found
+
+
+def matched_targets(model: Any) -> list[MatchedTarget]:
+    """What carries an adapter in a PEFT model, by name and shape, in the model's order."""
+    from peft.tuners.lora import LoraLayer
+
+    counts: Counter[tuple[str, int, int]] = Counter()
+    parameters: Counter[tuple[str, int, int]] = Counter()
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            key = (name.rsplit(".", 1)[-1], module.in_features, module.out_features)
+            counts[key] += 1
+            parameters[key] += sum(
+                p.numel() for n, p in module.named_parameters() if "lora_" in n and p.requires_grad
+            )
+    return [
+        MatchedTarget(
+            name=name, modules=count, d_in=d_in, d_out=d_out,
+            adapter_parameters=parameters[name, d_in, d_out],
+        )
+        for (name, d_in, d_out), count in counts.items()
+    ]  # fmt: skip
+
+
+def effective_scaling(model: Any) -> float:
+    """The factor that the model's adapted modules put on ``B A x``."""
+    from peft.tuners.lora import LoraLayer
+
+    scalings = {
+        module.scaling[adapter]
+        for module in model.modules()
+        if isinstance(module, LoraLayer)
+        for adapter in module.active_adapters
+    }
+    if len(scalings) != 1:
+        raise LoraError(f"lora: expected one scaling for all modules, found {sorted(scalings)}")
+    return float(scalings.pop())
+
+
+def linear_names(model: Any) -> Counter[str]:
+    """Last names of the model's linear modules, with how many there are of each."""
+    import torch
+
+    return Counter(
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    )
+
+
+def _require_targets(model: Any, settings: LoraSettings) -> None:
+    if settings.target_modules == "all-linear":
+        return
+    known = linear_names(model)
+    unmatched = [name for name in settings.target_modules if name not in known]
+    if unmatched:
+        listed = ", ".join(f"{name} ({count})" for name, count in known.items())
+        raise LoraError(
+            f"lora.target_modules: {', '.join(unmatched)} matches no linear module of this model; "
+            f"it has {listed}"
+        )
+    if "lm_head" in settings.target_modules:
+        raise LoraError(
+            "lora.target_modules: lm_head would not be trained as an adapter (trl computes the "
+            "loss from its weight directly); remove it"
+        )
+
+
+def _get_peft_model(model: Any, settings: LoraSettings, gradient_checkpointing: str) -> Any:
+    unsloth_model = import_unsloth()
+    return unsloth_model.get_peft_model(
+        model,
+        r=settings.r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=settings.target_modules,
+        bias=settings.bias,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        random_state=settings.random_state,
+        use_gradient_checkpointing={"unsloth": "unsloth", "plain": True, "none": False}[
+            gradient_checkpointing
+        ],
+    )

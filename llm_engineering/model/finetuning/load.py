@@ -1,0 +1,115 @@
+"""Load model: the base model into memory, by unsloth."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.errors import ModelError
+from llm_engineering.hardware import resolve_dtype
+from llm_engineering.model import live
+from llm_engineering.model.base_model import file_digest, model_folder, read_config, weight_files
+from llm_engineering.model.references import ModelReference
+from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
+from llm_engineering.training_stack import import_unsloth
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(settings: ModelSettings) -> ModelReference:
+    """Load the base model and hold it in this process.
+
+    Returns:
+        The reference from which ``live_base_model`` can build the same model elsewhere.
+
+    Raises:
+        ModelError: The model cannot be found or is incomplete.
+        HardwareError: This host cannot hold it in the configured type.
+    """
+    folder = model_folder(settings, weights=True)
+    dtype = resolve_dtype(settings)
+    digests = {path.name: file_digest(path) for path in weight_files(folder)}
+    tokenizer = load_tokenizer(settings)
+    model = _from_pretrained(folder, settings, dtype)
+    config = read_config(folder)
+    reference = ModelReference(
+        id=settings.id,
+        revision=folder.name if folder.parent.name == "snapshots" else settings.revision,
+        architecture=(config.get("architectures") or ["unknown"])[0],
+        dtype=dtype,
+        quantisation="nf4" if settings.load_in_4bit else "none",
+        max_seq_length=settings.max_seq_length,
+        chat_template=str(tokenizer.chat_template),
+        stop_ids=tuple(sorted(stop_token_ids(settings, tokenizer))),
+        trust_remote_code=settings.trust_remote_code,
+        weight_digests=digests,
+        parameters=count_parameters(model),
+    )
+    live.hold(reference.digest, live.LiveModel(model, tokenizer))
+    return reference
+
+
+def live_base_model(reference: ModelReference) -> live.LiveModel:
+    """The base model of a reference: the one held by this process, else loaded again.
+
+    Raises:
+        ModelError: The weight files are no longer those that the reference names.
+    """
+    held = live.find(reference.digest)
+    if held is not None:
+        return held
+    settings = ModelSettings(
+        id=reference.id,
+        revision=reference.revision,
+        dtype=reference.dtype,  # type: ignore[arg-type]  # a resolved dtype is one of the choices
+        load_in_4bit=reference.quantisation == "nf4",
+        max_seq_length=reference.max_seq_length,
+        trust_remote_code=reference.trust_remote_code,
+    )
+    folder = model_folder(settings, weights=True)
+    found = {path.name: file_digest(path) for path in weight_files(folder)}
+    if found != reference.weight_digests:
+        raise ModelError(
+            f"model.id: the weight files of {reference.id} have changed since this run loaded "
+            f"them ({', '.join(sorted(found))}); start a new run"
+        )
+    tokenizer = _with_template(settings, reference.chat_template)
+    logger.info("loading %s again: this process does not hold it", reference.id)
+    loaded = live.LiveModel(_from_pretrained(folder, settings, reference.dtype), tokenizer)
+    live.hold(reference.digest, loaded)
+    return loaded
+
+
+def count_parameters(model: Any) -> int:
+    """Parameters of a model, tied ones once and 4-bit ones unpacked."""
+    total = 0
+    for parameter in model.parameters():
+        quantised = getattr(parameter, "quant_state", None)
+        total += quantised.shape.numel() if quantised is not None else parameter.numel()
+    return total
+
+
+def _from_pretrained(folder: Path, settings: ModelSettings, dtype: str) -> Any:
+    unsloth_model = import_unsloth()
+    import torch
+
+    model, _ = unsloth_model.from_pretrained(
+        model_name=str(folder),
+        max_seq_length=settings.max_seq_length,
+        dtype=getattr(torch, dtype),
+        load_in_4bit=settings.load_in_4bit,
+        trust_remote_code=settings.trust_remote_code,
+        use_exact_model_name=True,
+    )
+    return model
+
+
+def _with_template(settings: ModelSettings, template: str) -> PreTrainedTokenizerBase:
+    tokenizer = load_tokenizer(settings)
+    tokenizer.chat_template = template
+    return tokenizer

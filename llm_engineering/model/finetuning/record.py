@@ -1,0 +1,66 @@
+"""What training leaves behind beside the adapter: the course of the loss, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from llm_engineering.model.evaluation.held_out import HeldOutMetrics
+
+
+class TrainingPoint(BaseModel):
+    """One logged optimizer step."""
+
+    step: int
+    loss: float = Field(description="Mean loss per trained token since the last point, in nats.")
+    learning_rate: float
+    grad_norm: float | None = Field(description="Norm of the gradient before clipping.")
+    tokens_per_second: float = Field(description="Tokens read since the last point, per second.")
+
+
+class HeldOutPoint(BaseModel):
+    """The held-out metrics after so many optimizer steps; step 0 is before training."""
+
+    step: int
+    metrics: HeldOutMetrics
+
+
+class TrainingRecord(BaseModel):
+    """The course and the cost of a training run; a resumed run's includes what came before."""
+
+    points: list[TrainingPoint] = []
+    held_out: list[HeldOutPoint] = []
+    steps: int = Field(0, description="Optimizer steps.")
+    epochs: float = Field(0.0, description="Passes over the data.")
+    effective_batch: int = Field(0, description="Rows in one optimizer step.")
+    train_tokens: int = Field(0, description="Tokens read in training, padding excluded.")
+    train_seconds: float = Field(0.0, description="Seconds in optimizer steps, evaluation excluded.")
+    peak_memory_bytes: int = Field(0, description="Reserved GPU memory, or RAM on a CPU.")
+    device: str = Field("", description="GPU or CPU.")
+    resumed_from_step: int | None = Field(None, description="Step of the checkpoint continued from.")
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens read per second of training."""
+        return self.train_tokens / self.train_seconds if self.train_seconds else 0.0
+
+    @property
+    def before(self) -> HeldOutMetrics:
+        """Held-out metrics of the base model."""
+        return self.held_out[0].metrics
+
+    @property
+    def after(self) -> HeldOutMetrics:
+        """Held-out metrics of the trained adapter."""
+        return self.held_out[-1].metrics
+
+
+@dataclass(frozen=True)
+class AdapterFolder:
+    """A trained adapter on disk, in PEFT's format."""
+
+    folder: Path
+    digest: str
+    """SHA-256 of ``adapter_model.safetensors``."""

@@ -1,0 +1,298 @@
+"""Train: trl's SFTTrainer on the prepared rows, with checkpoints and a record of the course."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_engineering import hardware
+from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.errors import TrainingError
+from llm_engineering.model import live
+from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.evaluation.held_out import held_out_metrics
+from llm_engineering.model.finetuning.checkpoints import (
+    Checkpoint,
+    checkpoint_to_resume,
+    mark_complete,
+    open_work_folder,
+)
+from llm_engineering.model.finetuning.inject import live_lora_model
+from llm_engineering.model.finetuning.progress import ProgressDisplay
+from llm_engineering.model.finetuning.record import (
+    AdapterFolder,
+    HeldOutPoint,
+    TrainingPoint,
+    TrainingRecord,
+)
+from llm_engineering.model.references import LoraReference
+from llm_engineering.training_stack import import_unsloth
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[TrainingRecord], None]
+
+_RECORD = "training_record.json"
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# Settings that change what is kept or shown, not what is learned.
+_NOT_IDENTITY = {"log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"}
+
+
+def train(
+    lora: LoraReference,
+    dataset: PreparedDataset,
+    settings: TrainSettings,
+    evaluate: EvaluateSettings,
+    *,
+    seed: int,
+    work: Path,
+    name: str,
+    resume: bool = False,
+    on_progress: Progress | None = None,
+) -> tuple[AdapterFolder, TrainingRecord]:
+    """Train the adapter and write it to ``work/name/adapter``.
+
+    Args:
+        lora: The model with its fresh adapter; built again if this process does not hold it.
+        dataset: Train and held-out rows.
+        settings: The optimisation.
+        evaluate: Batch size of the held-out evaluations.
+        seed: Of the data order and of dropout.
+        work: Folder of all unfinished runs; an interrupted run is looked for here.
+        name: This run's folder in it.
+        resume: Continue from the newest complete checkpoint of an equal, interrupted run.
+        on_progress: Called with the record so far at every logged step.
+
+    Raises:
+        TrainingError: The loss is not finite, or there is nothing to resume from.
+    """
+    identity = _identity(lora, dataset, settings, seed)
+    checkpoint = checkpoint_to_resume(work, identity) if resume else None
+    lock = open_work_folder(work / name, identity)
+    try:
+        held = live_lora_model(lora)
+        rows = dataset.split("train")
+        record = _record_at(checkpoint)
+        trainer = _trainer(held, rows, lora, settings, seed, work / name / "checkpoints")
+        trainer.add_callback(
+            _make_recorder(
+                record, dataset.split("held_out"), settings, evaluate, held, on_progress
+            )
+        )
+        if checkpoint is not None:
+            logger.info("resuming %s from step %d", checkpoint.run.name, checkpoint.step)
+        trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+        adapter = save_adapter(held.model, lora, work / name / "adapter")
+    except BaseException:
+        live.release()  # half-trained weights answer to no reference
+        raise
+    finally:
+        lock.close()
+    live.hold(adapter.digest, held)
+    return adapter, record
+
+
+def live_trained_model(lora: LoraReference, adapter: AdapterFolder) -> live.LiveModel:
+    """The trained model: the one held by this process, else built from base model and adapter."""
+    held = live.find(adapter.digest)
+    if held is not None:
+        return held
+    from safetensors.torch import load_file
+
+    fresh = live_lora_model(lora)
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(fresh.model, load_file(adapter.folder / _ADAPTER_WEIGHTS))
+    live.hold(adapter.digest, fresh)
+    return fresh
+
+
+def save_adapter(model: Any, lora: LoraReference, folder: Path) -> AdapterFolder:
+    """Write a PEFT model's adapter, naming its base model as the configuration does."""
+    import json
+
+    model.save_pretrained(str(folder))
+    config = folder / "adapter_config.json"
+    values = json.loads(config.read_text(encoding="utf-8"))
+    # unsloth and PEFT write the folder that the weights were read from, which means nothing
+    # on another machine.
+    values["base_model_name_or_path"] = lora.model.id
+    values["revision"] = lora.model.revision
+    config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; ours comes with the save
+    return AdapterFolder(folder, file_digest(folder / _ADAPTER_WEIGHTS))
+
+
+def _identity(
+    lora: LoraReference, dataset: PreparedDataset, settings: TrainSettings, seed: int
+) -> dict[str, str]:
+    text = settings.model_dump_json(exclude=_NOT_IDENTITY) + str(seed)
+    return {
+        "model": lora.model.digest,
+        "adapter": lora.digest,
+        "data": dataset.summary.digest,
+        "training settings": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
+    if checkpoint is None:
+        return TrainingRecord()
+    text = (checkpoint.folder / _RECORD).read_text(encoding="utf-8")
+    record = TrainingRecord.model_validate_json(text)
+    record.resumed_from_step = checkpoint.step
+    return record
+
+
+def _trainer(
+    held: live.LiveModel,
+    rows: datasets.Dataset,
+    lora: LoraReference,
+    settings: TrainSettings,
+    seed: int,
+    folder: Path,
+) -> Any:
+    import_unsloth()
+    from transformers.trainer_callback import PrinterCallback
+    from trl import SFTConfig, SFTTrainer
+
+    checkpointing = settings.gradient_checkpointing != "none"
+    config = SFTConfig(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=settings.micro_batch,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.lr_scheduler,
+        warmup_steps=settings.warmup_steps,
+        optim=settings.optimizer,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        packing=settings.packing,
+        max_length=lora.model.max_seq_length,
+        gradient_checkpointing=checkpointing,
+        bf16=lora.model.dtype == "bfloat16",
+        fp16=lora.model.dtype == "float16",
+        seed=seed,
+        data_seed=seed,
+        logging_steps=settings.log_every,
+        logging_nan_inf_filter=False,  # a loss that is not finite must be seen
+        include_num_input_tokens_seen="all" if settings.packing else "non_padding",
+        save_strategy="steps" if settings.checkpoint_every else "no",
+        save_steps=settings.checkpoint_every or 1,
+        save_total_limit=settings.keep_checkpoints,
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = SFTTrainer(
+        model=held.model,
+        processing_class=held.tokenizer,
+        args=config,
+        train_dataset=rows.select_columns(["input_ids", "labels"]),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _make_recorder(
+    record: TrainingRecord,
+    held_out: datasets.Dataset,
+    settings: TrainSettings,
+    evaluate: EvaluateSettings,
+    held: live.LiveModel,
+    on_progress: Progress | None,
+) -> Any:
+    """The trainer callback that fills ``record``; made here, since its base class is imported late."""
+    from transformers import TrainerCallback
+
+    display = ProgressDisplay()
+
+    class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+        def __init__(self) -> None:
+            self.step_began = 0.0
+            self.logged_tokens = record.train_tokens
+            self.logged_seconds = record.train_seconds
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            record.effective_batch = settings.micro_batch * settings.gradient_accumulation
+            record.device = hardware.device_name()
+            display.start(state.max_steps, done=state.global_step)
+            if not record.held_out:
+                self.evaluate(0)
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.step_began = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            record.train_seconds += time.perf_counter() - self.step_began
+            record.steps, record.epochs = state.global_step, float(state.epoch or 0.0)
+            record.train_tokens = int(state.num_input_tokens_seen)
+            record.peak_memory_bytes = max(
+                record.peak_memory_bytes, hardware.peak_memory_bytes()
+            )
+            display.advance(state.global_step)
+            every = settings.evaluate_every
+            if every and state.global_step % every == 0 and state.global_step < state.max_steps:
+                self.evaluate(state.global_step)
+
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any
+        ) -> None:
+            if "loss" not in logs:
+                return
+            if not math.isfinite(logs["loss"]):
+                raise TrainingError(
+                    f"the loss is {logs['loss']} at step {state.global_step}: lower "
+                    f"train.learning_rate ({settings.learning_rate}) or raise train.warmup_steps "
+                    f"({settings.warmup_steps})"
+                )
+            seconds = record.train_seconds - self.logged_seconds
+            tokens = record.train_tokens - self.logged_tokens
+            self.logged_seconds, self.logged_tokens = record.train_seconds, record.train_tokens
+            record.points.append(
+                TrainingPoint(
+                    step=state.global_step,
+                    loss=logs["loss"],
+                    learning_rate=logs["learning_rate"],
+                    grad_norm=logs.get("grad_norm"),
+                    tokens_per_second=tokens / seconds if seconds else 0.0,
+                )
+            )
+            display.show(record)
+            if on_progress:
+                on_progress(record)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (checkpoint / _RECORD).write_text(record.model_dump_json(), encoding="utf-8")
+            mark_complete(checkpoint)
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.evaluate(state.global_step)
+            display.stop()
+            if on_progress:
+                on_progress(record)
+
+        def evaluate(self, step: int) -> None:
+            display.announce(f"evaluating {len(held_out)} held-out rows")
+            metrics = held_out_metrics(
+                held.model,
+                held_out,
+                batch_size=evaluate.batch_size,
+                pad_id=held.tokenizer.pad_token_id,
+            )
+            record.held_out.append(HeldOutPoint(step=step, metrics=metrics))
+            display.show(record)
+
+    return Recorder()

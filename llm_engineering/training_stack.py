@@ -1,0 +1,61 @@
+"""Importing the training stack: unsloth before all it patches, or one line that says what to run."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from llm_engineering.errors import SetupError
+
+if TYPE_CHECKING:
+    from unsloth import FastLanguageModel
+
+PACKAGES = ("torch", "unsloth", "peft", "trl", "accelerate")
+
+
+def require_training_stack() -> None:
+    """Check that the training packages are installed, without importing them.
+
+    Raises:
+        SetupError: One is missing, as after a plain ``poetry install``.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SetupError(
+            f"the training packages are not installed ({', '.join(missing)}): run `make setup`"
+        )
+
+
+def import_unsloth() -> type[FastLanguageModel]:
+    """Import unsloth, which must come before trl, transformers and peft, and return its model class.
+
+    unsloth patches those three when it is imported, so every module of this project that needs
+    one of them calls this first.
+    """
+    require_training_stack()
+    # unsloth writes generated trainers beside the process; keep them out of the user's folder.
+    os.environ.setdefault(
+        "UNSLOTH_COMPILE_LOCATION",
+        os.path.join(os.path.expanduser("~"), ".cache", "unsloth_compiled_cache"),
+    )
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("torchao").setLevel(logging.ERROR)
+    from unsloth import FastLanguageModel
+
+    return FastLanguageModel
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide what a run computes."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str] = {}
+    names: tuple[Any, ...] = (*PACKAGES, "unsloth-zoo", "transformers", "datasets", "zenml")
+    for name in (*names, "bitsandbytes"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
