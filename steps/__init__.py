@@ -1,0 +1,1 @@
+"""ZenML steps: thin, each forwards to one function of llm_engineering."""

@@ -37,7 +37,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> FinetuningConfig:
         return FinetuningConfig.model_validate(values)
     except ValidationError as error:
         messages = [
-            _explain(dict(problem), origins, str(path)) for problem in error.errors(include_url=False)
+            _explain(dict(problem), origins, str(path))
+            for problem in error.errors(include_url=False)
         ]
         raise ConfigError("\n".join(messages)) from None
 
@@ -55,7 +56,9 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
             f"{path}: cannot read the configuration ({error.strerror}); give --config a YAML file"
         ) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        raise ConfigError(
+            f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
@@ -64,7 +67,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{where}: is not valid YAML: {problem}") from None
-    if not isinstance(values, dict):
+    if node is None or not isinstance(values, dict):
         raise ConfigError(
             f"{path}: holds {type(values).__name__}, expected sections such as 'model:' and 'data:'"
         )

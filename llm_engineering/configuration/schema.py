@@ -38,14 +38,18 @@ class RunSettings(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Name of the run and of its folder; default: model, data and the time.",
     )
-    output_dir: str = Field("outputs", min_length=1, description="Folder that receives <run name>/.")
+    output_dir: str = Field(
+        "outputs", min_length=1, description="Folder that receives <run name>/."
+    )
     seed: NonNegativeInt = Field(0, description="Seed of the data order, dropout and sampling.")
 
 
 class ModelSettings(Section):
     """The base model."""
 
-    id: str = Field(min_length=1, description="A local folder, or a model id on the Hugging Face Hub.")
+    id: str = Field(
+        min_length=1, description="A local folder, or a model id on the Hugging Face Hub."
+    )
     revision: str | None = Field(
         None, description="Branch, tag or commit of a Hub model; default: its main branch."
     )
@@ -107,7 +111,9 @@ class DataSource(Section):
     )
     split: str = Field("train", description="Split of a Hub data set.")
     revision: str | None = Field(None, description="Branch, tag or commit of a Hub data set.")
-    max_rows: PositiveInt | None = Field(None, description="Use the first so many rows; default: all.")
+    max_rows: PositiveInt | None = Field(
+        None, description="Use the first so many rows; default: all."
+    )
 
 
 class HeldOutSettings(Section):
@@ -189,7 +195,7 @@ class TrainSettings(Section):
 class EvaluateSettings(Section):
     """What is measured beside the training loss."""
 
-    batch_size: PositiveInt = Field(8, description="Rows in one evaluation forward pass.")
+    batch_size: PositiveInt = Field(4, description="Rows in one evaluation forward pass.")
     samples: NonNegativeInt = Field(4, description="Held-out prompts answered before and after.")
     max_new_tokens: PositiveInt = Field(64, description="Longest sample answer, in tokens.")
 

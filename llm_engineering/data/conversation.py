@@ -10,7 +10,7 @@ RESPONSE_COLUMNS = ("response", "output")
 ROLES = ("system", "user", "assistant")
 
 
-class UnusableRow(ValueError):
+class UnusableRowError(ValueError):
     """A row that cannot be trained on; the message is the reason."""
 
 
@@ -25,14 +25,14 @@ def to_conversation(values: dict[str, Any]) -> list[Message]:
         Messages in order; roles are system (first only), then user and assistant in turns.
 
     Raises:
-        UnusableRow: The row has neither form, or a text is missing, empty or no text.
+        UnusableRowError: The row has neither form, or a text is missing, empty or no text.
     """
     if "messages" in values:
         return _from_messages(values["messages"])
     if "instruction" in values:
         column = next((name for name in RESPONSE_COLUMNS if name in values), None)
         if column is None:
-            raise UnusableRow("has an instruction but neither a response nor an output column")
+            raise UnusableRowError("has an instruction but neither a response nor an output column")
         instruction = _text(values["instruction"], "instruction")
         context = values.get("input")
         if context is not None and context != "":
@@ -41,7 +41,7 @@ def to_conversation(values: dict[str, Any]) -> list[Message]:
             {"role": "user", "content": instruction},
             {"role": "assistant", "content": _text(values[column], column)},
         ]
-    raise UnusableRow(
+    raise UnusableRowError(
         f"has columns {', '.join(map(str, values)) or '(none)'}; expected messages, "
         "or instruction with response (or output)"
     )
@@ -49,39 +49,43 @@ def to_conversation(values: dict[str, Any]) -> list[Message]:
 
 def _from_messages(messages: Any) -> list[Message]:
     if not isinstance(messages, list) or not messages:
-        raise UnusableRow(f"messages is {_kind(messages)}, expected a list of role and content")
+        raise UnusableRowError(
+            f"messages is {_kind(messages)}, expected a list of role and content"
+        )
     conversation: list[Message] = []
     for number, message in enumerate(messages, start=1):
         where = f"message {number}"
         if not isinstance(message, dict) or "role" not in message or "content" not in message:
-            raise UnusableRow(f"{where} has no role and content")
+            raise UnusableRowError(f"{where} has no role and content")
         role = message["role"]
         if role not in ROLES:
-            raise UnusableRow(f"{where} has role {role!r}; known: {', '.join(ROLES)}")
+            raise UnusableRowError(f"{where} has role {role!r}; known: {', '.join(ROLES)}")
         if role == "system" and number > 1:
-            raise UnusableRow(f"{where} is a system message; only the first may be")
+            raise UnusableRowError(f"{where} is a system message; only the first may be")
         previous = conversation[-1]["role"] if conversation else None
         if role == "assistant" and previous != "user":
-            raise UnusableRow(f"{where} is the assistant's but does not follow a user's")
+            raise UnusableRowError(f"{where} is the assistant's but does not follow a user's")
         if role == "user" and previous == "user":
-            raise UnusableRow(f"{where} is a second user message in a row")
+            raise UnusableRowError(f"{where} is a second user message in a row")
         conversation.append({"role": role, "content": _text(message["content"], where)})
     if conversation[-1]["role"] != "assistant":
-        raise UnusableRow(f"ends with a {conversation[-1]['role']} message; nothing to learn from")
+        raise UnusableRowError(
+            f"ends with a {conversation[-1]['role']} message; nothing to learn from"
+        )
     return conversation
 
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
-        raise UnusableRow(f"{what} is {_kind(value)}, expected text")
+        raise UnusableRowError(f"{what} is {_kind(value)}, expected text")
     if not value.strip():
-        raise UnusableRow(f"{what} is empty")
+        raise UnusableRowError(f"{what} is empty")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise UnusableRow(f"{what} holds a lone surrogate, which is no text") from None
+        raise UnusableRowError(f"{what} holds a lone surrogate, which is no text") from None
     if "\x00" in value:
-        raise UnusableRow(f"{what} holds a NUL character")
+        raise UnusableRowError(f"{what} holds a NUL character")
     return value
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration.schema import DataSettings, ModelSettings
 from llm_engineering.data.audit import audit_labels
-from llm_engineering.data.conversation import Message, UnusableRow, to_conversation
+from llm_engineering.data.conversation import Message, UnusableRowError, to_conversation
 from llm_engineering.data.dataset import DatasetSummary, PreparedDataset, SourceSummary
 from llm_engineering.data.sources import BadRow, Row, read_rows
 from llm_engineering.data.tokenization import TokenizedRow, tokenize
@@ -101,7 +101,7 @@ def _conversations(
             continue
         try:
             usable.append((row.origin, to_conversation(row.values)))
-        except UnusableRow as reason:
+        except UnusableRowError as reason:
             bad.append(BadRow(row.origin, str(reason)))
     sources.append(SourceSummary(source=name, rows=read))
     return usable
@@ -137,7 +137,7 @@ def _tokenize_all(
                 loss_on=data.loss_on,
                 stop_ids=stop_ids,
             )
-        except UnusableRow as reason:
+        except UnusableRowError as reason:
             bad.append(BadRow(origin, str(reason)))
         else:
             tokenized.append((origin, conversation, row))

@@ -62,7 +62,12 @@ def read_rows(
         )
     if path.stat().st_size == 0:
         raise DataError(f"data source {source}: the file is empty")
-    read = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+    read = {
+        ".jsonl": _read_jsonl,
+        ".json": _read_json,
+        ".csv": _read_csv,
+        ".parquet": _read_parquet,
+    }
     yield from read[path.suffix](path)
 
 
@@ -94,7 +99,9 @@ def _read_json(path: Path) -> Iterator[Row | BadRow]:
     blank = re.compile(r"[\s,]*")
     position = len(text) - len(text.lstrip())
     if text[position : position + 1] != "[":
-        raise DataError(f"{path}:1: expected a JSON list of objects; for one object a line use .jsonl")
+        raise DataError(
+            f"{path}:1: expected a JSON list of objects; for one object a line use .jsonl"
+        )
     decoder = json.JSONDecoder()
     position += 1
     line, counted = 1, 0
@@ -133,7 +140,9 @@ def _read_csv(path: Path) -> Iterator[Row | BadRow]:
                 else:
                     yield Row(origin, dict(values))
         except UnicodeDecodeError:
-            raise DataError(f"{path}: is not UTF-8 after line {reader.line_num}; save it as UTF-8") from None
+            raise DataError(
+                f"{path}: is not UTF-8 after line {reader.line_num}; save it as UTF-8"
+            ) from None
         except csv.Error as error:
             raise DataError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_engineering.data.conversation import Message, UnusableRow
+from llm_engineering.data.conversation import Message, UnusableRowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,7 +47,7 @@ def tokenize(
         stop_ids: Tokens that end a turn in generation; a turn's last trained token is one.
 
     Raises:
-        UnusableRow: The prompt alone fills ``max_length``, so that nothing would be trained; the
+        UnusableRowError: The prompt alone fills ``max_length``, so that nothing would be trained; the
             answer's own text holds a stop token; or the chat template refuses the conversation
             or does not render it turn by turn.
     """
@@ -61,7 +61,7 @@ def tokenize(
         prompt = _render(tokenizer, conversation[:index], add_generation_prompt=True)
         answered = _render(tokenizer, conversation[: index + 1], add_generation_prompt=False)
         if not prompt.startswith(rendered) or not answered.startswith(prompt):
-            raise UnusableRow(
+            raise UnusableRowError(
                 "the chat template renders a turn differently once the next is there, "
                 "so what is trained would not be what is generated; choose another "
                 "model.chat_template"
@@ -70,7 +70,7 @@ def tokenize(
         answer_ids = _encode(tokenizer, answered[len(prompt) :])
         stops = [i for i, token in enumerate(answer_ids) if token in stop_ids]
         if len(stops) > 1:
-            raise UnusableRow(
+            raise UnusableRowError(
                 f"the answer's text holds {tokenizer.decode([answer_ids[stops[0]]])!r}, which ends "
                 "a turn: the model would learn to stop in the middle"
             )
@@ -88,7 +88,7 @@ def tokenize(
     input_ids, labels = input_ids[:max_length], labels[:max_length]
     # The first token has no predecessor to be predicted from, so it never counts as trained.
     if all(label == IGNORED for label in labels[1:]):
-        raise UnusableRow(
+        raise UnusableRowError(
             f"its prompt fills model.max_seq_length ({max_length} tokens), so nothing of the "
             "answer is trained; raise it, or shorten the row"
         )
@@ -114,7 +114,7 @@ def _render(
             list(conversation), tokenize=False, add_generation_prompt=add_generation_prompt
         )
     except jinja2.TemplateError as error:
-        raise UnusableRow(f"the chat template refuses it: {error}") from None
+        raise UnusableRowError(f"the chat template refuses it: {error}") from None
     return str(text)
 
 

@@ -33,7 +33,9 @@ def model_folder(settings: ModelSettings, *, weights: bool) -> Path:
     if not folder.is_dir():
         if not _HUB_ID.match(settings.id) or folder.parent.is_dir() or folder.parts[0] == "models":
             hint = "; run `make model`" if folder.parts[:1] == ("models",) else ""
-            raise ModelError(f"model.id: no folder {settings.id}{hint or ', and not a Hub id owner/name'}")
+            raise ModelError(
+                f"model.id: no folder {settings.id}{hint or ', and not a Hub id owner/name'}"
+            )
         folder = _fetch(settings, weights=weights)
     if not (folder / "config.json").is_file():
         raise ModelError(f"model.id: {settings.id} has no config.json, so it is no model folder")
@@ -60,7 +62,9 @@ def weight_files(folder: Path) -> list[Path]:
         )
     for path in paths:
         if not path.is_file():
-            raise ModelError(f"model.id: {path} is missing (the index names it); fetch the model anew")
+            raise ModelError(
+                f"model.id: {path} is missing (the index names it); fetch the model anew"
+            )
         _check_whole(path)
     return paths
 
@@ -131,7 +135,9 @@ def _check_whole(path: Path) -> None:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, size)))
-        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+        end = max(
+            (v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0
+        )
     except (struct.error, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(f"{path}: is not a safetensors file; fetch the model anew") from None
     if size != 8 + length + end:

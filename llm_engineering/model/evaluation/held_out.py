@@ -34,7 +34,8 @@ def held_out_metrics(
     """Evaluate a causal language model.
 
     Args:
-        model: Called as ``model(input_ids, attention_mask)``; logits ``(batch, seq, vocab)``.
+        model: Called as ``model(input_ids, attention_mask, logits_to_keep)``; logits
+            ``(batch, logits_to_keep, vocab)``.
         rows: Columns ``input_ids`` and ``labels``.
         batch_size: Rows in one forward pass; rows of like length go together.
         pad_id: Fills short rows; masked, so any id does.
@@ -63,10 +64,15 @@ def held_out_metrics(
                     input_ids[index, : len(ids)] = torch.tensor(ids)
                     labels[index, : len(ids)] = torch.tensor(row_labels)
                     mask[index, : len(ids)] = 1
+                # Logits cost (batch, seq, vocab): none are made before the first labelled token.
+                first = int((labels != IGNORED).any(0).nonzero()[0])
+                kept = width - max(first - 1, 0)
                 logits = model(
-                    input_ids=input_ids.to(device), attention_mask=mask.to(device)
+                    input_ids=input_ids.to(device),
+                    attention_mask=mask.to(device),
+                    logits_to_keep=kept,
                 ).logits[:, :-1]
-                targets = labels[:, 1:].to(device)
+                targets = labels[:, width - kept + 1 :].to(device)
                 chosen = targets != IGNORED
                 picked, targets = logits[chosen].float(), targets[chosen]
                 loss += torch.nn.functional.cross_entropy(picked, targets, reduction="sum").item()

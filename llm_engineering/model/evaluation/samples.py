@@ -91,6 +91,4 @@ def answers(
             )
     finally:
         model.train(was_training)
-    return [
-        str(tokenizer.decode(row[width:], skip_special_tokens=True)).strip() for row in output
-    ]
+    return [str(tokenizer.decode(row[width:], skip_special_tokens=True)).strip() for row in output]

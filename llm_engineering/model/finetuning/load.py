@@ -66,7 +66,7 @@ def live_base_model(reference: ModelReference) -> live.LiveModel:
     settings = ModelSettings(
         id=reference.id,
         revision=reference.revision,
-        dtype=reference.dtype,  # type: ignore[arg-type]  # a resolved dtype is one of the choices
+        dtype=reference.dtype,
         load_in_4bit=reference.quantisation == "nf4",
         max_seq_length=reference.max_seq_length,
         trust_remote_code=reference.trust_remote_code,

@@ -36,10 +36,14 @@ class TrainingRecord(BaseModel):
     epochs: float = Field(0.0, description="Passes over the data.")
     effective_batch: int = Field(0, description="Rows in one optimizer step.")
     train_tokens: int = Field(0, description="Tokens read in training, padding excluded.")
-    train_seconds: float = Field(0.0, description="Seconds in optimizer steps, evaluation excluded.")
+    train_seconds: float = Field(
+        0.0, description="Seconds in optimizer steps, evaluation excluded."
+    )
     peak_memory_bytes: int = Field(0, description="Reserved GPU memory, or RAM on a CPU.")
     device: str = Field("", description="GPU or CPU.")
-    resumed_from_step: int | None = Field(None, description="Step of the checkpoint continued from.")
+    resumed_from_step: int | None = Field(
+        None, description="Step of the checkpoint continued from."
+    )
 
     @property
     def tokens_per_second(self) -> float:

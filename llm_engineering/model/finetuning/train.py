@@ -84,9 +84,7 @@ def train(
         record = _record_at(checkpoint)
         trainer = _trainer(held, rows, lora, settings, seed, work / name / "checkpoints")
         trainer.add_callback(
-            _make_recorder(
-                record, dataset.split("held_out"), settings, evaluate, held, on_progress
-            )
+            _make_recorder(record, dataset.split("held_out"), settings, evaluate, held, on_progress)
         )
         if checkpoint is not None:
             logger.info("resuming %s from step %d", checkpoint.run.name, checkpoint.step)
@@ -150,6 +148,7 @@ def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
     text = (checkpoint.folder / _RECORD).read_text(encoding="utf-8")
     record = TrainingRecord.model_validate_json(text)
     record.resumed_from_step = checkpoint.step
+    record.resumed_from_run = checkpoint.run.name
     return record
 
 
@@ -218,7 +217,7 @@ def _make_recorder(
 
     display = ProgressDisplay()
 
-    class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    class Recorder(TrainerCallback):
         def __init__(self) -> None:
             self.step_began = 0.0
             self.logged_tokens = record.train_tokens
@@ -238,9 +237,7 @@ def _make_recorder(
             record.train_seconds += time.perf_counter() - self.step_began
             record.steps, record.epochs = state.global_step, float(state.epoch or 0.0)
             record.train_tokens = int(state.num_input_tokens_seen)
-            record.peak_memory_bytes = max(
-                record.peak_memory_bytes, hardware.peak_memory_bytes()
-            )
+            record.peak_memory_bytes = max(record.peak_memory_bytes, hardware.peak_memory_bytes())
             display.advance(state.global_step)
             every = settings.evaluate_every
             if every and state.global_step % every == 0 and state.global_step < state.max_steps:

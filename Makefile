@@ -1,0 +1,50 @@
+# make finetune   set up what is missing, then fine-tune the embedded model on the embedded data
+# make test       set up what is missing, then lint, type-check and test
+# make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
+
+POETRY_VERSION := 2.5.1
+MIRROR_PLUGIN_VERSION := 0.6.5
+MODEL := models/SmolLM2-135M-Instruct
+POETRY := .poetry/bin/poetry
+# Poetry asks PyPI's JSON interface, which mirrors often lack; the plugin makes it use pip's index.
+WITH_INDEX := POETRY_PYPI_MIRROR_URL="$$(tools/pip_index.sh .poetry/bin/python)"
+
+.PHONY: help setup model finetune test lint types benchmark clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# make/make/p' $(MAKEFILE_LIST)
+
+finetune: setup
+	$(POETRY) run python tools/run.py --finetune
+
+test: setup lint types
+	.venv/bin/python -m pytest
+
+lint: .venv/.installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: .venv/.installed
+	.venv/bin/mypy
+
+setup: .venv/.installed $(MODEL)/model.safetensors
+
+model: $(MODEL)/model.safetensors
+
+.poetry/.installed: Makefile tools/find_python.sh
+	"$$(tools/find_python.sh)" -m venv --clear .poetry
+	.poetry/bin/python -m pip install --quiet --disable-pip-version-check \
+	  poetry==$(POETRY_VERSION) poetry-plugin-pypi-mirror==$(MIRROR_PLUGIN_VERSION)
+	@touch $@
+
+.venv/.installed: .poetry/.installed pyproject.toml poetry.lock tools/install_training.py
+	$(WITH_INDEX) $(POETRY) install --no-interaction --quiet
+	$(WITH_INDEX) .poetry/bin/python tools/install_training.py
+	@touch $@
+
+$(MODEL)/model.safetensors: | .venv/.installed
+	.venv/bin/python tools/make_embedded_model.py $(MODEL)
+
+clean:
+	rm -rf .poetry .venv .mypy_cache .ruff_cache .pytest_cache

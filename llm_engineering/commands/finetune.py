@@ -1,0 +1,145 @@
+"""``--finetune``: check, in order of cost, then run the pipeline and say what came of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
+from llm_engineering.errors import FinetuningError, SetupError, TrainingError
+from llm_engineering.outputs import run_name, work_folder
+
+if TYPE_CHECKING:
+    from zenml.models import PipelineRunResponse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+STEPS = {
+    "prepare_data": "read, check, split, tokenize and audit the rows",
+    "load_model": "base model into memory",
+    "inject_lora": "adapters into the projections",
+    "train": "held-out loss, training, held-out loss",
+    "evaluate": "sample answers before and after",
+    "save_model": "adapter, metrics, manifest, report",
+}
+
+
+def run(
+    config_path: Path,
+    overrides: Sequence[str],
+    *,
+    resume: bool,
+    dry_run: bool,
+    use_cache: bool,
+) -> None:
+    """Fine-tune as a configuration says.
+
+    Raises:
+        FinetuningError: Anything that is the user's to mend; nothing half-finished is left.
+    """
+    started = time.time()
+    config = load_config(config_path, overrides)
+    name = run_name(config, datetime.now())
+    if dry_run:
+        print(_plan(config, config_path, name))
+        return
+    if importlib.util.find_spec("zenml") is None:
+        raise SetupError("ZenML is not installed: run `make setup`")
+
+    from llm_engineering.training_stack import require_training_stack
+
+    require_training_stack()
+    _set_up_logging()
+
+    from llm_engineering.hardware import require_hardware
+    from llm_engineering.lineage.fingerprints import take_fingerprints
+    from llm_engineering.model.finetuning.checkpoints import interrupted_checkpoints
+
+    require_hardware(config)
+    work = work_folder(config.run.output_dir)
+    if resume and not interrupted_checkpoints(work):
+        raise TrainingError(
+            f"--resume: no interrupted run with a complete checkpoint under {work}; "
+            "start without --resume"
+        )
+    fingerprints = take_fingerprints(config)
+
+    os.environ.setdefault("ZENML_ANALYTICS_OPT_IN", "false")
+    from zenml.utils import source_utils
+
+    source_utils.set_custom_source_root(str(ROOT))
+    from pipelines.finetuning import finetuning
+
+    pipeline = finetuning.with_options(
+        run_name=name,
+        enable_cache=None if use_cache else False,
+        tags=["finetuning", Path(config.model.id).name],
+    )
+    try:
+        finished = pipeline(
+            config=config, fingerprints=fingerprints, started=started, resume=resume
+        )
+    except Exception as error:
+        cause = _users_error(error)
+        if cause is None:
+            raise
+        raise cause from None
+    _report(config, name, finished)
+
+
+def _plan(config: FinetuningConfig, config_path: Path, name: str) -> str:
+    output = Path(config.run.output_dir) / name
+    lines = [f"# {config_path}, resolved", to_yaml(config), "# steps"]
+    lines += [f"  {step:<13} {what}" for step, what in STEPS.items()]
+    lines += [
+        "",
+        "# would write",
+        f"  {output}/adapter/        LoRA weights, tokenizer, chat template, model card",
+        f"  {output}/metrics.json",
+        f"  {output}/manifest.json",
+        f"  {output}/report.html",
+        f"  {Path(config.run.output_dir) / 'latest'} -> {name}",
+        "",
+        "dry run: nothing was loaded or written",
+    ]
+    return "\n".join(lines)
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("httpx", "datasets", "transformers", "torchao", "torch.utils._pytree"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0")
+
+
+def _users_error(error: BaseException | None) -> FinetuningError | None:
+    """The error that is the user's to mend, where the orchestrator wrapped it in its own."""
+    while error is not None:
+        if isinstance(error, FinetuningError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _report(config: FinetuningConfig, name: str, finished: PipelineRunResponse | None) -> None:
+    folder = Path(config.run.output_dir) / name
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    before, after = metrics["held_out_loss_before"], metrics["held_out_loss_after"]
+    cached = (
+        []
+        if finished is None
+        else [step for step, run in finished.steps.items() if str(run.status) == "cached"]
+    )
+    print(f"\nheld-out loss  {before:.3f} -> {after:.3f}  ({after / before - 1:+.1%})")
+    print(f"adapter        {folder}/adapter")
+    print(f"report         {folder}/report.html")
+    if cached:
+        print(f"from cache     {', '.join(cached)}  (--no-cache runs them again)")

@@ -1,0 +1,1 @@
+"""Lineage: what of a run ZenML stores, shows, and notices as changed."""

@@ -1,0 +1,85 @@
+"""What ZenML's cache must notice beside the parameters: the data, the base model, the code."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from llm_engineering.configuration.schema import DataSettings, FinetuningConfig, ModelSettings
+from llm_engineering.data.chat_template import read_chat_template
+from llm_engineering.data.sources import is_file
+from llm_engineering.errors import DataError
+from llm_engineering.model.base_model import file_digest, model_folder, weight_files
+from llm_engineering.training_stack import versions
+
+
+class Fingerprints(BaseModel):
+    """Digests that change whenever the thing behind an unchanged setting does."""
+
+    data: str = Field(description="Contents of the data files, or commits of the Hub data sets.")
+    model: str = Field(description="Contents of the model's files, or commit of the Hub model.")
+    code: str = Field(description="This package's source and the versions of what it runs on.")
+
+
+def take_fingerprints(config: FinetuningConfig) -> Fingerprints:
+    """Look at the configured inputs, without importing the training stack.
+
+    Raises:
+        DataError: A data file is missing.
+        ModelError: A local model is missing or incomplete.
+    """
+    return Fingerprints(data=_data(config.data), model=_model(config.model), code=_code())
+
+
+def _data(data: DataSettings) -> str:
+    sources = [(source.source, source.revision) for source in data.sources]
+    if data.held_out.source:
+        sources.append((data.held_out.source, None))
+    parts = []
+    for source, revision in sources:
+        if not is_file(source):
+            parts.append(_hub_commit(source, revision, "dataset"))
+        elif Path(source).is_file():
+            parts.append(file_digest(Path(source)))
+        else:
+            raise DataError(f"data source {source}: no such file")
+    return _join(parts)
+
+
+def _model(model: ModelSettings) -> str:
+    if not Path(model.id).expanduser().is_dir() and "/" in model.id:
+        found = _hub_commit(model.id, model.revision, "model")
+        if found != model.revision:
+            return _join([found, read_chat_template(model.chat_template) or ""])
+    folder = model_folder(model, weights=True)
+    files = [*weight_files(folder), *sorted(folder.glob("*.json")), *sorted(folder.glob("*.jinja"))]
+    digests = [f"{path.name}={file_digest(path)}" for path in files]
+    return _join([*digests, read_chat_template(model.chat_template) or ""])
+
+
+def _hub_commit(repo: str, revision: str | None, kind: str) -> str:
+    """The commit that a branch or tag stands for; the name itself where the Hub is out of reach."""
+    from httpx import HTTPError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        info = HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=10)
+    except (HfHubHTTPError, OfflineModeIsEnabled, HTTPError, OSError):
+        return revision or "main"
+    return info.sha or revision or "main"
+
+
+def _code() -> str:
+    package = Path(__file__).resolve().parents[1]
+    sources = [
+        path for path in sorted(package.rglob("*")) if path.suffix in (".py", ".jinja", ".html")
+    ]
+    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
+    return _join([*contents, *(f"{name}={version}" for name, version in versions().items())])
+
+
+def _join(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,123 @@
+"""How ZenML stores what passes between steps: JSON records, and folders copied file by file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+from zenml.enums import ArtifactType
+from zenml.io import fileio
+from zenml.materializers.base_materializer import BaseMaterializer
+from zenml.materializers.pydantic_materializer import PydanticMaterializer
+from zenml.utils import io_utils
+
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.references import LoraReference, ModelReference
+from llm_engineering.reporting.manifest import Manifest
+
+_FILES = "files"
+_SHOWN_CHARACTERS = 200
+
+
+class RecordMaterializer(PydanticMaterializer):
+    """Stores a record as JSON and shows its plain figures as metadata."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (
+        ModelReference,
+        LoraReference,
+        TrainingRecord,
+        Evaluation,
+        Manifest,
+    )
+
+    def extract_metadata(self, data: Any) -> dict[str, Any]:
+        """The record's numbers and short texts."""
+        return {
+            name: value
+            for name, value in data.model_dump(mode="json").items()
+            if isinstance(value, int | float)
+            or (isinstance(value, str) and len(value) <= _SHOWN_CHARACTERS)
+        }
+
+
+class FolderMaterializer(BaseMaterializer):
+    """Stores a folder; a local artifact store is read in place, a remote one is copied here."""
+
+    SKIP_REGISTRATION: ClassVar[bool] = True
+
+    def save_folder(self, folder: Path) -> None:
+        """Copy a folder into the artifact store."""
+        io_utils.copy_dir(str(folder), f"{self.uri}/{_FILES}")
+
+    def load_folder(self) -> Path:
+        """The stored folder, as a local path."""
+        stored = f"{self.uri}/{_FILES}"
+        if self.artifact_store.config.is_local:
+            return Path(stored)
+        with self.get_temporary_directory(delete_at_exit=False) as temporary:
+            io_utils.copy_dir(stored, temporary, overwrite=True)
+            return Path(temporary)
+
+
+class DatasetMaterializer(FolderMaterializer):
+    """Stores a prepared data set."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (PreparedDataset,)
+    ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
+
+    def save(self, data: PreparedDataset) -> None:
+        """Copy the splits and their summary."""
+        self.save_folder(data.folder)
+
+    def load(self, data_type: type[Any]) -> PreparedDataset:
+        """Open the stored splits."""
+        return PreparedDataset.read(self.load_folder())
+
+    def extract_metadata(self, data: PreparedDataset) -> dict[str, Any]:
+        """Rows, tokens and what was skipped or cut."""
+        train, held_out = data.summary.train, data.summary.held_out
+        return {
+            "train_rows": train.rows,
+            "train_tokens": train.tokens,
+            "trained_tokens": train.trained_tokens,
+            "truncated_rows": train.truncated_rows,
+            "held_out_rows": held_out.rows,
+            "held_out_tokens": held_out.tokens,
+            "bad_rows": len(data.summary.bad_rows),
+            "digest": data.summary.digest,
+        }
+
+    def compute_content_hash(self, data: PreparedDataset) -> str | None:
+        """Equal token ids and labels are the same data, whatever run prepared them."""
+        return data.summary.digest
+
+
+class AdapterMaterializer(FolderMaterializer):
+    """Stores a trained adapter, in PEFT's format."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (AdapterFolder,)
+    ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.MODEL
+
+    def save(self, data: AdapterFolder) -> None:
+        """Copy the adapter and its digest."""
+        self.save_folder(data.folder)
+        with fileio.open(f"{self.uri}/adapter.json", "w") as file:
+            json.dump({"digest": data.digest}, file)
+
+    def load(self, data_type: type[Any]) -> AdapterFolder:
+        """Open the stored adapter."""
+        with fileio.open(f"{self.uri}/adapter.json", "r") as file:
+            digest = json.load(file)["digest"]
+        return AdapterFolder(self.load_folder(), digest)
+
+    def extract_metadata(self, data: AdapterFolder) -> dict[str, Any]:
+        """Digest and size, in bytes."""
+        size = sum(path.stat().st_size for path in data.folder.iterdir() if path.is_file())
+        return {"digest": data.digest, "bytes": size}
+
+    def compute_content_hash(self, data: AdapterFolder) -> str | None:
+        """Equal weights are the same adapter."""
+        return data.digest

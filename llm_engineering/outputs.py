@@ -1,0 +1,62 @@
+"""The output folder: outputs/<run name>/, outputs/latest, and the work folder of unfinished runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.errors import ConfigError
+
+
+def work_folder(output_dir: str | Path) -> Path:
+    """The folder of all unfinished runs: checkpoints, and what is not yet complete."""
+    return Path(output_dir) / ".work"
+
+
+def run_name(config: FinetuningConfig, now: datetime) -> str:
+    """``run.name``, else model, data and time: ``SmolLM2-135M-Instruct-train-20261124-2109``.
+
+    Raises:
+        ConfigError: The name is configured and taken.
+    """
+    name = config.run.name
+    if name is not None:
+        if name == "latest" or (Path(config.run.output_dir) / name).exists():
+            raise ConfigError(
+                f"run.name: {name} is taken in {config.run.output_dir}/; choose another, "
+                "or leave it out"
+            )
+        return name
+    source = Path(config.data.sources[0].source)
+    data = source.parent.name if source.stem in ("train", "data") else source.stem
+    parts = [Path(config.model.id).name, data or source.stem, now.strftime("%Y%m%d-%H%M%S")]
+    return "-".join("".join(c if c.isalnum() or c in "._-" else "-" for c in p) for p in parts)
+
+
+@contextmanager
+def new_output(output_dir: str | Path, name: str) -> Iterator[Path]:
+    """Give a folder to fill; on leaving it becomes ``output_dir/name`` and ``latest``, at once.
+
+    A run that is killed on the way leaves nothing under ``output_dir`` but its work folder.
+    """
+    final = Path(output_dir) / name
+    part = work_folder(output_dir) / name / "output"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    part.rename(final)
+    link = work_folder(output_dir) / name / "latest"
+    link.unlink(missing_ok=True)
+    link.symlink_to(name, target_is_directory=True)
+    os.replace(link, Path(output_dir) / "latest")
+
+
+def remove_work(output_dir: str | Path, *names: str | None) -> None:
+    """Remove the work folders of runs that are finished, or that a finished one continued."""
+    for name in filter(None, names):
+        shutil.rmtree(work_folder(output_dir) / name, ignore_errors=True)

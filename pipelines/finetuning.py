@@ -1,0 +1,62 @@
+"""The fine-tuning pipeline."""
+
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.lineage.fingerprints import Fingerprints
+from steps.finetuning import evaluate, inject_lora, load_model, prepare_data, save_model, train
+
+
+@pipeline(execution_mode=ExecutionMode.FAIL_FAST)
+def finetuning(
+    config: FinetuningConfig, fingerprints: Fingerprints, started: float, resume: bool = False
+) -> None:
+    """Prepare data, load model, inject LoRA, train, evaluate, save model.
+
+    Args:
+        config: The resolved configuration; each step gets only the sections that it reads, so
+            that a change elsewhere does not run it again.
+        fingerprints: Digests of what lies behind the settings, for the cache.
+        started: When the command started, seconds since the epoch.
+        resume: Continue an interrupted, otherwise equal run.
+    """
+    output_dir, seed = config.run.output_dir, config.run.seed
+    dataset = prepare_data(
+        data=config.data,
+        model=config.model,
+        seed=seed,
+        output_dir=output_dir,
+        fingerprints=[fingerprints.data, fingerprints.model, fingerprints.code],
+    )
+    base_model = load_model(
+        settings=config.model,
+        fingerprints=[fingerprints.model, fingerprints.code],
+        after=["prepare_data"],  # bad data stops the run before a weight is loaded
+    )
+    lora = inject_lora(
+        model=base_model,
+        settings=config.lora,
+        gradient_checkpointing=config.train.gradient_checkpointing,
+    )
+    adapter, record = train(
+        lora=lora,
+        dataset=dataset,
+        settings=config.train,
+        evaluate=config.evaluate,
+        seed=seed,
+        output_dir=output_dir,
+        resume=resume,
+    )
+    evaluation = evaluate(
+        lora=lora, adapter=adapter, dataset=dataset, record=record, settings=config.evaluate
+    )
+    save_model(
+        config=config,
+        dataset=dataset,
+        lora=lora,
+        adapter=adapter,
+        record=record,
+        evaluation=evaluation,
+        started=started,
+    )

@@ -1,0 +1,35 @@
+"""Step: evaluate."""
+
+from typing import Annotated
+
+from zenml import log_metadata, step
+
+import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
+from llm_engineering.configuration.schema import EvaluateSettings
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.model.evaluation import evaluate as evaluation
+from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.references import LoraReference
+
+
+@step
+def evaluate(
+    lora: LoraReference,
+    adapter: AdapterFolder,
+    dataset: PreparedDataset,
+    record: TrainingRecord,
+    settings: EvaluateSettings,
+) -> Annotated[Evaluation, "evaluation"]:
+    """Compare the trained adapter with the base model on held-out rows."""
+    result = evaluation.evaluate(lora, adapter, dataset, record, settings)
+    log_metadata(
+        metadata={
+            "held_out_loss_before": result.before.loss,
+            "held_out_loss_after": result.after.loss,
+            "held_out_loss_change": result.loss_change,
+            "token_accuracy_before": result.before.token_accuracy,
+            "token_accuracy_after": result.after.token_accuracy,
+        }
+    )
+    return result

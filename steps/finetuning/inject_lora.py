@@ -1,0 +1,27 @@
+"""Step: inject LoRA."""
+
+from typing import Annotated
+
+from zenml import log_metadata, step
+
+import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
+from llm_engineering.configuration.schema import LoraSettings
+from llm_engineering.model.finetuning import inject
+from llm_engineering.model.references import LoraReference, ModelReference
+
+
+@step
+def inject_lora(
+    model: ModelReference, settings: LoraSettings, gradient_checkpointing: str
+) -> Annotated[LoraReference, "lora_model"]:
+    """Put a fresh adapter into the base model's projections."""
+    lora = inject.inject_lora(model, settings, gradient_checkpointing=gradient_checkpointing)
+    log_metadata(
+        metadata={
+            "trainable_parameters": lora.trainable_parameters,
+            "total_parameters": lora.total_parameters,
+            "trainable_share": lora.trainable_share,
+            "scaling": lora.scaling,
+        }
+    )
+    return lora

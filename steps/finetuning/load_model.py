@@ -1,0 +1,18 @@
+"""Step: load model."""
+
+from typing import Annotated
+
+from zenml import step
+
+import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
+from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.model.finetuning import load
+from llm_engineering.model.references import ModelReference
+
+
+@step
+def load_model(
+    settings: ModelSettings, fingerprints: list[str]
+) -> Annotated[ModelReference, "base_model"]:
+    """Load the base model into this process; only a reference is passed on."""
+    return load.load_model(settings)

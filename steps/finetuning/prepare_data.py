@@ -1,0 +1,21 @@
+"""Step: prepare data."""
+
+from typing import Annotated
+
+from zenml import get_step_context, step
+
+import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
+from llm_engineering.configuration.schema import DataSettings, ModelSettings
+from llm_engineering.data import prepare
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.outputs import work_folder
+
+
+@step
+def prepare_data(
+    data: DataSettings, model: ModelSettings, seed: int, output_dir: str, fingerprints: list[str]
+) -> Annotated[PreparedDataset, "dataset"]:
+    """Read, check, split, tokenize and audit the data; no weight is loaded."""
+    run = get_step_context().pipeline_run.name
+    folder = work_folder(output_dir) / run / "data"
+    return prepare.prepare_data(data, model, seed=seed, folder=folder)
