@@ -41,6 +41,9 @@ model: $(MODEL)/model.safetensors
 .venv/.installed: .poetry/.installed pyproject.toml poetry.lock tools/install_training.py
 	$(WITH_INDEX) $(POETRY) install --no-interaction --quiet
 	$(WITH_INDEX) .poetry/bin/python tools/install_training.py
+	@# ZenML makes its local store once, in some ten seconds: now rather than in the first run.
+	@ZENML_ANALYTICS_OPT_IN=false .venv/bin/python -c "from zenml.client import Client; \
+	  Client().active_stack" >/dev/null || echo "ZenML's store is not ready; see above"
 	@touch $@
 
 $(MODEL)/model.safetensors: | .venv/.installed

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.reader import ReaderError
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.errors import ConfigError
@@ -32,6 +33,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> FinetuningConfig:
     origins = {location: f"{path}:{line}" for location, line in lines.items()}
     for override in overrides:
         location = _apply_override(values, override)
+        # What the override replaced no longer comes from the file.
+        for replaced in [known for known in origins if known[: len(location)] == location]:
+            del origins[replaced]
         origins[location] = f"--set {override}"
     try:
         return FinetuningConfig.model_validate(values)
@@ -62,16 +66,26 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{where}: is not valid YAML: {problem}") from None
-    if node is None or not isinstance(values, dict):
+        lines = dict(_lines(node, (), path)) if node is not None else {}
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
         raise ConfigError(
-            f"{path}: holds {type(values).__name__}, expected sections such as 'model:' and 'data:'"
+            f"{path}:{line}: is not valid YAML: holds the control character "
+            f"#x{ord(error.character):04x}; remove it"
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        where = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        raise ConfigError(f"{where}: is not valid YAML: {problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is not valid YAML: is nested too deeply") from None
+    except ValueError as error:  # a date such as 2026-13-01, which PyYAML tries to build
+        raise ConfigError(f"{path}: is not valid YAML: {error}; quote the value") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path}: holds {_kind(values)}, expected sections such as 'model:' and 'data:'"
         )
-    return values, dict(_lines(node, (), path))
+    return values, lines
 
 
 def _lines(node: yaml.Node, location: Location, path: Path) -> Iterator[tuple[Location, int]]:
@@ -103,13 +117,17 @@ def _apply_override(values: dict[str, Any], override: str) -> Location:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {override}: {text!r} is not a YAML value; quote it") from None
     target: Any = values
     location: list[str | int] = []
     for part in parts[:-1]:
         step, target = _descend(target, part, override)
         location.append(step)
+        if not isinstance(target, dict | list):
+            raise ConfigError(
+                f"--set {override}: {_dotted(tuple(location))} holds a value, not a section"
+            )
     if isinstance(target, list):
         index, _ = _descend(target, parts[-1], override)
         target[int(index)] = value
@@ -120,7 +138,7 @@ def _apply_override(values: dict[str, Any], override: str) -> Location:
 
 def _descend(target: Any, part: str, override: str) -> tuple[str | int, Any]:
     if isinstance(target, list):
-        if not part.isdigit() or int(part) >= len(target):
+        if not part.isdecimal() or int(part) >= len(target):
             raise ConfigError(
                 f"--set {override}: {part!r} is not an index into a list of {len(target)} "
                 "(counted from 0)"
@@ -128,31 +146,58 @@ def _descend(target: Any, part: str, override: str) -> tuple[str | int, Any]:
         return int(part), target[int(part)]
     if target.get(part) is None:
         target[part] = {}
-    if not isinstance(target[part], dict | list):
-        raise ConfigError(f"--set {override}: {part} holds a value, not a section")
     return part, target[part]
 
 
 def _explain(problem: dict[str, Any], origins: dict[Location, str], path: str) -> str:
     """One line for one pydantic error: where, key, what is wrong, value seen, what to do."""
     location: Location = tuple(problem["loc"])
-    known = location
-    while known not in origins and known:
-        known = known[:-1]
-    where = origins.get(known, path)
-    # A union's branch names (``list[str]``) are pydantic's, not the file's.
-    key = _dotted(known if problem["type"] != "missing" and known else location)
+    if problem["type"] != "extra_forbidden":
+        location = _without_branches(location)
+    key = _dotted(location)
+    where = _where(location, origins, path)
     if problem["type"] == "extra_forbidden":
-        key = _dotted(location)
         return f"{where}: {key}: unknown key{_nearest(location)}"
     if problem["type"] == "missing":
         return f"{where}: {key}: is required; add it"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "model_type":
+        message = f"expected a section with keys such as {_example_key(location)}"
     message = message[0].lower() + message[1:]
     seen = problem["input"]
     if isinstance(seen, dict | list) or not key:
         return f"{where}: {key}: {message}" if key else f"{where}: {message}"
     return f"{where}: {key}: {message} (got {seen!r})"
+
+
+def _without_branches(location: Location) -> Location:
+    """A problem's location without a union's branch names (``list[str]``), which are pydantic's."""
+    kept: Location = ()
+    for part in location:
+        section = _section_at(kept)
+        if isinstance(part, int) or (section is not None and part in section.model_fields):
+            kept = (*kept, part)
+    return kept
+
+
+def _where(location: Location, origins: dict[Location, str], path: str) -> str:
+    """Where a value comes from; where its own place is not known, that of the section around it."""
+    if location not in origins:
+        for inner, origin in origins.items():  # a --set that built the value piece by piece
+            if location and inner[: len(location)] == location:
+                return origin
+    while location not in origins and location:
+        location = location[:-1]
+    return origins.get(location, path)
+
+
+def _example_key(location: Location) -> str:
+    section = _section_at(location)
+    return _dotted((*location, next(iter(section.model_fields)))) if section else "model.id"
+
+
+def _kind(value: Any) -> str:
+    return {dict: "sections", list: "a list", type(None): "nothing"}.get(type(value), "one value")
 
 
 def _nearest(location: Location) -> str:

@@ -44,6 +44,7 @@ class TrainingRecord(BaseModel):
     resumed_from_step: int | None = Field(
         None, description="Step of the checkpoint continued from."
     )
+    resumed_from_run: str | None = Field(None, description="Name of the interrupted run.")
 
     @property
     def tokens_per_second(self) -> float:

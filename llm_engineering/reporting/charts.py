@@ -1,0 +1,221 @@
+"""Line charts as inline SVG; their colours are the page's, by class name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from markupsafe import Markup
+
+from llm_engineering.reporting.formats import number, scientific
+
+Point = tuple[float, float]
+
+_MOST_POINTS = 500
+_MOST_READOUTS = 125
+_LEFT, _RIGHT, _BOTTOM = 50.0, 16.0, 38.0  # margins of the plot
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one kind, drawn as a thin line, a bold line, or marks with their values."""
+
+    label: str
+    points: Sequence[Point]
+    style: Literal["raw", "line", "marks"]
+
+
+def line_chart(
+    title: str,
+    unit: str,
+    series: Sequence[Series],
+    *,
+    width: int,
+    height: int,
+    x_label: str = "step",
+    from_zero: bool = False,
+) -> Markup:
+    """Draw series over a common axis, as an ``<svg>`` element; read-outs need no script.
+
+    Args:
+        title: What is on the vertical axis.
+        unit: Its unit.
+        series: Points that are not finite are left out; of more than 500, means are drawn.
+        width: In units of the view box, in which text is 11 high.
+        height: Likewise.
+        x_label: What is on the horizontal axis, counted in whole numbers.
+        from_zero: Let the vertical axis include zero.
+    """
+    series = [Series(one.label, thinned(_finite(one.points)), one.style) for one in series]
+    top, right, bottom = 50.0 if len(series) > 1 else 30.0, width - _RIGHT, height - _BOTTOM
+    parts = [
+        _element("title", f"{title}, {unit}"),
+        _text(0, 12, title, "name", "start"),
+        _text(6.6 * len(title) + 8, 12, unit, "tick", "start"),
+    ]
+    points = [point for one in series for point in one.points]
+    if points:
+        ys = [y for _, y in points] + [0.0] * from_zero
+        y_ticks = ticks(*_spread(ys), 4, outward=True)
+        x_low, x_high = _spread([x for x, _ in points])
+        y_low, y_high = y_ticks[0], y_ticks[-1]
+
+        def at(point: Point) -> Point:
+            x = _LEFT + (point[0] - x_low) / (x_high - x_low) * (right - _LEFT)
+            return x, bottom - (point[1] - y_low) / (y_high - y_low) * (bottom - top)
+
+        for value, label in zip(y_ticks, tick_labels(y_ticks), strict=True):
+            y = at((x_low, value))[1]
+            parts.append(_line(_LEFT, y, right, y, "grid" if value > y_low else "axis"))
+            parts.append(_text(_LEFT - 8, y + 4, label, "tick", "end"))
+        x_ticks = ticks(x_low, x_high, max(2, width // 90), whole=True)
+        for value, label in zip(x_ticks, tick_labels(x_ticks), strict=True):
+            parts.append(_text(at((value, y_low))[0], bottom + 16, label, "tick", "middle"))
+        parts.append(_text(right, height - 4, x_label, "tick", "end"))
+        parts += _legend(series) if len(series) > 1 else []
+        for one in series:
+            parts += _drawing(one, at, top, right)
+        parts += _readouts(series, at, x_label, (top, right, bottom))
+    else:
+        parts.append(_text(width / 2, height / 2, "nothing was logged", "tick", "middle"))
+    return _element(
+        "svg", Markup("").join(parts), class_="chart", viewBox=f"0 0 {width} {height}", role="img"
+    )
+
+
+def moving_mean(points: Sequence[Point], window: int) -> list[Point]:
+    """Centred mean of ``window`` points; of those there are, near either end."""
+    half = window // 2
+    sums = [0.0]
+    for _, y in points:
+        sums.append(sums[-1] + y)
+    spans = [(max(0, i - half), min(len(points), i + half + 1)) for i in range(len(points))]
+    return [
+        (x, (sums[end] - sums[start]) / (end - start))
+        for (x, _), (start, end) in zip(points, spans, strict=True)
+    ]
+
+
+def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
+    """At most ``most`` points: the means of equal runs of neighbours."""
+    length = math.ceil(len(points) / most) or 1
+    runs = [points[start : start + length] for start in range(0, len(points), length)]
+    return [
+        (math.fsum(x for x, _ in run) / len(run), math.fsum(y for _, y in run) / len(run))
+        for run in runs
+    ]
+
+
+def ticks(
+    low: float, high: float, most: int, *, outward: bool = False, whole: bool = False
+) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten from low to high, about ``most`` of them.
+
+    With ``outward`` the first and the last enclose low and high; with ``whole`` all are whole.
+    """
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * f for f in (1, 2, 5, 10) if power * f >= rough * (1 - 1e-9))
+    step = max(1.0, step) if whole else step
+    first, last = low / step, high / step
+    if outward:
+        return [i * step for i in range(math.floor(first + 1e-9), math.ceil(last - 1e-9) + 1)]
+    return [i * step for i in range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)]
+
+
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """Labels with as many decimals as the step between the ticks needs."""
+    step = values[1] - values[0] if len(values) > 1 else 1.0
+    if step < 9.9e-4:
+        return [scientific(value) for value in values]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [f"{value:z,.{decimals}f}".replace("-", "\u2212") for value in values]
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [point for point in points if all(map(math.isfinite, point))]
+
+
+def _spread(values: Sequence[float]) -> Point:
+    """The range of the values, or one around them if they are the same."""
+    low, high = min(values), max(values)
+    if high - low > 1e-6 * max(abs(low), abs(high)):
+        return low, high
+    around = 0.1 * abs(low) or 1.0
+    return low - around, high + around
+
+
+def _legend(series: Sequence[Series]) -> list[Markup]:
+    parts, x = [], _LEFT
+    for one in series:
+        parts.append(_line(x, 31, x + 18, 31, one.style))
+        if one.style == "marks":
+            parts.append(_element("circle", class_="marks", cx=x + 9, cy=31, r=4))
+        parts.append(_text(x + 24, 35, one.label, "tick", "start"))
+        x += 42 + 5.6 * len(one.label)
+    return parts
+
+
+def _drawing(one: Series, at: Callable[[Point], Point], top: float, right: float) -> list[Markup]:
+    places = [at(point) for point in one.points]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    parts = [_element("polyline", class_=one.style, points=path)]
+    if one.style != "marks" and len(places) > 1:
+        return parts
+    parts += [_element("circle", class_=one.style, cx=x, cy=y, r=4) for x, y in places]
+    if one.style == "marks" and places:
+        lowest = min(one.points, key=lambda point: point[1])
+        for point in dict.fromkeys([one.points[0], lowest, one.points[-1]]):
+            x, y = at(point)
+            anchor = "start" if x < _LEFT + 24 else "end" if x > right - 24 else "middle"
+            parts.append(
+                _text(x, y - 10 if y - 22 > top else y + 20, number(point[1]), "value", anchor)
+            )
+    return parts
+
+
+def _readouts(
+    series: Sequence[Series],
+    at: Callable[[Point], Point],
+    x_label: str,
+    edges: tuple[float, float, float],
+) -> list[Markup]:
+    """The values under the pointer, shown by the style sheet alone."""
+    top, right, bottom = edges
+    lines = [one for one in series if one.style != "marks" and one.points]
+    lead = lines[0].points if lines else []
+    chosen = range(0, len(lead), math.ceil(len(lead) / _MOST_READOUTS) or 1)
+    xs = [at(lead[index])[0] for index in chosen]
+    borders = [_LEFT, *((one + two) / 2 for one, two in pairwise(xs)), right]
+    parts = []
+    for index, x, (start, end) in zip(chosen, xs, pairwise(borders), strict=bool(xs)):
+        values = ", ".join(f"{one.label} {number(one.points[index][1])}" for one in lines)
+        band = _element("rect", x=start, y=top, width=end - start, height=bottom - top)
+        text = _text(right, 12, f"{x_label} {lead[index][0]:,.0f}: {values}", "tick", "end")
+        parts.append(
+            _element("g", band + _line(x, top, x, bottom, "pointer") + text, class_="readout")
+        )
+    return parts
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
+    return _element("line", class_=style, x1=x1, y1=y1, x2=x2, y2=y2)
+
+
+def _text(x: float, y: float, text: str, style: str, anchor: str) -> Markup:
+    return _element("text", text, class_=style, x=x, y=y, text_anchor=anchor)
+
+
+def _element(name: str, content: str = "", /, **attributes: str | float) -> Markup:
+    """An element; ``content`` and attributes that are not Markup are escaped."""
+    start = Markup("").join(
+        Markup(' {}="{}"').format(
+            key.rstrip("_").replace("_", "-"),
+            f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value,
+        )
+        for key, value in attributes.items()
+    )
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), start, content)

@@ -1,0 +1,174 @@
+"""The report of a run: one HTML page that loads nothing and runs nothing."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from llm_engineering.configuration.load import to_yaml
+from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.finetuning.record import TrainingRecord
+from llm_engineering.reporting import formats
+from llm_engineering.reporting.charts import Series, line_chart, moving_mean
+from llm_engineering.reporting.run_report import RunReport
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MOST_BAD_ROWS = 50
+_WIDE, _NARROW = 720, 350  # view boxes of a chart over the page's width, and over half of it
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline figure: its value, or its values before and after; ``verdict`` colours it."""
+
+    label: str
+    value: str
+    before: str | None = None
+    note: str = ""
+    verdict: str = ""
+
+
+def render_report(run: RunReport) -> str:
+    """Render report.html: all of it is in the page, and no text of the data becomes markup."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=formats.count,
+        number=formats.number,
+        percent=formats.percent,
+        moment=formats.moment,
+        visible=visible_controls,
+    )
+    return environment.get_template("report.html.jinja").render(
+        run=run,
+        tiles=headline_tiles(run),
+        outcome=outcome(run.evaluation),
+        loss_chart=_loss_chart(run.record),
+        small_charts=_small_charts(run.record),
+        bad_rows=run.summary.bad_rows[:_MOST_BAD_ROWS],
+        config_yaml=to_yaml(run.config),
+    )
+
+
+def headline_tiles(run: RunReport) -> list[Tile]:
+    """The six figures at the top of the page."""
+    before, after, record = run.evaluation.before, run.evaluation.after, run.record
+    verdict = _verdict(before.loss - after.loss)
+    points = 100 * (after.token_accuracy - before.token_accuracy)
+    return [
+        Tile(
+            "Held-out loss",
+            formats.number(after.loss),
+            formats.number(before.loss),
+            f"{formats.change(run.evaluation.loss_change)}, nats per token",
+            verdict,
+        ),
+        Tile(
+            "Perplexity",
+            formats.number(after.perplexity),
+            formats.number(before.perplexity),
+            formats.change(after.perplexity / before.perplexity - 1),
+            verdict,
+        ),
+        Tile(
+            "Token accuracy",
+            formats.percent(after.token_accuracy),
+            formats.percent(before.token_accuracy),
+            f"{'+' if points > 0 else ''}{formats.number(points)} percentage points",
+            _verdict(points),
+        ),
+        Tile(
+            "Throughput",
+            f"{formats.number(record.tokens_per_second)} tokens/s",
+            note=f"{formats.count(record.train_tokens)} tokens in "
+            f"{formats.duration(record.train_seconds)} of training",
+        ),
+        Tile("Peak memory", formats.size(record.peak_memory_bytes), note=record.device),
+        Tile(
+            "Wall time",
+            formats.duration(run.manifest.wall_seconds),
+            note=f"{formats.count(record.steps)} steps of {formats.count(record.effective_batch)} "
+            f"rows, {formats.number(record.epochs)} epochs",
+        ),
+    ]
+
+
+def outcome(evaluation: Evaluation) -> str:
+    """The result in a sentence."""
+    before, after = evaluation.before, evaluation.after
+    verb = {"better": "fell", "worse": "rose"}.get(_verdict(before.loss - after.loss))
+    course = (
+        f"{verb} from {formats.number(before.loss)} to {formats.number(after.loss)}"
+        if verb
+        else f"went from {formats.number(before.loss)} to {formats.number(after.loss)}"
+    )
+    return (
+        f"On {formats.count(after.rows)} held-out rows ({formats.count(after.tokens)} labelled "
+        f"tokens), which were not trained on, the loss {course} nats per token."
+    )
+
+
+def visible_controls(text: str) -> Markup:
+    """Text with its control and format characters shown: ``↵``, ``→``, ``␀``, ``U+200B``."""
+    return Markup("").join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> Markup:
+    shown = {"\n": "↵", "\t": "→", "\x7f": "␡"}.get(character)
+    if shown is None and ord(character) < 0x20:
+        shown = chr(0x2400 + ord(character))
+    if shown is None and unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Co", "Cn"):
+        shown = f"U+{ord(character):04X}"
+    if shown is None:
+        return escape(character)
+    rest = character if character in "\n\t" else ""
+    return Markup('<span class="control">{}</span>{}').format(shown, rest)
+
+
+def _verdict(gain: float) -> str:
+    return "better" if gain > 0 else "worse" if gain < 0 else ""
+
+
+def _loss_chart(record: TrainingRecord) -> Markup:
+    points = [(float(point.step), point.loss) for point in record.points]
+    held_out = [(float(point.step), point.metrics.loss) for point in record.held_out]
+    window = 2 * (len(points) // 16) + 1
+    every = record.points[1].step - record.points[0].step if len(points) > 1 else 1
+    series = [Series("training" if every == 1 else f"training, {every} steps", points, "raw")]
+    if window > 1:
+        series.append(Series(f"mean of {window}", moving_mean(points, window), "line"))
+    series.append(Series("held-out rows", held_out, "marks"))
+    return line_chart("Loss", "nats per token", series, width=_WIDE, height=300)
+
+
+def _small_charts(record: TrainingRecord) -> Sequence[Markup]:
+    rate = [(float(point.step), point.learning_rate) for point in record.points]
+    speed = [(float(point.step), point.tokens_per_second) for point in record.points]
+    return [
+        line_chart(
+            "Learning rate",
+            "peak update scale",
+            [Series("", rate, "line")],
+            width=_NARROW,
+            height=190,
+            from_zero=True,
+        ),
+        line_chart(
+            "Throughput",
+            "tokens/s",
+            [Series("", speed, "line")],
+            width=_NARROW,
+            height=190,
+            from_zero=True,
+        ),
+    ]

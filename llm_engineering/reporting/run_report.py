@@ -1,0 +1,25 @@
+"""A finished run, as its report and its model card describe it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.finetuning.record import TrainingRecord
+from llm_engineering.model.references import LoraReference
+from llm_engineering.reporting.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything that the report and the model card of one run are written from."""
+
+    name: str
+    config: FinetuningConfig
+    summary: DatasetSummary
+    lora: LoraReference
+    record: TrainingRecord
+    evaluation: Evaluation
+    manifest: Manifest

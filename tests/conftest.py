@@ -1,0 +1,175 @@
+"""What several tests share: a tiny real model, a few rows of the embedded data, a configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_engineering.configuration.schema import FinetuningConfig
+
+# huggingface_hub reads it once, when it is imported: before any test, so it stands here.
+os.environ["HF_HUB_OFFLINE"] = "1"
+# So does ZenML: the tests have a store of their own, and leave the user's alone.
+os.environ["ZENML_CONFIG_PATH"] = tempfile.mkdtemp(prefix="zenml-tests-")
+os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "data" / "stdlib_qa"
+CHATML = ROOT / "llm_engineering" / "data" / "chat_templates" / "chatml.jinja"
+
+VOCABULARY = 600
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+TOKENIZER_ROWS = 300
+TRAIN_ROWS = 48
+HELD_OUT_ROWS = 12
+# Rows of at most so many characters are at most 128 tokens of the tiny tokenizer.
+SHORT_ROW = 180
+
+WriteJsonl = Callable[[Path, Sequence[Any]], Path]
+MakeConfig = Callable[..., FinetuningConfig]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Remembered digests go to a folder of this session, and nothing asks the Hub."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(folder))
+        environment.setenv("HF_HUB_OFFLINE", "1")
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer Llama (float32, safetensors) and a ChatML tokenizer."""
+    from llm_engineering.training_stack import import_unsloth
+
+    import_unsloth()
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tokenizer = _train_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    model = LlamaForCausalLM(config).to(torch.float32)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write_jsonl() -> WriteJsonl:
+    """Write rows as JSON lines, making the folder; a string is written as it stands."""
+
+    def write(path: Path, rows: Sequence[Any]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_config(tiny_model: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> MakeConfig:
+    """Make a configuration that trains the tiny model for seconds, writing under ``tmp_path``.
+
+    ``make_config({"train.max_steps": 6})`` changes a key; a key of None's section is made.
+    """
+    train = write_jsonl(
+        tmp_path / "stdlib_qa" / "train.jsonl", short_rows("train.jsonl", TRAIN_ROWS)
+    )
+    held_out = write_jsonl(
+        tmp_path / "stdlib_qa" / "held_out.jsonl", short_rows("held_out.jsonl", HELD_OUT_ROWS)
+    )
+
+    def make(overrides: Mapping[str, Any] | None = None) -> FinetuningConfig:
+        values: dict[str, Any] = {
+            "run": {"output_dir": str(tmp_path / "outputs")},
+            "model": {"id": str(tiny_model), "max_seq_length": 128},
+            "data": {
+                "sources": [{"source": str(train)}],
+                "held_out": {"source": str(held_out)},
+            },
+            "train": {
+                "max_steps": 4,
+                "micro_batch": 2,
+                "gradient_accumulation": 1,
+                "warmup_steps": 1,
+                "checkpoint_every": 2,
+            },
+            "evaluate": {"samples": 2, "max_new_tokens": 8},
+        }
+        for key, value in (overrides or {}).items():
+            *sections, name = key.split(".")
+            target = values
+            for section in sections:
+                target = target.setdefault(section, {})
+            target[name] = value
+        return FinetuningConfig.model_validate(values)
+
+    return make
+
+
+def short_rows(name: str, count: int) -> list[dict[str, Any]]:
+    """The first ``count`` rows of the embedded data that fit the tiny model's 128 tokens."""
+    fitting = (row for row in _rows(name) if len(row["instruction"] + row["response"]) <= SHORT_ROW)
+    return list(islice(fitting, count))
+
+
+def _rows(name: str) -> Iterator[dict[str, Any]]:
+    with (DATA / name).open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _train_tokenizer() -> Any:
+    """A byte-level BPE tokenizer, so that every text has tokens and decodes to itself."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    rows = islice(_rows("train.jsonl"), TOKENIZER_ROWS)
+    tokenizer.train_from_iterator(
+        (f"{row['instruction']}\n{row['response']}" for row in rows), trainer
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHATML.read_text(encoding="utf-8"),
+    )

@@ -1,0 +1,174 @@
+"""The pipeline through ZenML, on the tiny model: what it stores, loads, caches and refuses."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from zenml.client import Client
+from zenml.utils import source_utils
+
+from llm_engineering.errors import DataError
+from llm_engineering.lineage.fingerprints import take_fingerprints
+from llm_engineering.model import live
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = ["prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model"]
+
+
+@pytest.fixture
+def run_pipeline():
+    source_utils.set_custom_source_root(str(ROOT))
+    from pipelines.finetuning import finetuning
+
+    def run(config, name, **options):
+        resume = options.pop("resume", False)
+        return finetuning.with_options(run_name=name, **options)(
+            config=config,
+            fingerprints=take_fingerprints(config),
+            started=time.time(),
+            resume=resume,
+        )
+
+    live.release()
+    return run
+
+
+@pytest.fixture
+def weight_loads(monkeypatch):
+    """Every opening of a weight file by transformers, which is what loads a model here."""
+    import transformers.modeling_utils as modeling
+
+    opened = []
+    real = modeling.safe_open
+
+    def counting(path, *args, **kwargs):
+        opened.append(Path(path).name)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(modeling, "safe_open", counting)
+    return opened
+
+
+def statuses(run):
+    return {name: str(step.status) for name, step in run.steps.items()}
+
+
+def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model):
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(tiny_model)
+    one_load = list(weight_loads)
+    weight_loads.clear()
+
+    config = make_config()
+    run = run_pipeline(config, "whole")
+    assert list(run.steps) == STEPS
+    assert set(statuses(run).values()) == {"completed"}
+    assert weight_loads == one_load, "the weights were not loaded exactly once"
+
+    outputs = Path(config.run.output_dir)
+    folder = outputs / "whole"
+    assert (outputs / "latest").resolve() == folder.resolve()
+    assert {p.name for p in folder.iterdir()} == {
+        "adapter",
+        "metrics.json",
+        "manifest.json",
+        "report.html",
+    }
+    assert {"adapter_model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md"} <= {
+        p.name for p in (folder / "adapter").iterdir()
+    }
+    assert not any((outputs / ".work").iterdir()), "a finished run leaves no work folder"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["train_steps"] == 4
+    assert metrics["held_out_loss_after"] < metrics["held_out_loss_before"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["config"] == config.model_dump(mode="json")
+    assert manifest["seed"] == 0
+    assert manifest["train_tokens"] == metrics["train_tokens"]
+
+    # The artifact store holds adapter, data set and records; no base weights, no pickle.
+    store = Path(Client().active_stack.artifact_store.path)
+    stored = [path for path in store.rglob("*") if path.is_file()]
+    assert not [p for p in stored if p.suffix in (".pkl", ".pickle", ".pt", ".bin")]
+    weights = [p for p in stored if p.suffix == ".safetensors"]
+    assert [p.name for p in weights] == ["adapter_model.safetensors"]
+    base_size = (tiny_model / "model.safetensors").stat().st_size
+    adapter_size = weights[0].stat().st_size
+    # 2 MB: Arrow files of 60 rows, records, the report and the steps' logs
+    assert sum(p.stat().st_size for p in stored) < adapter_size + 2_000_000
+    assert adapter_size < 2 * base_size
+
+    # What the dashboard shows
+    train = run.steps["train"].run_metadata
+    assert train["step"] == 4
+    assert train["held_out_loss_after"] == metrics["held_out_loss_after"]
+    assert train["train_tokens"] == metrics["train_tokens"]
+    report = run.steps["save_model"].outputs["report"][0].load()
+    assert report == (folder / "report.html").read_text()
+
+    # Again: everything but the save comes from the cache, and the outputs are there all the same.
+    live.release()
+    weight_loads.clear()
+    again = run_pipeline(config, "again")
+    assert statuses(again) == dict.fromkeys(STEPS[:-1], "cached") | {"save_model": "completed"}
+    assert weight_loads == []
+    cached = json.loads((outputs / "again" / "manifest.json").read_text())
+    assert cached["adapter_digest"] == manifest["adapter_digest"]
+    assert (outputs / "latest").resolve() == (outputs / "again").resolve()
+
+
+def test_only_what_a_change_reaches_runs_again_and_is_rebuilt_to_the_bit(
+    make_config, run_pipeline, weight_loads
+):
+    first = run_pipeline(make_config({"lora.r": 4}), "r4")
+    assert set(statuses(first).values()) == {"completed"}
+    live.release()  # the cached steps' live model is gone, as in another process
+    weight_loads.clear()
+    changed = make_config({"lora.r": 4, "train.learning_rate": 0.001})
+    second = run_pipeline(changed, "r4-other-rate")
+    assert statuses(second) == {
+        "prepare_data": "cached",
+        "load_model": "cached",
+        "inject_lora": "cached",
+        "train": "completed",
+        "evaluate": "completed",
+        "save_model": "completed",
+    }
+    assert len(weight_loads) > 0
+    third = run_pipeline(make_config({"lora.r": 4}), "r4-from-scratch", enable_cache=False)
+    digests = [
+        json.loads((Path(changed.run.output_dir) / name / "manifest.json").read_text())
+        for name in ("r4", "r4-from-scratch")
+    ]
+    assert set(statuses(third).values()) == {"completed"}
+    assert digests[0]["adapter_digest"] == digests[1]["adapter_digest"]
+
+
+def test_changed_data_under_an_unchanged_path_is_noticed(make_config, run_pipeline):
+    config = make_config({"lora.r": 2})
+    run_pipeline(config, "data-1")
+    train = Path(config.data.sources[0].source)
+    lines = train.read_text().splitlines()
+    train.write_text("\n".join(lines[:-1]) + "\n")
+    again = run_pipeline(config, "data-2")
+    assert statuses(again)["prepare_data"] == "completed"
+    assert statuses(again)["load_model"] == "cached"
+    assert statuses(again)["train"] == "completed"
+
+
+def test_bad_data_stops_the_run_before_a_weight_is_loaded(make_config, run_pipeline, weight_loads):
+    config = make_config({"lora.r": 3})
+    train = Path(config.data.sources[0].source)
+    lines = train.read_text().splitlines()
+    lines[4] = '{"instruction": "What?", "response": ""}'
+    train.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError) as error:
+        run_pipeline(config, "bad-data")
+    assert f"{train}:5: response is empty" in str(error.value)
+    assert weight_loads == []
+    run = Client().get_pipeline_run("bad-data")
+    assert str(run.status) == "failed"
+    assert "load_model" not in run.steps
+    assert not (Path(config.run.output_dir) / "bad-data").exists()

@@ -1,0 +1,176 @@
+"""The real command, as a user types it."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from llm_engineering.configuration import to_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = ROOT / "models" / "SmolLM2-135M-Instruct"
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "run.py"), *map(str, arguments)],
+        cwd=options.pop("cwd", ROOT),
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def test_help_is_quick():
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = command("--help")
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0
+        assert "--finetune" in done.stdout
+    assert min(seconds) < 0.5
+
+
+def test_saying_nothing_says_what_to_say():
+    done = command()
+    assert done.returncode == 2
+    assert "say what to do, for example --finetune" in done.stderr
+
+
+def test_dry_run_prints_the_plan_and_touches_nothing(tmp_path):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    before = sorted(tmp_path.rglob("*"))
+    done = command(
+        "--finetune", "--dry-run", "--set", "train.learning_rate=1e-4",
+        cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path / "home")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    resolved = yaml.safe_load(done.stdout[: done.stdout.index("# steps")])
+    assert resolved["train"]["learning_rate"] == 1e-4
+    assert resolved["lora"]["r"] == 32
+    for step in ("prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model"):
+        assert re.search(rf"^  {step} ", done.stdout, re.MULTILINE)
+    for name in ("adapter/", "metrics.json", "manifest.json", "report.html"):
+        assert f"/{name}" in done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_dry_run_of_the_handbooks_recipe():
+    done = command("--finetune", "--dry-run", "--config", "configs/finetuning_llama_3_1_8b.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "meta-llama/Llama-3.1-8B" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--set", "lora.rank=8"], 2, "error: --set lora.rank=8: lora.rank: unknown key"),
+        (["--set", "model.id=nowhere/at-all/x"], 4, "error: model.id: no folder nowhere/at-all/x"),
+        (["--set", "model.load_in_4bit=true"], 5, "error: model.load_in_4bit: true needs an NVIDIA"),
+        (["--set", "train.packing=true"], 5, "error: train.packing: true needs an NVIDIA GPU"),
+        (["--set", "data.sources.0.source=no.jsonl"], 3, "error: data source no.jsonl: no such file"),
+        (["--resume", "--set", "run.output_dir=/nonexistent/x"], 7, "error: --resume: no interrupted"),
+    ],
+)  # fmt: skip
+def test_mistakes_cost_a_line_not_a_traceback(arguments, code, message):
+    done = command("--finetune", *arguments)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_training_packages_one_line_says_what_to_run(tmp_path):
+    """As after a plain `poetry install`: the packages are hidden from the interpreter."""
+    hide = tmp_path / "sitecustomize.py"
+    hide.write_text(
+        "import importlib.util as u\n"
+        "real = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name in ('torch', 'unsloth') else real(name, *a)\n"
+    )
+    done = command("--finetune", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 6
+    assert done.stderr.strip() == (
+        "error: the training packages are not installed (torch, unsloth): run `make setup`"
+    )
+
+
+def test_bad_rows_are_named_by_file_and_line(make_config, tmp_path):
+    config = make_config()
+    data = Path(config.data.sources[0].source)
+    lines = data.read_text().splitlines()
+    lines[2], lines[6] = "{not json", '{"instruction": "Why?"}'
+    data.write_text("\n".join(lines) + "\n")
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    done = command("--finetune", "--config", tmp_path / "config.yaml")
+    assert done.returncode == 3, done.stderr
+    error = done.stderr[done.stderr.index("error: ") :]
+    assert error.splitlines() == [
+        f"error: {data}:3: is not JSON: Expecting property name enclosed in double quotes at column 2",
+        f"{data}:7: has an instruction but neither a response nor an output column",
+        "2 bad row(s). Mend them, or set data.on_bad_rows: skip to train without them "
+        "(the report counts them)",
+    ]  # fmt: skip
+    assert "Traceback" not in done.stderr
+
+
+def test_kill_9_then_resume(make_config, tmp_path):
+    changes = {"train.max_steps": 600, "train.checkpoint_every": 5, "train.keep_checkpoints": 1}
+    config = make_config(changes)
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    arguments = ["--finetune", "--config", str(tmp_path / "config.yaml")]
+    outputs = Path(config.run.output_dir)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "tools" / "run.py"), *arguments],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 180
+    while not list(outputs.glob(".work/*/checkpoints/*/complete.json")):
+        assert process.poll() is None, process.stderr.read()[-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert [p.name for p in outputs.iterdir()] == [".work"], "a killed run leaves no half result"
+
+    done = command(*arguments, "--resume")
+    assert done.returncode == 0, done.stderr[-3000:]
+    manifest = json.loads((outputs / "latest" / "manifest.json").read_text())
+    metrics = json.loads((outputs / "latest" / "metrics.json").read_text())
+    assert manifest["resumed_from_step"] >= 5
+    assert metrics["train_steps"] == 600
+    assert list((outputs / ".work").iterdir()) == []
+
+
+@pytest.mark.skipif(not EMBEDDED.is_dir(), reason="`make model` has not been run")
+def test_the_embedded_default_end_to_end(tmp_path):
+    """The README's command, with only the output folder changed."""
+    done = command("--finetune", "--set", f"run.output_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    latest = tmp_path / "latest"
+    metrics = json.loads((latest / "metrics.json").read_text())
+    assert metrics["held_out_loss_before"] == pytest.approx(3.508, abs=0.01)
+    assert metrics["held_out_loss_change"] < -0.20
+    assert metrics["trainable_parameters"] == 9_768_960
+    assert metrics["total_parameters"] == 134_515_008 + 9_768_960
+    assert metrics["peak_memory_bytes"] < 2.5e9
+    assert metrics["train_steps"] == 36
+    adapter = load_file(latest / "adapter" / "adapter_model.safetensors")
+    assert sum(t.numel() for t in adapter.values()) == 9_768_960
+    settings = json.loads((latest / "adapter" / "adapter_config.json").read_text())
+    assert (settings["r"], settings["lora_alpha"], settings["lora_dropout"]) == (32, 32, 0)
+    assert sorted(settings["target_modules"]) == sorted(
+        ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj", "o_proj", "gate_proj"]
+    )
+    report = (latest / "report.html").read_text()
+    assert "SmolLM2-135M-Instruct" in report
+    assert "held-out loss" in done.stdout
