@@ -19,7 +19,7 @@ def work_folder(output_dir: str | Path) -> Path:
 
 
 def run_name(config: FinetuningConfig, now: datetime) -> str:
-    """``run.name``, else model, data and time: ``SmolLM2-135M-Instruct-train-20261124-2109``.
+    """``run.name``, else model, data and time: ``SmolLM2-135M-Instruct-stdlib_qa-20261124-210900``.
 
     Raises:
         ConfigError: The name is configured and taken.

@@ -71,7 +71,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(
             f"{path}:{line}: is not valid YAML: holds the control character "
-            f"#x{ord(error.character):04x}; remove it"
+            f"#x{error.character:04x}; remove it"
         ) from None
     except yaml.MarkedYAMLError as error:
         where = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
@@ -167,7 +167,7 @@ def _explain(problem: dict[str, Any], origins: dict[Location, str], path: str) -
     seen = problem["input"]
     if isinstance(seen, dict | list) or not key:
         return f"{where}: {key}: {message}" if key else f"{where}: {message}"
-    return f"{where}: {key}: {message} (got {seen!r})"
+    return f"{where}: {key}: {message} (got {'null' if seen is None else repr(seen)})"
 
 
 def _without_branches(location: Location) -> Location:

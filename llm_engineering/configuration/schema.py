@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy takes no larger one
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 HANDBOOK_TARGET_MODULES = (
@@ -41,7 +42,7 @@ class RunSettings(Section):
     output_dir: str = Field(
         "outputs", min_length=1, description="Folder that receives <run name>/."
     )
-    seed: NonNegativeInt = Field(0, description="Seed of the data order, dropout and sampling.")
+    seed: Seed = Field(0, description="Seed of the data order, dropout and sampling.")
 
 
 class ModelSettings(Section):
@@ -87,7 +88,7 @@ class LoraSettings(Section):
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (arXiv 2312.03732).")
     use_dora: bool = Field(False, description="Learn a magnitude too: DoRA (arXiv 2402.09353).")
     bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases train.")
-    random_state: NonNegativeInt = Field(3407, description="Seed of the adapter's initial weights.")
+    random_state: Seed = Field(3407, description="Seed of the adapter's initial weights.")
 
     @field_validator("target_modules")
     @classmethod
@@ -154,7 +155,9 @@ class DataSettings(Section):
 class TrainSettings(Section):
     """The optimisation."""
 
-    epochs: Annotated[float, Field(gt=0)] = Field(3.0, description="Passes over the data.")
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        3.0, description="Passes over the data."
+    )
     max_steps: PositiveInt | None = Field(
         None, description="Stop after so many optimizer steps, whatever epochs says."
     )
@@ -172,7 +175,9 @@ class TrainSettings(Section):
     optimizer: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit"] = Field(
         "adamw_torch", description="Optimizer; the 8-bit ones need an NVIDIA GPU."
     )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Decoupled weight decay.")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.01, description="Decoupled weight decay."
+    )
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradient clipping norm.")
     packing: bool = Field(
         False, description="Pack several rows into one of max_seq_length tokens; needs a GPU."

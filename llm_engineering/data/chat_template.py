@@ -24,4 +24,7 @@ def read_chat_template(name: str | None) -> str | None:
             f"model.chat_template: {name!r} is neither one of {', '.join(sorted(shipped))} "
             "nor a .jinja file"
         )
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"model.chat_template: {name} cannot be read as UTF-8: {error}") from None

@@ -60,13 +60,14 @@ def prepare_data(
 
     from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 
+    reported = len(bad)
     tokenizer = load_tokenizer(model)
     stop_ids = stop_token_ids(model, tokenizer)
     tokenized = {
         "train": _tokenize_all(train, tokenizer, data, model, stop_ids, bad),
         "held_out": _tokenize_all(held_out, tokenizer, data, model, stop_ids, bad),
     }
-    _report_bad_rows(bad, data.on_bad_rows)
+    _report_bad_rows(bad[reported:], data.on_bad_rows)
     _refuse_empty(tokenized, data)
     audits = {
         split: audit_labels(

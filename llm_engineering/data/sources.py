@@ -13,6 +13,7 @@ from typing import Any
 from llm_engineering.errors import DataError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_BLANK = re.compile(r"[ \t\r\n]*")
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
@@ -68,7 +69,10 @@ def read_rows(
         ".csv": _read_csv,
         ".parquet": _read_parquet,
     }
-    yield from read[path.suffix](path)
+    try:
+        yield from read[path.suffix](path)
+    except OSError as error:
+        raise DataError(f"data source {source}: cannot be read ({error.strerror})") from None
 
 
 def _read_jsonl(path: Path) -> Iterator[Row | BadRow]:
@@ -87,6 +91,8 @@ def _read_jsonl(path: Path) -> Iterator[Row | BadRow]:
                 yield BadRow(origin, f"is not JSON: {error.msg} at column {error.colno}")
             except RecursionError:
                 yield BadRow(origin, "is nested too deeply")
+            except ValueError as error:  # a number of more digits than Python converts
+                yield BadRow(origin, f"is not JSON that can be read: {error}")
             else:
                 yield _object(origin, value)
 
@@ -96,49 +102,65 @@ def _read_json(path: Path) -> Iterator[Row | BadRow]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    blank = re.compile(r"[\s,]*")
-    position = len(text) - len(text.lstrip())
+    position = _after_blank(text, 0)
     if text[position : position + 1] != "[":
         raise DataError(
             f"{path}:1: expected a JSON list of objects; for one object a line use .jsonl"
         )
     decoder = json.JSONDecoder()
-    position += 1
+    position = _after_blank(text, position + 1)
     line, counted = 1, 0
-    while True:
-        match = blank.match(text, position)
-        position = match.end() if match else position
+    open_list = text[position : position + 1] != "]"
+    while open_list:
         line += text.count("\n", counted, position)
         counted = position
-        if text[position : position + 1] == "]":
-            return
         origin = f"{path}:{line}"
+        # Past a syntax error no later row's place is certain, so the file as a whole is wrong.
         try:
             value, position = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError) as error:
-            # Past a syntax error no later row's place is certain, so the file as a whole is wrong.
-            message = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            raise DataError(f"{origin}: is not JSON: {message}") from None
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from None
+        except RecursionError:
+            raise DataError(f"{origin}: is not JSON: nested too deeply") from None
+        except ValueError as error:  # a number of more digits than Python converts
+            raise DataError(f"{origin}: is not JSON that can be read: {error}") from None
         yield _object(origin, value)
+        position = _after_blank(text, position)
+        follows = text[position : position + 1]
+        if follows not in (",", "]"):
+            line += text.count("\n", counted, position)
+            raise DataError(f"{path}:{line}: is not JSON: expected ',' or ']' after a row")
+        open_list = follows == ","
+        if open_list:
+            position = _after_blank(text, position + 1)
+    rest = _after_blank(text, position + 1)
+    if rest < len(text):
+        line = 1 + text.count("\n", 0, rest)
+        raise DataError(f"{path}:{line}: is not JSON: more follows the end of the list")
 
 
 def _read_csv(path: Path) -> Iterator[Row | BadRow]:
     csv.field_size_limit(2**31 - 1)
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, strict=True)
+        reader = csv.reader(lines, strict=True)
         try:
-            columns = reader.fieldnames or []
+            columns = next(filter(None, reader), [])
+            twice = sorted({name for name in columns if columns.count(name) > 1})
+            if twice:
+                raise DataError(f"{path}:{reader.line_num}: names column {', '.join(twice)} twice")
             start = reader.line_num + 1
-            for values in reader:
+            for cells in reader:
                 origin = f"{path}:{start}"
                 start = reader.line_num + 1
-                if None in values:
+                if not cells:
+                    continue
+                if len(cells) > len(columns):
                     yield BadRow(origin, f"has more than the header's {len(columns)} columns")
-                elif None in values.values():
-                    missing = [name for name, value in values.items() if value is None]
+                elif len(cells) < len(columns):
+                    missing = columns[len(cells) :]
                     yield BadRow(origin, f"has no value for column {', '.join(missing)}")
                 else:
-                    yield Row(origin, dict(values))
+                    yield Row(origin, dict(zip(columns, cells, strict=True)))
         except UnicodeDecodeError:
             raise DataError(
                 f"{path}: is not UTF-8 after line {reader.line_num}; save it as UTF-8"
@@ -175,6 +197,12 @@ def _read_hub(source: str, split: str, revision: str | None) -> Iterator[Row | B
         ) from error
     for number, values in enumerate(rows, start=1):
         yield Row(f"{source}[{split}]:row {number}", dict(values))
+
+
+def _after_blank(text: str, position: int) -> int:
+    """The position of the first character from ``position`` on that JSON does not skip."""
+    match = _BLANK.match(text, position)
+    return match.end() if match else position
 
 
 def _object(origin: str, value: Any) -> Row | BadRow:

@@ -11,7 +11,13 @@ from llm_engineering.configuration.schema import DataSettings, FinetuningConfig,
 from llm_engineering.data.chat_template import read_chat_template
 from llm_engineering.data.sources import is_file
 from llm_engineering.errors import DataError
-from llm_engineering.model.base_model import file_digest, model_folder, weight_files
+from llm_engineering.model.base_model import (
+    TOKENIZER_FILES,
+    file_digest,
+    is_hub_model,
+    model_folder,
+    weight_files,
+)
 from llm_engineering.training_stack import versions
 
 
@@ -49,12 +55,14 @@ def _data(data: DataSettings) -> str:
 
 
 def _model(model: ModelSettings) -> str:
-    if not Path(model.id).expanduser().is_dir() and "/" in model.id:
+    if is_hub_model(model):
         found = _hub_commit(model.id, model.revision, "model")
         if found != model.revision:
             return _join([found, read_chat_template(model.chat_template) or ""])
     folder = model_folder(model, weights=True)
-    files = [*weight_files(folder), *sorted(folder.glob("*.json")), *sorted(folder.glob("*.jinja"))]
+    files = weight_files(folder)
+    for pattern in TOKENIZER_FILES:
+        files += sorted(folder.glob(pattern))
     digests = [f"{path.name}={file_digest(path)}" for path in files]
     return _join([*digests, read_chat_template(model.chat_template) or ""])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,10 +14,21 @@ from typing import Any
 from llm_engineering.configuration.schema import ModelSettings
 from llm_engineering.errors import ModelError
 
-_TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")
+TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")
 _WEIGHT_FILES = ("*.safetensors",)
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
+
+
+def is_hub_model(settings: ModelSettings) -> bool:
+    """Whether ``model.id`` names a model on the Hub rather than a folder, there or missing."""
+    folder = Path(settings.id).expanduser()
+    return (
+        not folder.is_dir()
+        and _HUB_ID.match(settings.id) is not None
+        and not folder.parent.is_dir()
+        and folder.parts[0] != "models"
+    )
 
 
 def model_folder(settings: ModelSettings, *, weights: bool) -> Path:
@@ -30,13 +42,13 @@ def model_folder(settings: ModelSettings, *, weights: bool) -> Path:
         ModelError: Neither a folder nor a Hub model that can be had, or files are missing.
     """
     folder = Path(settings.id).expanduser()
-    if not folder.is_dir():
-        if not _HUB_ID.match(settings.id) or folder.parent.is_dir() or folder.parts[0] == "models":
-            hint = "; run `make model`" if folder.parts[:1] == ("models",) else ""
-            raise ModelError(
-                f"model.id: no folder {settings.id}{hint or ', and not a Hub id owner/name'}"
-            )
+    if is_hub_model(settings):
         folder = _fetch(settings, weights=weights)
+    elif not folder.is_dir():
+        hint = "; run `make model`" if folder.parts[:1] == ("models",) else ""
+        raise ModelError(
+            f"model.id: no folder {settings.id}{hint or ', and not a Hub id owner/name'}"
+        )
     if not (folder / "config.json").is_file():
         raise ModelError(f"model.id: {settings.id} has no config.json, so it is no model folder")
     return folder
@@ -52,8 +64,13 @@ def weight_files(folder: Path) -> list[Path]:
     """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        paths = [folder / name for name in names]
+        try:
+            stated = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            paths = [folder / name for name in sorted(set(stated))]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ModelError(
+                f"{index}: is not an index of safetensors files; fetch the model anew"
+            ) from None
     else:
         paths = sorted(folder.glob("*.safetensors"))
     if not paths:
@@ -81,12 +98,13 @@ def file_digest(path: Path) -> str:
     stat = resolved.stat()
     key = hashlib.sha256(f"{resolved}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
     remembered = _cache_folder() / "digests" / key
-    if remembered.is_file():
-        return remembered.read_text().strip()
+    if remembered.is_file() and _SHA256.match(known := remembered.read_text().strip()):
+        return known
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.write_text(digest)
+    with contextlib.suppress(OSError):  # no place to remember it in: read again next time
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        remembered.write_text(digest)
     return digest
 
 
@@ -114,7 +132,7 @@ def _cache_folder() -> Path:
 def _fetch(settings: ModelSettings, *, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = [*_TOKENIZER_FILES, *(_WEIGHT_FILES if weights else ())]
+    patterns = [*TOKENIZER_FILES, *(_WEIGHT_FILES if weights else ())]
     try:
         return Path(
             snapshot_download(settings.id, revision=settings.revision, allow_patterns=patterns)
@@ -138,7 +156,7 @@ def _check_whole(path: Path) -> None:
         end = max(
             (v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0
         )
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError):
+    except (struct.error, ValueError, LookupError, TypeError, AttributeError):
         raise ModelError(f"{path}: is not a safetensors file; fetch the model anew") from None
     if size != 8 + length + end:
         raise ModelError(

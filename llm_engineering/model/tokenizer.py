@@ -33,7 +33,7 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=settings.trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the tokenizers library raises plain ones for a broken file
         reason = (str(error).strip().splitlines() or ["no message"])[0]
         raise ModelError(f"model.id: {settings.id} has no usable tokenizer: {reason}") from None
     if template is not None:
@@ -52,10 +52,17 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
 
 
 def stop_token_ids(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Ids at which generation stops: the tokenizer's EOS and those of ``generation_config.json``."""
+    """Ids at which generation stops: the tokenizer's EOS and those of ``generation_config.json``.
+
+    Raises:
+        ModelError: ``generation_config.json`` is there but unreadable.
+    """
     ids = {int(tokenizer.eos_token_id)}
     path = model_folder(settings, weights=False) / "generation_config.json"
     if path.is_file():
-        stated = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        try:
+            stated = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        except (ValueError, AttributeError):
+            raise ModelError(f"{path}: is not a JSON object; fetch the model anew") from None
         ids.update(stated if isinstance(stated, list) else [] if stated is None else [stated])
     return frozenset(ids)

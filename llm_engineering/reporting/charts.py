@@ -16,7 +16,7 @@ Point = tuple[float, float]
 
 _MOST_POINTS = 500
 _MOST_READOUTS = 125
-_LEFT, _RIGHT, _BOTTOM = 50.0, 16.0, 38.0  # margins of the plot
+_LEFT, _RIGHT, _RIGHT_OF_MARKS, _BOTTOM = 56.0, 16.0, 44.0, 24.0  # margins of the plot
 
 
 @dataclass(frozen=True)
@@ -42,23 +42,26 @@ def line_chart(
 
     Args:
         title: What is on the vertical axis.
-        unit: Its unit.
+        unit: Its unit; empty for a bare number.
         series: Points that are not finite are left out; of more than 500, means are drawn.
         width: In units of the view box, in which text is 11 high.
         height: Likewise.
         x_label: What is on the horizontal axis, counted in whole numbers.
         from_zero: Let the vertical axis include zero.
     """
-    series = [Series(one.label, thinned(_finite(one.points)), one.style) for one in series]
-    top, right, bottom = 50.0 if len(series) > 1 else 30.0, width - _RIGHT, height - _BOTTOM
-    parts = [
-        _element("title", f"{title}, {unit}"),
-        _text(0, 12, title, "name", "start"),
-        _text(6.6 * len(title) + 8, 12, unit, "tick", "start"),
-    ]
+    series = [Series(one.label, _finite(one.points), one.style) for one in series]
     points = [point for one in series for point in one.points]
+    series = [Series(one.label, thinned(one.points), one.style) for one in series]
+    marked = any(one.style == "marks" for one in series)
+    top, bottom = (50.0 if len(series) > 1 else 30.0), height - _BOTTOM
+    right = width - (_RIGHT_OF_MARKS if marked else _RIGHT)
+    name = Markup("{} {}").format(title, _element("tspan", unit, class_="unit"))
+    parts = [
+        _element("title", f"{title}, {unit}" if unit else title),
+        _text(0, 12, name, "name", "start"),
+    ]
     if points:
-        ys = [y for _, y in points] + [0.0] * from_zero
+        ys = [y for one in series for _, y in one.points] + [0.0] * from_zero
         y_ticks = ticks(*_spread(ys), 4, outward=True)
         x_low, x_high = _spread([x for x, _ in points])
         y_low, y_high = y_ticks[0], y_ticks[-1]
@@ -71,10 +74,10 @@ def line_chart(
             y = at((x_low, value))[1]
             parts.append(_line(_LEFT, y, right, y, "grid" if value > y_low else "axis"))
             parts.append(_text(_LEFT - 8, y + 4, label, "tick", "end"))
-        x_ticks = ticks(x_low, x_high, max(2, width // 90), whole=True)
+        x_ticks = ticks(x_low, x_high, width // 60, whole=True)
         for value, label in zip(x_ticks, tick_labels(x_ticks), strict=True):
             parts.append(_text(at((value, y_low))[0], bottom + 16, label, "tick", "middle"))
-        parts.append(_text(right, height - 4, x_label, "tick", "end"))
+        parts.append(_text(_LEFT - 24, bottom + 16, x_label, "tick", "end"))
         parts += _legend(series) if len(series) > 1 else []
         for one in series:
             parts += _drawing(one, at, top, right)
@@ -170,10 +173,10 @@ def _drawing(one: Series, at: Callable[[Point], Point], top: float, right: float
         lowest = min(one.points, key=lambda point: point[1])
         for point in dict.fromkeys([one.points[0], lowest, one.points[-1]]):
             x, y = at(point)
-            anchor = "start" if x < _LEFT + 24 else "end" if x > right - 24 else "middle"
-            parts.append(
-                _text(x, y - 10 if y - 22 > top else y + 20, number(point[1]), "value", anchor)
-            )
+            beside = x > right - 20 or y - 22 < top
+            place = (x + 9, y + 4) if beside else (x, y - 10)
+            anchor = "start" if beside or x < _LEFT + 20 else "middle"
+            parts.append(_text(*place, number(point[1]), "value", anchor))
     return parts
 
 
@@ -192,7 +195,7 @@ def _readouts(
     borders = [_LEFT, *((one + two) / 2 for one, two in pairwise(xs)), right]
     parts = []
     for index, x, (start, end) in zip(chosen, xs, pairwise(borders), strict=bool(xs)):
-        values = ", ".join(f"{one.label} {number(one.points[index][1])}" for one in lines)
+        values = ", ".join(f"{one.label} {number(one.points[index][1])}".strip() for one in lines)
         band = _element("rect", x=start, y=top, width=end - start, height=bottom - top)
         text = _text(right, 12, f"{x_label} {lead[index][0]:,.0f}: {values}", "tick", "end")
         parts.append(

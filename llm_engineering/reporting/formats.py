@@ -26,6 +26,12 @@ def number(value: float) -> str:
     return _sign(f"{rounded if decimals else value:,.{decimals}f}")
 
 
+def trimmed(value: float) -> str:
+    """Three significant digits without closing zeros: ``1``, ``0.061``."""
+    text = number(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
 def scientific(value: float) -> str:
     """Three significant digits and a power of ten: ``2e-4`` for 0.0002."""
     mantissa, exponent = f"{value:.2e}".split("e")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def render_report(run: RunReport) -> str:
     )
     environment.filters.update(
         count=formats.count,
-        number=formats.number,
+        trimmed=formats.trimmed,
         percent=formats.percent,
         moment=formats.moment,
         visible=visible_controls,
@@ -64,7 +63,7 @@ def headline_tiles(run: RunReport) -> list[Tile]:
     """The six figures at the top of the page."""
     before, after, record = run.evaluation.before, run.evaluation.after, run.record
     verdict = _verdict(before.loss - after.loss)
-    points = 100 * (after.token_accuracy - before.token_accuracy)
+    gain = after.token_accuracy - before.token_accuracy
     return [
         Tile(
             "Held-out loss",
@@ -84,8 +83,8 @@ def headline_tiles(run: RunReport) -> list[Tile]:
             "Token accuracy",
             formats.percent(after.token_accuracy),
             formats.percent(before.token_accuracy),
-            f"{'+' if points > 0 else ''}{formats.number(points)} percentage points",
-            _verdict(points),
+            f"{formats.change(gain).removesuffix(' %')} percentage points",
+            _verdict(gain),
         ),
         Tile(
             "Throughput",
@@ -98,7 +97,7 @@ def headline_tiles(run: RunReport) -> list[Tile]:
             "Wall time",
             formats.duration(run.manifest.wall_seconds),
             note=f"{formats.count(record.steps)} steps of {formats.count(record.effective_batch)} "
-            f"rows, {formats.number(record.epochs)} epochs",
+            f"rows, {formats.trimmed(record.epochs)} epochs",
         ),
     ]
 
@@ -142,33 +141,25 @@ def _verdict(gain: float) -> str:
 def _loss_chart(record: TrainingRecord) -> Markup:
     points = [(float(point.step), point.loss) for point in record.points]
     held_out = [(float(point.step), point.metrics.loss) for point in record.held_out]
-    window = 2 * (len(points) // 16) + 1
+    window = 2 * (min(len(points), 800) // 16) + 1
     every = record.points[1].step - record.points[0].step if len(points) > 1 else 1
-    series = [Series("training" if every == 1 else f"training, {every} steps", points, "raw")]
+    series = [Series("training", points, "raw")]
     if window > 1:
-        series.append(Series(f"mean of {window}", moving_mean(points, window), "line"))
+        label = f"mean of {window * every} steps"
+        series.append(Series(label, moving_mean(points, window), "line"))
     series.append(Series("held-out rows", held_out, "marks"))
     return line_chart("Loss", "nats per token", series, width=_WIDE, height=300)
 
 
-def _small_charts(record: TrainingRecord) -> Sequence[Markup]:
+def _small_charts(record: TrainingRecord) -> list[Markup]:
     rate = [(float(point.step), point.learning_rate) for point in record.points]
     speed = [(float(point.step), point.tokens_per_second) for point in record.points]
     return [
         line_chart(
-            "Learning rate",
-            "peak update scale",
-            [Series("", rate, "line")],
-            width=_NARROW,
-            height=190,
-            from_zero=True,
-        ),
-        line_chart(
-            "Throughput",
-            "tokens/s",
-            [Series("", speed, "line")],
-            width=_NARROW,
-            height=190,
-            from_zero=True,
-        ),
+            title, unit, [Series("", points, "line")], width=_NARROW, height=190, from_zero=True
+        )
+        for title, unit, points in (
+            ("Learning rate", "", rate),
+            ("Throughput", "tokens/s", speed),
+        )
     ]

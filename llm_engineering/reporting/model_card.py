@@ -1,0 +1,115 @@
+"""The model card: the README.md that lies with an adapter, as the Hugging Face Hub reads it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from llm_engineering.data.sources import is_file
+from llm_engineering.reporting import formats
+from llm_engineering.reporting.run_report import RunReport
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_model_card(run: RunReport) -> str:
+    """Render the adapter's README.md: YAML front matter, results, how to use it, how it was made."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=False,  # noqa: S701  (Markdown: what comes from the data goes through `code`)
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        change=formats.change,
+        code=code,
+        count=formats.count,
+        duration=formats.duration,
+        number=formats.number,
+        percent=formats.percent,
+        python=repr,
+        size=formats.size,
+        trimmed=formats.trimmed,
+    )
+    return environment.get_template("model_card.md.jinja").render(
+        run=run,
+        front_matter=yaml.safe_dump(front_matter(run), sort_keys=False, allow_unicode=True),
+        adapter_folder=(Path(run.config.run.output_dir) / run.name / "adapter").as_posix(),
+        base_is_folder=is_file(run.lora.model.id),
+        base_kwargs=_base_kwargs(run),
+        settings=_training_settings(run),
+    )
+
+
+def front_matter(run: RunReport) -> dict[str, object]:
+    """The card's metadata; ``datasets`` names those that are on the Hub."""
+    data = run.config.data
+    sources = [one.source for one in data.sources]
+    sources += [data.held_out.source] if data.held_out.source else []
+    on_hub = [source for source in dict.fromkeys(sources) if not is_file(source)]
+    metadata: dict[str, object] = {
+        "base_model": run.lora.model.id,
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "sft", "unsloth", "trl", "zenml"],
+    }
+    return metadata | ({"datasets": on_hub} if on_hub else {})
+
+
+def code(text: object) -> str:
+    """Text as a Markdown code span on one line, safe in a table's cell."""
+    line = " ".join(str(text).split()).replace("|", "\\|") or " "
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {line} {fence}" if longest else f"{fence}{line}{fence}"
+
+
+def _base_kwargs(run: RunReport) -> str:
+    """Arguments that load the base model as it was trained, its quantisation aside."""
+    model = run.lora.model
+    kwargs = f", dtype=torch.{model.dtype}"
+    kwargs += f", revision={model.revision!r}" if model.revision else ""
+    return kwargs + (", trust_remote_code=True" if model.trust_remote_code else "")
+
+
+def _training_settings(run: RunReport) -> dict[str, str]:
+    lora, settings, train = run.lora, run.lora.settings, run.config.train
+    return {
+        "Rank": formats.count(settings.r),
+        "Alpha": formats.count(settings.lora_alpha),
+        "Scaling": f"{formats.trimmed(lora.scaling)} "
+        f"({'alpha / sqrt(r), rsLoRA' if settings.use_rslora else 'alpha / r'})",
+        "DoRA": "on" if settings.use_dora else "off",
+        "Dropout": formats.percent(settings.lora_dropout),
+        "Biases trained": settings.bias,
+        "Target modules": ", ".join(code(name) for name in _target_names(run)),
+        "Trained parameters": f"{formats.count(lora.trainable_parameters)} of "
+        f"{formats.count(lora.total_parameters)} ({formats.percent(lora.trainable_share)})",
+        "Base weights": lora.model.dtype
+        + ("" if lora.model.quantisation == "none" else f", {lora.model.quantisation}"),
+        "Longest row": f"{formats.count(lora.model.max_seq_length)} tokens",
+        "Loss on": run.config.data.loss_on,
+        "Optimizer": train.optimizer,
+        "Peak learning rate": f"{train.learning_rate:g}",
+        "Schedule": f"{train.lr_scheduler}, {formats.count(train.warmup_steps)} warm-up steps",
+        "Weight decay": f"{train.weight_decay:g}",
+        "Gradient clipping": f"{train.max_grad_norm:g}",
+        "Rows in a step": f"{formats.count(run.record.effective_batch)} "
+        f"({train.micro_batch} × {train.gradient_accumulation} accumulated"
+        f"{', packed' if train.packing else ''})",
+        "Steps": f"{formats.count(run.record.steps)} ({formats.trimmed(run.record.epochs)} epochs)",
+        "Tokens read": formats.count(run.record.train_tokens),
+        "Training time": f"{formats.duration(run.record.train_seconds)} on "
+        f"{code(run.record.device)}",
+        "Peak memory": formats.size(run.record.peak_memory_bytes),
+        "Seed": str(run.config.run.seed),
+    }
+
+
+def _target_names(run: RunReport) -> list[str]:
+    return list(dict.fromkeys(target.name for target in run.lora.matched))
