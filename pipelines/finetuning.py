@@ -38,6 +38,7 @@ def finetuning(
         model=base_model,
         settings=config.lora,
         gradient_checkpointing=config.train.gradient_checkpointing,
+        fingerprints=[fingerprints.code],
     )
     adapter, record = train(
         lora=lora,
@@ -47,9 +48,15 @@ def finetuning(
         seed=seed,
         output_dir=output_dir,
         resume=resume,
+        fingerprints=[fingerprints.code],
     )
     evaluation = evaluate(
-        lora=lora, adapter=adapter, dataset=dataset, record=record, settings=config.evaluate
+        lora=lora,
+        adapter=adapter,
+        dataset=dataset,
+        record=record,
+        settings=config.evaluate,
+        fingerprints=[fingerprints.code],
     )
     save_model(
         config=config,

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -56,7 +57,7 @@ def run(
     from llm_engineering.training_stack import require_training_stack
 
     require_training_stack()
-    _set_up_logging()
+    _set_up_terminal()
 
     from llm_engineering.hardware import require_hardware
     from llm_engineering.lineage.fingerprints import take_fingerprints
@@ -71,7 +72,6 @@ def run(
         )
     fingerprints = take_fingerprints(config)
 
-    os.environ.setdefault("ZENML_ANALYTICS_OPT_IN", "false")
     from zenml.utils import source_utils
 
     source_utils.set_custom_source_root(str(ROOT))
@@ -112,12 +112,15 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str) -> str:
     return "\n".join(lines)
 
 
-def _set_up_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("httpx", "datasets", "transformers", "torchao", "torch.utils._pytree"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+def _set_up_terminal() -> None:
+    """Before ZenML and the Hub's libraries are imported, since they read these once."""
+    os.environ.setdefault("ZENML_ANALYTICS_OPT_IN", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0")
+    if not sys.stderr.isatty():  # a log file wants neither colours nor bars
+        os.environ.setdefault("ZENML_LOGGING_COLORS_DISABLED", "true")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for noisy in ("httpx", "datasets", "torchao", "torch.utils._pytree"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 def _users_error(error: BaseException | None) -> FinetuningError | None:

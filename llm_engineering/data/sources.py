@@ -84,7 +84,7 @@ def _read_jsonl(path: Path) -> Iterator[Row | BadRow]:
             if not raw.strip():
                 continue
             try:
-                value = json.loads(raw)
+                value = json.loads(raw.decode("utf-8").rstrip())
             except UnicodeDecodeError as error:
                 yield BadRow(origin, f"is not UTF-8 (byte {error.start} of the line)")
             except json.JSONDecodeError as error:
@@ -100,8 +100,8 @@ def _read_jsonl(path: Path) -> Iterator[Row | BadRow]:
 def _read_json(path: Path) -> Iterator[Row | BadRow]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
     position = _after_blank(text, 0)
     if text[position : position + 1] != "[":
         raise DataError(
@@ -162,9 +162,7 @@ def _read_csv(path: Path) -> Iterator[Row | BadRow]:
                 else:
                     yield Row(origin, dict(zip(columns, cells, strict=True)))
         except UnicodeDecodeError:
-            raise DataError(
-                f"{path}: is not UTF-8 after line {reader.line_num}; save it as UTF-8"
-            ) from None
+            raise _not_utf8(path) from None
         except csv.Error as error:
             raise DataError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
 
@@ -207,8 +205,20 @@ def _after_blank(text: str, position: int) -> int:
 
 def _object(origin: str, value: Any) -> Row | BadRow:
     if not isinstance(value, dict):
-        return BadRow(origin, f"is {type(value).__name__}, expected an object with named columns")
+        kind = "null" if value is None else type(value).__name__
+        return BadRow(origin, f"is {kind}, expected an object with named columns")
     return Row(origin, value)
+
+
+def _not_utf8(path: Path) -> DataError:
+    """The refusal of a text file, naming its first line that is not UTF-8."""
+    with path.open("rb") as lines:
+        for number, raw in enumerate(lines, start=1):
+            try:
+                raw.decode("utf-8")
+            except UnicodeDecodeError:
+                return DataError(f"{path}:{number}: is not UTF-8; save it as UTF-8")
+    return DataError(f"{path}: is not UTF-8; save it as UTF-8")
 
 
 def _first_line(error: Exception) -> str:

@@ -113,7 +113,7 @@ def _render(
         text = tokenizer.apply_chat_template(
             list(conversation), tokenize=False, add_generation_prompt=add_generation_prompt
         )
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, TypeError) as error:
         raise UnusableRowError(f"the chat template refuses it: {error}") from None
     return str(text)
 

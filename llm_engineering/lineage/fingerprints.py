@@ -26,7 +26,7 @@ class Fingerprints(BaseModel):
 
     data: str = Field(description="Contents of the data files, or commits of the Hub data sets.")
     model: str = Field(description="Contents of the model's files, or commit of the Hub model.")
-    code: str = Field(description="This package's source and the versions of what it runs on.")
+    code: str = Field(description="Source of data/ and model/, and versions of what they run on.")
 
 
 def take_fingerprints(config: FinetuningConfig) -> Fingerprints:
@@ -81,9 +81,13 @@ def _hub_commit(repo: str, revision: str | None, kind: str) -> str:
 
 
 def _code() -> str:
+    """Only what decides a computation: a change to the report's looks trains nothing again."""
     package = Path(__file__).resolve().parents[1]
     sources = [
-        path for path in sorted(package.rglob("*")) if path.suffix in (".py", ".jinja", ".html")
+        path
+        for folder in ("data", "model")
+        for path in sorted((package / folder).rglob("*"))
+        if path.suffix in (".py", ".jinja")
     ]
     contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
     return _join([*contents, *(f"{name}={version}" for name, version in versions().items())])

@@ -35,7 +35,10 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
         )
     except Exception as error:  # the tokenizers library raises plain ones for a broken file
         reason = (str(error).strip().splitlines() or ["no message"])[0]
-        raise ModelError(f"model.id: {settings.id} has no usable tokenizer: {reason}") from None
+        raise ModelError(
+            f"model.id: {settings.id} has no usable tokenizer ({reason.rstrip(' :')}); "
+            "it needs a whole tokenizer.json, or the files that one is made from"
+        ) from None
     if template is not None:
         tokenizer.chat_template = template
     if not tokenizer.chat_template:

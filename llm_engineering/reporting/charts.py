@@ -221,4 +221,4 @@ def _element(name: str, content: str = "", /, **attributes: str | float) -> Mark
         )
         for key, value in attributes.items()
     )
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), start, content)
+    return Markup("<{0}{1}>{2}</{0}>").format(name, start, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,17 +10,19 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from llm_engineering.data.sources import is_file
+from llm_engineering.model.base_model import is_hub_model
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.run_report import RunReport
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_LONGEST_EXAMPLE = 200  # characters
 
 
 def render_model_card(run: RunReport) -> str:
     """Render the adapter's README.md: YAML front matter, results, how to use it, how it was made."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=False,  # noqa: S701  (Markdown: what comes from the data goes through `code`)
+        autoescape=False,  # noqa: S701  (Markdown: text of the data goes through `code`)
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -27,12 +30,13 @@ def render_model_card(run: RunReport) -> str:
     )
     environment.filters.update(
         change=formats.change,
+        cell=cell,
         code=code,
         count=formats.count,
         duration=formats.duration,
         number=formats.number,
         percent=formats.percent,
-        python=repr,
+        python=_python,
         size=formats.size,
         trimmed=formats.trimmed,
     )
@@ -40,8 +44,9 @@ def render_model_card(run: RunReport) -> str:
         run=run,
         front_matter=yaml.safe_dump(front_matter(run), sort_keys=False, allow_unicode=True),
         adapter_folder=(Path(run.config.run.output_dir) / run.name / "adapter").as_posix(),
-        base_is_folder=is_file(run.lora.model.id),
+        base_is_folder=not is_hub_model(run.config.model),
         base_kwargs=_base_kwargs(run),
+        example_prompt=_example_prompt(run),
         settings=_training_settings(run),
     )
 
@@ -62,18 +67,34 @@ def front_matter(run: RunReport) -> dict[str, object]:
 
 
 def code(text: object) -> str:
-    """Text as a Markdown code span on one line, safe in a table's cell."""
-    line = " ".join(str(text).split()).replace("|", "\\|") or " "
-    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    """Text as a Markdown code span on one line, in which nothing is markup."""
+    line = " ".join(str(text).split()) or " "
+    longest = max((len(ticks) for ticks in re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)
     return f"{fence} {line} {fence}" if longest else f"{fence}{line}{fence}"
+
+
+def cell(text: object) -> str:
+    """A code span for a table's cell, where a bar would end it."""
+    return code(text).replace("|", "\\|")
+
+
+def _python(text: str) -> str:
+    """A Python string literal in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _example_prompt(run: RunReport) -> str:
+    """The first short prompt that was answered for the report."""
+    prompts = (sample.prompt for sample in run.evaluation.samples)
+    return next((prompt for prompt in prompts if len(prompt) <= _LONGEST_EXAMPLE), "Hello!")
 
 
 def _base_kwargs(run: RunReport) -> str:
     """Arguments that load the base model as it was trained, its quantisation aside."""
     model = run.lora.model
     kwargs = f", dtype=torch.{model.dtype}"
-    kwargs += f", revision={model.revision!r}" if model.revision else ""
+    kwargs += f", revision={_python(model.revision)}" if model.revision else ""
     return kwargs + (", trust_remote_code=True" if model.trust_remote_code else "")
 
 
@@ -87,7 +108,7 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "DoRA": "on" if settings.use_dora else "off",
         "Dropout": formats.percent(settings.lora_dropout),
         "Biases trained": settings.bias,
-        "Target modules": ", ".join(code(name) for name in _target_names(run)),
+        "Target modules": ", ".join(cell(name) for name in _target_names(run)),
         "Trained parameters": f"{formats.count(lora.trainable_parameters)} of "
         f"{formats.count(lora.total_parameters)} ({formats.percent(lora.trainable_share)})",
         "Base weights": lora.model.dtype
@@ -105,7 +126,7 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Steps": f"{formats.count(run.record.steps)} ({formats.trimmed(run.record.epochs)} epochs)",
         "Tokens read": formats.count(run.record.train_tokens),
         "Training time": f"{formats.duration(run.record.train_seconds)} on "
-        f"{code(run.record.device)}",
+        f"{cell(run.record.device)}",
         "Peak memory": formats.size(run.record.peak_memory_bytes),
         "Seed": str(run.config.run.seed),
     }

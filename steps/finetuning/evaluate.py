@@ -20,6 +20,7 @@ def evaluate(
     dataset: PreparedDataset,
     record: TrainingRecord,
     settings: EvaluateSettings,
+    fingerprints: list[str],
 ) -> Annotated[Evaluation, "evaluation"]:
     """Compare the trained adapter with the base model on held-out rows."""
     result = evaluation.evaluate(lora, adapter, dataset, record, settings)

@@ -12,7 +12,10 @@ from llm_engineering.model.references import LoraReference, ModelReference
 
 @step
 def inject_lora(
-    model: ModelReference, settings: LoraSettings, gradient_checkpointing: str
+    model: ModelReference,
+    settings: LoraSettings,
+    gradient_checkpointing: str,
+    fingerprints: list[str],
 ) -> Annotated[LoraReference, "lora_model"]:
     """Put a fresh adapter into the base model's projections."""
     lora = inject.inject_lora(model, settings, gradient_checkpointing=gradient_checkpointing)

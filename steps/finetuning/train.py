@@ -23,9 +23,10 @@ def train(
     seed: int,
     output_dir: str,
     resume: bool,
+    fingerprints: list[str],
 ) -> tuple[Annotated[AdapterFolder, "adapter"], Annotated[TrainingRecord, "training_record"]]:
     """Train the adapter, with the held-out loss before and after."""
-    return training.train(
+    adapter, record = training.train(
         lora,
         dataset,
         settings,
@@ -36,3 +37,4 @@ def train(
         resume=resume,
         on_progress=training_progress(),
     )
+    return adapter, record  # two names: ZenML reads the number of outputs from this line

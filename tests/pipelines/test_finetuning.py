@@ -122,11 +122,12 @@ def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model)
 def test_only_what_a_change_reaches_runs_again_and_is_rebuilt_to_the_bit(
     make_config, run_pipeline, weight_loads
 ):
-    first = run_pipeline(make_config({"lora.r": 4}), "r4")
+    own = {"lora.r": 4, "model.max_seq_length": 127}  # nothing of another test's in the cache
+    first = run_pipeline(make_config(own), "r4")
     assert set(statuses(first).values()) == {"completed"}
     live.release()  # the cached steps' live model is gone, as in another process
     weight_loads.clear()
-    changed = make_config({"lora.r": 4, "train.learning_rate": 0.001})
+    changed = make_config({**own, "train.learning_rate": 0.001})
     second = run_pipeline(changed, "r4-other-rate")
     assert statuses(second) == {
         "prepare_data": "cached",
@@ -137,7 +138,7 @@ def test_only_what_a_change_reaches_runs_again_and_is_rebuilt_to_the_bit(
         "save_model": "completed",
     }
     assert len(weight_loads) > 0
-    third = run_pipeline(make_config({"lora.r": 4}), "r4-from-scratch", enable_cache=False)
+    third = run_pipeline(make_config(own), "r4-from-scratch", enable_cache=False)
     digests = [
         json.loads((Path(changed.run.output_dir) / name / "manifest.json").read_text())
         for name in ("r4", "r4-from-scratch")

@@ -1,0 +1,119 @@
+"""The schema itself: every key is explained, refuses what it does not know, and cannot be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
+
+SECTIONS = {"run", "model", "lora", "data", "train", "evaluate"}
+REQUIRED: dict[str, Any] = {
+    "model": {"id": "models/tiny"},
+    "data": {"sources": [{"source": "rows.jsonl"}], "held_out": {"fraction": 0.1}},
+}
+
+
+def fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of a section and of the sections in it, dotted, with its pydantic field."""
+    for name, field in section.model_fields.items():
+        yield prefix + name, field
+        for candidate in (field.annotation, *get_args(field.annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                yield from fields(candidate, f"{prefix}{name}.")
+
+
+KEYS = {name: field for name, field in fields(FinetuningConfig) if name not in SECTIONS}
+
+
+def test_the_walk_reaches_every_section() -> None:
+    assert set(FinetuningConfig.model_fields) == SECTIONS
+    assert len(KEYS) >= 46
+    assert {"run.seed", "lora.r", "data.sources.max_rows", "data.held_out.fraction"} <= set(KEYS)
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_every_key_is_explained_in_a_sentence(name: str) -> None:
+    description = KEYS[name].description
+
+    assert description
+    assert description[0].isupper()
+    assert description.endswith(".")
+
+
+@pytest.mark.parametrize("section", sorted(SECTIONS))
+def test_every_section_refuses_an_unknown_key(section: str) -> None:
+    values = {**REQUIRED, section: {**REQUIRED.get(section, {}), "surprise": 1}}
+
+    with pytest.raises(ValidationError) as caught:
+        FinetuningConfig.model_validate(values)
+
+    assert [(error["loc"], error["type"]) for error in caught.value.errors()] == [
+        ((section, "surprise"), "extra_forbidden")
+    ]
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    config = FinetuningConfig.model_validate(REQUIRED)
+
+    with pytest.raises(ValidationError, match="frozen"):
+        config.train.epochs = 7
+
+
+def test_two_adapters_do_not_share_a_default_list() -> None:
+    first, second = LoraSettings(), LoraSettings()
+
+    assert first.target_modules == second.target_modules
+    assert first.target_modules is not second.target_modules
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "refused", "accepted"),
+    [
+        ("run", "seed", [-1, 2**32], [0, 2**32 - 1]),
+        ("run", "name", ["", ".hidden", "a/b", "a b", "x" * 101], ["a", "0.1_b-c", "x" * 100]),
+        ("model", "max_seq_length", [15, 0], [65, 131072]),
+        ("lora", "r", [0, -8, "x"], [1, 256]),
+        ("lora", "lora_alpha", [0], [1]),
+        ("lora", "lora_dropout", [-0.1, 1.0], [0.0, 0.99]),
+        ("lora", "random_state", [-1, 2**32], [0]),
+        ("lora", "bias", ["some"], ["none", "all", "lora_only"]),
+        ("lora", "target_modules", [[], "q_proj", ["a", "a"], [1]], [["a"], "all-linear"]),
+        ("train", "epochs", [0, -1, float("inf"), float("nan")], [0.01, 100]),
+        ("train", "max_steps", [0, -1], [11, None]),
+        ("train", "micro_batch", [0], [1]),
+        ("train", "gradient_accumulation", [0], [1]),
+        ("train", "learning_rate", [0, 1, float("nan")], [1e-9, 0.999, "1e-4"]),
+        ("train", "warmup_steps", [-1], [0]),
+        ("train", "weight_decay", [-0.1, float("inf")], [0, 0.5]),
+        ("train", "max_grad_norm", [0, -1], [0.5]),
+        ("train", "gradient_checkpointing", ["full"], ["unsloth", "plain", "none"]),
+        ("train", "log_every", [0], [1]),
+        ("train", "evaluate_every", [0], [1, None]),
+        ("train", "checkpoint_every", [0], [1, None]),
+        ("train", "keep_checkpoints", [0], [1]),
+        ("evaluate", "batch_size", [0], [1]),
+        ("evaluate", "samples", [-1], [0]),
+        ("evaluate", "max_new_tokens", [0], [1]),
+        ("data", "on_bad_rows", ["ignore"], ["error", "skip"]),
+        ("data", "loss_on", ["prompt"], ["completion", "everything"]),
+        ("data", "max_truncated_share", [-0.01, 1.01], [0, 1]),
+    ],
+)
+def test_the_range_of_a_key(
+    section: str, key: str, refused: list[Any], accepted: list[Any]
+) -> None:
+    def validate(value: Any) -> FinetuningConfig:
+        values = {**REQUIRED, section: {**REQUIRED.get(section, {}), key: value}}
+        return FinetuningConfig.model_validate(values)
+
+    for value in refused:
+        with pytest.raises(ValidationError) as caught:
+            validate(value)
+        assert {error["loc"][:2] for error in caught.value.errors()} == {(section, key)}
+    for value in accepted:
+        seen = getattr(getattr(validate(value), section), key)
+        assert seen == (float(value) if value == "1e-4" else value)

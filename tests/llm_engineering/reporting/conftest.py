@@ -1,0 +1,168 @@
+"""A run to report on, made of small explicit objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
+from llm_engineering.data.audit import LabelAudit, LabelledPiece
+from llm_engineering.data.dataset import DatasetSummary, SourceSummary
+from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.evaluation.held_out import HeldOutMetrics
+from llm_engineering.model.evaluation.samples import Sample
+from llm_engineering.model.finetuning.record import HeldOutPoint, TrainingPoint, TrainingRecord
+from llm_engineering.model.references import LoraReference, MatchedTarget, ModelReference
+from llm_engineering.reporting.manifest import Manifest
+from llm_engineering.reporting.run_report import RunReport
+
+MakeRun = Callable[..., RunReport]
+
+DIGEST = "ab" * 32
+BEFORE = HeldOutMetrics(loss=3.5, token_accuracy=0.36, tokens=2034, rows=64)
+AFTER = HeldOutMetrics(loss=2.8, token_accuracy=0.41, tokens=2034, rows=64)
+STEPS = 40
+
+
+@pytest.fixture
+def make_run() -> MakeRun:
+    """Make the run, with fields of RunReport replaced by keyword."""
+
+    def make(**replaced: Any) -> RunReport:
+        return replace(_run(), **replaced)
+
+    return make
+
+
+@pytest.fixture
+def run(make_run: MakeRun) -> RunReport:
+    """The run as it is."""
+    return make_run()
+
+
+def _run() -> RunReport:
+    config = FinetuningConfig.model_validate(
+        {
+            "model": {"id": "acme/tiny-1b", "revision": "0123abc", "max_seq_length": 512},
+            "lora": {"r": 32, "lora_alpha": 16, "target_modules": ["q_proj", "down_proj"]},
+            "data": {
+                "sources": [{"source": "data/train.jsonl"}, {"source": "acme/questions"}],
+                "held_out": {"source": "data/held_out.jsonl"},
+            },
+            "train": {"max_steps": STEPS, "learning_rate": 2e-4},
+            "evaluate": {"max_new_tokens": 48},
+        }
+    )
+    lora = LoraReference(
+        model=ModelReference(
+            id=config.model.id,
+            revision=config.model.revision,
+            architecture="LlamaForCausalLM",
+            dtype="bfloat16",
+            quantisation="none",
+            max_seq_length=512,
+            chat_template="{{ messages }}",
+            stop_ids=(2, 7),
+            trust_remote_code=False,
+            weight_digests={"model.safetensors": DIGEST},
+            parameters=1_000_000,
+        ),
+        settings=LoraSettings(r=32, lora_alpha=16, target_modules=["q_proj", "down_proj"]),
+        gradient_checkpointing="none",
+        matched=(
+            MatchedTarget(name="q_proj", modules=3, d_in=64, d_out=96, adapter_parameters=15360),
+            MatchedTarget(
+                name="down_proj", modules=3, d_in=2048, d_out=64, adapter_parameters=202752
+            ),
+        ),
+        trainable_parameters=218_112,
+        total_parameters=1_218_112,
+        scaling=0.5,
+    )
+    record = TrainingRecord(
+        points=[
+            TrainingPoint(
+                step=step,
+                loss=3.6 - 0.02 * step,
+                learning_rate=2e-4 * (1 - step / STEPS),
+                grad_norm=0.8,
+                tokens_per_second=1500.0 + step,
+            )
+            for step in range(1, STEPS + 1)
+        ],
+        held_out=[HeldOutPoint(step=0, metrics=BEFORE), HeldOutPoint(step=STEPS, metrics=AFTER)],
+        steps=STEPS,
+        epochs=0.25,
+        effective_batch=16,
+        train_tokens=150_000,
+        train_seconds=100.0,
+        peak_memory_bytes=2_200_000_000,
+        device="One GPU",
+    )
+    summary = DatasetSummary(
+        sources=[
+            SourceSummary(source="data/train.jsonl", rows=2620),
+            SourceSummary(source="acme/questions", rows=1000),
+            SourceSummary(source="data/held_out.jsonl", rows=64),
+        ],
+        bad_rows=[],
+        train=_audit(rows=3620, tokens=160_000, trained_tokens=96_000),
+        held_out=_audit(rows=64, tokens=3646, trained_tokens=2034),
+        digest=DIGEST,
+    )
+    samples = [
+        Sample(
+            origin="data/held_out.jsonl:1",
+            prompt="What does `len` do?",
+            reference="It returns the length.\n\n    len([1])  # 1",
+            before="It is a function.",
+            after="It returns the length.",
+        )
+    ]
+    return RunReport(
+        name="tiny-1b-questions-20261124-214700",
+        config=config,
+        summary=summary,
+        lora=lora,
+        record=record,
+        evaluation=Evaluation(before=BEFORE, after=AFTER, samples=samples),
+        manifest=Manifest(
+            run="tiny-1b-questions-20261124-214700",
+            created="2026-11-24T21:47:00+00:00",
+            config=config.model_dump(mode="json"),
+            seed=0,
+            data_digest=DIGEST,
+            base_model=config.model.id,
+            base_model_revision=config.model.revision,
+            base_model_digests={"model.safetensors": DIGEST},
+            adapter_digest="cd" * 32,
+            git_commit="0f" * 20,
+            packages={"torch": "2.13.0", "peft": "0.21.2"},
+            python="3.12.9",
+            platform="Linux",
+            hardware="One GPU",
+            train_tokens=record.train_tokens,
+            train_seconds=record.train_seconds,
+            wall_seconds=155.2,
+            resumed_from_step=None,
+        ),
+    )
+
+
+def _audit(*, rows: int, tokens: int, trained_tokens: int) -> LabelAudit:
+    return LabelAudit(
+        rows=rows,
+        tokens=tokens,
+        trained_tokens=trained_tokens,
+        longest_row=168,
+        truncated_rows=7,
+        stop_tokens=rows,
+        example_origin="data/train.jsonl:1",
+        example=[
+            LabelledPiece(text="<|im_start|>user\nHi\u200b\t\x00", trained=False),
+            LabelledPiece(text="Hello<|im_end|>", trained=True),
+        ],
+    )

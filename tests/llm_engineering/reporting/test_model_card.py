@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+from llm_engineering.model.evaluation.samples import Sample
+from llm_engineering.reporting.model_card import cell, code, render_model_card
+from llm_engineering.reporting.run_report import RunReport
+
+MakeRun = Callable[..., RunReport]
+
+
+def metadata(card: str) -> dict[str, Any]:
+    empty, front_matter, _ = card.split("---\n", 2)
+    assert empty == ""
+    values = yaml.safe_load(front_matter)
+    assert isinstance(values, dict)
+    return values
+
+
+def example(card: str) -> ast.Module:
+    """The card's code, parsed."""
+    return ast.parse(card.split("```python\n")[1].split("\n```")[0])
+
+
+def strings(tree: ast.Module) -> set[str]:
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {node.value for node in constants if isinstance(node.value, str)}
+
+
+def test_front_matter_names_base_model_and_only_data_sets_on_the_hub(run: RunReport) -> None:
+    assert metadata(render_model_card(run)) == {
+        "base_model": "acme/tiny-1b",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "sft", "unsloth", "trl", "zenml"],
+        "datasets": ["acme/questions"],
+    }
+
+
+def test_without_data_sets_on_the_hub_none_are_named(make_run: MakeRun, run: RunReport) -> None:
+    data = run.config.data.model_copy(update={"sources": run.config.data.sources[:1]})
+    config = run.config.model_copy(update={"data": data})
+    assert "datasets" not in metadata(render_model_card(make_run(config=config)))
+
+
+def test_a_model_id_cannot_break_the_front_matter(make_run: MakeRun, run: RunReport) -> None:
+    odd = "models/a: b #c\n---\ntags: [x]"
+    model = run.lora.model.model_copy(update={"id": odd})
+    card = render_model_card(make_run(lora=run.lora.model_copy(update={"model": model})))
+    assert yaml.safe_load(card.split("\nlibrary_name:")[0])["base_model"] == odd
+
+
+def test_results_show_before_after_and_change(run: RunReport) -> None:
+    card = render_model_card(run)
+    assert "| 64 held-out rows, 2,034 labelled tokens | Before | After | Change |" in card
+    assert "| Loss (nats per token) | 3.50 | 2.80 | −20.0 % |" in card
+    assert "| Perplexity | 33.1 | 16.4 | −50.3 % |" in card
+    assert "| Token accuracy | 36.0 % | 41.0 % | +5.0 points |" in card
+
+
+def test_the_code_loads_this_adapter_onto_its_base_model(run: RunReport) -> None:
+    tree = example(render_model_card(run))
+    assert {
+        "outputs/tiny-1b-questions-20261124-214700/adapter",
+        "acme/tiny-1b",
+        "0123abc",
+        "What does `len` do?",
+    } <= strings(tree)
+    source = ast.unparse(tree)
+    assert "dtype=torch.bfloat16" in source
+    assert "eos_token_id=[2, 7]" in source
+    assert "max_new_tokens=48" in source
+    assert "trust_remote_code" not in source
+
+
+def test_remote_code_is_asked_for_only_where_the_run_needed_it(
+    make_run: MakeRun, run: RunReport
+) -> None:
+    model = run.lora.model.model_copy(update={"trust_remote_code": True, "revision": None})
+    source = ast.unparse(
+        example(render_model_card(make_run(lora=run.lora.model_copy(update={"model": model}))))
+    )
+    assert "trust_remote_code=True" in source
+    assert "revision" not in source
+
+
+def test_text_of_the_data_cannot_leave_the_code(make_run: MakeRun, run: RunReport) -> None:
+    prompt = 'a "quote"\n```\n# Heading\n<script>alert(1)</script> \\'
+    sample = Sample(origin="x:1", prompt=prompt, reference="", before="", after="")
+    evaluation = run.evaluation.model_copy(update={"samples": [sample]})
+    card = render_model_card(make_run(evaluation=evaluation))
+    assert prompt in strings(example(card))
+    assert "\n# Heading" not in card
+
+
+def test_names_and_paths_never_become_markup(make_run: MakeRun, run: RunReport) -> None:
+    hostile = "`</code><script>alert(1)</script>|*a* [b](c)\n\n# d"
+    data = run.config.data.model_copy(
+        update={"held_out": run.config.data.held_out.model_copy(update={"source": hostile})}
+    )
+    settings = run.config.model.model_copy(update={"chat_template": hostile})
+    sources = [one.model_copy(update={"source": hostile}) for one in run.summary.sources]
+    card = render_model_card(
+        make_run(
+            name=hostile,
+            config=run.config.model_copy(update={"data": data, "model": settings}),
+            summary=run.summary.model_copy(update={"sources": sources}),
+            record=run.record.model_copy(update={"device": hostile}),
+            manifest=run.manifest.model_copy(update={"hardware": hostile}),
+        )
+    )
+    html = MarkdownIt("commonmark").enable("table").render(card.split("---\n", 2)[2])
+    plain = (
+        MarkdownIt("commonmark").enable("table").render(render_model_card(run).split("---\n", 2)[2])
+    )
+    assert "<script>" not in html
+    for element in ("<em>", "<a ", "<h1>", "<td", "<tr>"):
+        assert html.count(element) == plain.count(element)
+
+
+def test_a_long_prompt_is_not_the_example(make_run: MakeRun, run: RunReport) -> None:
+    sample = run.evaluation.samples[0].model_copy(update={"prompt": "x" * 5000})
+    evaluation = run.evaluation.model_copy(update={"samples": [sample]})
+    assert "Hello!" in strings(example(render_model_card(make_run(evaluation=evaluation))))
+
+
+def test_training_settings_are_listed(run: RunReport) -> None:
+    card = render_model_card(run)
+    for row in (
+        "| Rank | 32 |",
+        "| Scaling | 0.5 (alpha / r) |",
+        "| Target modules | `q_proj`, `down_proj` |",
+        "| Trained parameters | 218,112 of 1,218,112 (17.9 %) |",
+        "| Peak learning rate | 0.0002 |",
+        "| Rows in a step | 16 (2 × 8 accumulated) |",
+        "| Training time | 1 min 40 s on `One GPU` |",
+    ):
+        assert row in card
+
+
+def test_data_and_environment_are_listed(run: RunReport) -> None:
+    card = render_model_card(run)
+    assert "| `data/train.jsonl` | 2,620 |" in card
+    assert "| Training | 3,620 | 160,000 | 96,000 | 7 |" in card
+    assert "SHA-256 over all token ids and labels: `" + "ab" * 32 in card
+    assert "| torch | `2.13.0` |" in card
+
+
+def test_limits_follow_from_the_evaluation(make_run: MakeRun, run: RunReport) -> None:
+    assert (
+        "Evaluated only on 64 held-out rows (2,034 labelled tokens) of `data/held_out.jsonl`"
+        in render_model_card(run)
+    )
+    held_out = run.config.data.held_out.model_copy(update={"source": None, "fraction": 0.1})
+    data = run.config.data.model_copy(update={"held_out": held_out})
+    config = run.config.model_copy(update={"data": data})
+    assert "taken from the training sources" in render_model_card(make_run(config=config))
+
+
+def test_a_local_base_model_is_to_be_named_before_publishing(
+    make_run: MakeRun, run: RunReport, tmp_path: Path
+) -> None:
+    settings = run.config.model.model_copy(update={"id": str(tmp_path), "revision": None})
+    config = run.config.model_copy(update={"model": settings})
+    assert "The base model was a local folder" in render_model_card(make_run(config=config))
+    assert "local folder" not in render_model_card(run)
+
+
+def test_the_chat_template_of_the_run_is_named(make_run: MakeRun, run: RunReport) -> None:
+    settings = run.config.model.model_copy(update={"chat_template": "alpaca"})
+    config = run.config.model_copy(update={"model": settings})
+    assert "It is `alpaca`, chosen for this run" in render_model_card(make_run(config=config))
+    assert "It is the base model's own" in render_model_card(run)
+
+
+def test_quantised_training_is_told(make_run: MakeRun, run: RunReport) -> None:
+    model = run.lora.model.model_copy(update={"quantisation": "nf4"})
+    card = render_model_card(make_run(lora=run.lora.model_copy(update={"model": model})))
+    assert "quantised to NF4" in card
+    assert "quantised" not in render_model_card(run)
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("plain_*name*", "`plain_*name*`"),
+        ("a `b` c", "`` a `b` c ``"),
+        ("two\n\nlines", "`two lines`"),
+        ("", "` `"),
+    ],
+)
+def test_code_spans_hold_any_text(text: str, span: str) -> None:
+    assert code(text) == span
+
+
+def test_a_bar_does_not_end_a_cell() -> None:
+    assert cell("a|b") == "`a\\|b`"
+    assert code("a|b") == "`a|b`"

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import pytest
+
+from llm_engineering.data.audit import LabelledPiece
+from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.evaluation.samples import Sample
+from llm_engineering.reporting.report import headline_tiles, outcome, render_report
+from llm_engineering.reporting.run_report import RunReport
+
+MakeRun = Callable[..., RunReport]
+
+HOSTILE = "<script>alert(1)</script></script>\"><img src=x onerror=alert(2)>'{{ 7 * 7 }}"
+
+
+class Page(HTMLParser):
+    """A page's elements, and its text as a reader sees it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.shown = ""
+        self.marked = ""
+        self._open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("td", "th", "dt", "dd"):
+            self.shown += " "
+        self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self._open:
+            self.shown += data
+        if "mark" in self._open:
+            self.marked += data
+
+    @property
+    def line(self) -> str:
+        """All text, each run of white space as one space."""
+        return " ".join(self.shown.split())
+
+
+def page(run: RunReport) -> Page:
+    return Page(render_report(run))
+
+
+def test_headline_shows_before_after_and_the_change_between_them(run: RunReport) -> None:
+    line = page(run).line
+    assert "Held-out loss 3.50 → 2.80 −20.0 %" in line
+    assert "Perplexity 33.1 → 16.4 −50.3 %" in line  # exp(3.5), exp(2.8), exp(-0.7) - 1
+    assert "Token accuracy 36.0 % → 41.0 % +5.0 percentage points" in line
+    assert "Throughput 1,500 tokens/s 150,000 tokens in 1 min 40 s" in line
+    assert "Peak memory 2.2 GB" in line
+    assert "Wall time 2 min 35 s 40 steps of 16 rows, 0.25 epochs" in line
+
+
+def test_what_became_worse_is_not_shown_as_better(make_run: MakeRun, run: RunReport) -> None:
+    evaluation = Evaluation(before=run.evaluation.after, after=run.evaluation.before, samples=[])
+    loss, perplexity, accuracy, *_ = headline_tiles(make_run(evaluation=evaluation))
+    assert loss.note.startswith("+25.0 %")
+    assert {loss.verdict, perplexity.verdict, accuracy.verdict} == {"worse"}
+    assert "rose from 2.80 to 3.50" in outcome(evaluation)
+    assert "fell from 3.50 to 2.80" in outcome(run.evaluation)
+
+
+def test_a_loss_that_is_not_a_number_is_shown_as_such(make_run: MakeRun, run: RunReport) -> None:
+    after = run.evaluation.after.model_copy(update={"loss": float("nan")})
+    evaluation = run.evaluation.model_copy(update={"after": after})
+    assert "Held-out loss 3.50 → NaN NaN %" in page(make_run(evaluation=evaluation)).line
+
+
+def test_title_names_run_base_model_and_time(run: RunReport) -> None:
+    line = page(run).line
+    assert "tiny-1b-questions-20261124-214700 acme/tiny-1b → LoRA adapter of rank 32" in line
+    assert "24 November 2026, 21:47 UTC" in line
+
+
+def test_a_resumed_run_says_so(make_run: MakeRun, run: RunReport) -> None:
+    resumed = run.record.model_copy(update={"resumed_from_step": 20})
+    assert "resumed from step 20" in page(make_run(record=resumed)).line
+    assert "resumed" not in page(run).line
+
+
+def test_adapter_table_shows_shapes_parameters_and_totals(run: RunReport) -> None:
+    line = page(run).line
+    assert "q_proj 3 96 × 64 15,360" in line
+    assert "down_proj 3 64 × 2,048 202,752" in line
+    assert "Total 6 218,112" in line
+    assert "218,112 of 1,218,112 parameters are trained: 17.9 %" in line
+    assert "Alpha 16 Scaling α / r 0.5 Dropout 0 % rsLoRA off DoRA off" in line
+
+
+def test_rank_stabilised_scaling_is_named(make_run: MakeRun, run: RunReport) -> None:
+    settings = run.lora.settings.model_copy(update={"use_rslora": True})
+    lora = run.lora.model_copy(update={"settings": settings})
+    assert "Scaling α / √r" in page(make_run(lora=lora)).line
+
+
+def test_answers_keep_their_white_space(run: RunReport) -> None:
+    shown = page(run).shown
+    assert "It returns the length.\n\n    len([1])  # 1" in shown
+    assert "It is a function." in shown
+
+
+def test_without_samples_there_is_no_section_for_them(make_run: MakeRun, run: RunReport) -> None:
+    none = run.evaluation.model_copy(update={"samples": []})
+    assert "Answers before and after" not in page(make_run(evaluation=none)).line
+
+
+def test_data_is_summed_up(run: RunReport) -> None:
+    line = page(run).line
+    assert "Training 3,620 160,000 96,000 60.0 % 168 7" in line
+    assert "Held-out 64 3,646 2,034 55.8 % 168 7" in line
+    assert "data/train.jsonl 2,620" in line
+    assert "No row was skipped." in line
+
+
+def test_at_most_50_skipped_rows_are_listed_and_all_are_counted(
+    make_run: MakeRun, run: RunReport
+) -> None:
+    bad = [f"data/train.jsonl:{number}: is empty" for number in range(1, 74)]
+    line = page(make_run(summary=run.summary.model_copy(update={"bad_rows": bad}))).line
+    assert "Skipped rows: 73" in line
+    assert "data/train.jsonl:50: is empty" in line
+    assert "data/train.jsonl:51: is empty" not in line
+    assert "The first 50 of 73." in line
+
+
+def test_the_example_marks_trained_text_and_shows_control_characters(run: RunReport) -> None:
+    read = page(run)
+    assert "<|im_start|>user↵\nHiU+200B→\t␀Hello<|im_end|>" in read.shown
+    assert read.marked == "highlighted text is trained" + "Hello<|im_end|>"
+
+
+def test_configuration_environment_and_digests_are_there(run: RunReport) -> None:
+    read = page(run)
+    assert "learning_rate: 0.0002" in read.shown
+    for fact in ("torch 2.13.0", "Python 3.12.9", "Git commit " + "0f" * 20, "cd" * 32):
+        assert fact in read.line
+
+
+def test_every_chart_is_there_with_the_held_out_losses(run: RunReport) -> None:
+    html = render_report(run)
+    assert re.findall('role="img"><title>([^<]*)', html) == [
+        *("Loss, nats per token", "Learning rate", "Throughput, tokens/s")
+    ]
+    assert re.findall('class="value"[^>]*>([^<]*)', html) == ["3.50", "2.80"]
+    assert "mean of 5 steps" in html
+
+
+def test_a_run_without_logged_points_still_has_a_report(make_run: MakeRun, run: RunReport) -> None:
+    empty = run.record.model_copy(update={"points": [], "held_out": []})
+    assert page(make_run(record=empty)).line.count("nothing was logged") == 3
+
+
+def test_text_of_the_data_never_becomes_markup(make_run: MakeRun, run: RunReport) -> None:
+    sample = Sample(
+        origin=HOSTILE, prompt=HOSTILE, reference=HOSTILE, before=HOSTILE, after=HOSTILE
+    )
+    train = run.summary.train.model_copy(
+        update={
+            "example": [LabelledPiece(text=HOSTILE, trained=trained) for trained in (False, True)],
+            "example_origin": HOSTILE,
+        }
+    )
+    sources = [run.summary.sources[0].model_copy(update={"source": HOSTILE})]
+    model = run.lora.model.model_copy(update={"id": HOSTILE})
+    target = run.lora.matched[0].model_copy(update={"name": HOSTILE})
+    data = run.config.data.model_copy(
+        update={"sources": [run.config.data.sources[0].model_copy(update={"source": HOSTILE})]}
+    )
+    hostile = make_run(
+        name=HOSTILE,
+        config=run.config.model_copy(update={"data": data}),
+        summary=run.summary.model_copy(
+            update={"bad_rows": [HOSTILE], "train": train, "sources": sources}
+        ),
+        lora=run.lora.model_copy(update={"model": model, "matched": (target,)}),
+        record=run.record.model_copy(update={"device": HOSTILE}),
+        evaluation=run.evaluation.model_copy(update={"samples": [sample]}),
+        manifest=run.manifest.model_copy(
+            update={"hardware": HOSTILE, "packages": {HOSTILE: HOSTILE}}
+        ),
+    )
+    read = page(hostile)
+    harmless = make_run(summary=run.summary.model_copy(update={"bad_rows": ["one"]}))
+    assert {tag for tag, _ in read.tags} == {tag for tag, _ in page(harmless).tags}
+    assert not any(key.startswith("on") for _, attributes in read.tags for key in attributes)
+    assert read.shown.count(HOSTILE) >= 15
+
+
+def test_the_page_loads_nothing_and_runs_nothing(run: RunReport) -> None:
+    html = render_report(run)
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+    read = Page(html)
+    assert not {tag for tag, _ in read.tags} & {"script", "link", "img", "iframe", "object"}
+    assert not any({"src", "href", "style"} & set(attributes) for _, attributes in read.tags)
+    policy = next(a["content"] for _, a in read.tags if "http-equiv" in a)
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_colour_is_defined_in_both_schemes(run: RunReport, scheme: str) -> None:
+    css = render_report(run).split("</style>")[0]
+    dark = css.index("prefers-color-scheme: dark")
+    roots = [match.end() for match in re.finditer(r":root \{", css)]
+    start = next(at for at in roots if (at > dark) == (scheme == "dark"))
+    defined = set(re.findall(r"(--[a-z]+):", css[start : css.index("}", start)]))
+    used = set(re.findall(r"var\((--[a-z]+)\)", css)) - {"--mono"}
+    assert used <= defined
