@@ -18,7 +18,7 @@ help:
 finetune: setup
 	$(POETRY) run python tools/run.py --finetune
 
-test: setup lint types
+test: setup .venv/.sagemaker lint types
 	.venv/bin/python -m pytest
 
 lint: .venv/.installed
@@ -44,6 +44,10 @@ model: $(MODEL)/model.safetensors
 	@# ZenML makes its local store once, in some ten seconds: now rather than in the first run.
 	@ZENML_ANALYTICS_OPT_IN=false .venv/bin/python -c "from zenml.client import Client; \
 	  Client().active_stack" >/dev/null || echo "ZenML's store is not ready; see above"
+	@touch $@
+
+.venv/.sagemaker: .venv/.installed
+	$(WITH_INDEX) $(POETRY) install --with sagemaker --no-interaction --quiet
 	@touch $@
 
 $(MODEL)/model.safetensors: | .venv/.installed

@@ -26,10 +26,12 @@ def run_name(config: FinetuningConfig, now: datetime) -> str:
     """
     name = config.run.name
     if name is not None:
-        if name == "latest" or (Path(config.run.output_dir) / name).exists():
+        interrupted = work_folder(config.run.output_dir) / name / "checkpoints"
+        taken = [Path(config.run.output_dir) / name, interrupted]
+        if name == "latest" or any(path.exists() for path in taken):
             raise ConfigError(
-                f"run.name: {name} is taken in {config.run.output_dir}/; choose another, "
-                "or leave it out"
+                f"run.name: {name} is taken in {config.run.output_dir}/; choose another (a resumed "
+                "run takes a new name too), or leave it out"
             )
         return name
     source = Path(config.data.sources[0].source)

@@ -100,7 +100,7 @@ def write_jsonl() -> WriteJsonl:
 def make_config(tiny_model: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> MakeConfig:
     """Make a configuration that trains the tiny model for seconds, writing under ``tmp_path``.
 
-    ``make_config({"train.max_steps": 6})`` changes a key; a key of None's section is made.
+    ``make_config({"train.max_steps": 6})`` sets a key, and makes its section where there is none.
     """
     train = write_jsonl(
         tmp_path / "stdlib_qa" / "train.jsonl", short_rows("train.jsonl", TRAIN_ROWS)
@@ -112,7 +112,7 @@ def make_config(tiny_model: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> Ma
     def make(overrides: Mapping[str, Any] | None = None) -> FinetuningConfig:
         values: dict[str, Any] = {
             "run": {"output_dir": str(tmp_path / "outputs")},
-            "model": {"id": str(tiny_model), "max_seq_length": 128},
+            "model": {"id": str(tiny_model), "max_seq_length": 128, "dtype": "float32"},
             "data": {
                 "sources": [{"source": str(train)}],
                 "held_out": {"source": str(held_out)},

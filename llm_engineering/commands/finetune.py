@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
-from llm_engineering.errors import FinetuningError, SetupError, TrainingError
+from llm_engineering.errors import ConfigError, FinetuningError, SetupError, TrainingError
 from llm_engineering.outputs import run_name, work_folder
 
 if TYPE_CHECKING:
@@ -72,8 +72,11 @@ def run(
         )
     fingerprints = take_fingerprints(config)
 
+    from zenml.client import Client
     from zenml.utils import source_utils
 
+    if Client().list_pipeline_runs(name=name, size=1).total:
+        raise ConfigError(f"run.name: ZenML has a run {name} already; choose another name")
     source_utils.set_custom_source_root(str(ROOT))
     from pipelines.finetuning import finetuning
 

@@ -56,9 +56,8 @@ def _data(data: DataSettings) -> str:
 
 def _model(model: ModelSettings) -> str:
     if is_hub_model(model):
-        found = _hub_commit(model.id, model.revision, "model")
-        if found != model.revision:
-            return _join([found, read_chat_template(model.chat_template) or ""])
+        commit = _hub_commit(model.id, model.revision, "model")
+        return _join([commit, read_chat_template(model.chat_template) or ""])
     folder = model_folder(model, weights=True)
     files = weight_files(folder)
     for pattern in TOKENIZER_FILES:
@@ -83,12 +82,10 @@ def _hub_commit(repo: str, revision: str | None, kind: str) -> str:
 def _code() -> str:
     """Only what decides a computation: a change to the report's looks trains nothing again."""
     package = Path(__file__).resolve().parents[1]
-    sources = [
-        path
-        for folder in ("data", "model")
-        for path in sorted((package / folder).rglob("*"))
-        if path.suffix in (".py", ".jinja")
-    ]
+    sources = [package / "hardware.py", package / "training_stack.py"]
+    for folder in ("data", "model"):
+        found = sorted((package / folder).rglob("*"))
+        sources += [path for path in found if path.suffix in (".py", ".jinja")]
     contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
     return _join([*contents, *(f"{name}={version}" for name, version in versions().items())])
 

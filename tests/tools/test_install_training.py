@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import re
 import subprocess
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def test_the_cpu_set_up_installs_the_locked_training_stack():
 
 
 def test_what_is_installed_here_is_what_the_lock_says():
-    here = {canonical(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
+    installed = importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
+    here = {canonical(d.metadata["Name"]): d.version for d in installed}
     for package in LOCK["package"]:
         name = canonical(package["name"])
         markers = package.get("markers")

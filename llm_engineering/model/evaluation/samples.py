@@ -63,6 +63,7 @@ def answers(
 ) -> list[str]:
     """Answer each prompt greedily, so that two models differ by their weights alone."""
     import torch
+    from transformers import GenerationConfig
 
     if not prompts:
         return []
@@ -83,11 +84,14 @@ def answers(
             output = model.generate(
                 input_ids=input_ids.to(device),
                 attention_mask=mask.to(device),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                use_cache=True,
-                pad_token_id=pad_id,
-                eos_token_id=sorted(stop_ids),
+                # A configuration of our own: the model's may set a temperature, or a max_length.
+                generation_config=GenerationConfig(
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    use_cache=True,
+                    pad_token_id=pad_id,
+                    eos_token_id=sorted(stop_ids),
+                ),
             )
     finally:
         model.train(was_training)

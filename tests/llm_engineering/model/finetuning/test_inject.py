@@ -37,7 +37,7 @@ def base(make_config):
 
 def logits(model):
     with torch.no_grad():
-        return model(input_ids=IDS).logits.clone()
+        return model(input_ids=IDS.to(model.device)).logits.clone()
 
 
 def randomise_b(model):
@@ -99,6 +99,7 @@ def test_scaling(base, use_rslora, expected):
     layer = live_lora_model(lora).model.get_base_model().model.layers[0].mlp.down_proj
     randomise_b(layer)
     x = torch.randn(3, 160, generator=torch.Generator().manual_seed(2))
+    x = x.to(layer.base_layer.weight.device)
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     with torch.no_grad():
         added = layer(x) - layer.base_layer(x)

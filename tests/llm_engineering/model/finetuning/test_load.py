@@ -70,7 +70,7 @@ def test_changed_weights_are_noticed(make_config, tiny_model, tmp_path):
 @needs_no_gpu
 def test_four_bit_on_a_cpu_is_refused(make_config):
     with pytest.raises(HardwareError) as error:
-        load_model(make_config({"model.load_in_4bit": True}).model)
+        load_model(make_config({"model.load_in_4bit": True, "model.dtype": "auto"}).model)
     assert str(error.value) == (
         "model.load_in_4bit: true needs an NVIDIA GPU, and PyTorch sees none; set it to false"
     )

@@ -103,8 +103,9 @@ def test_the_adapter_loads_with_plain_peft(make_config, tmp_path):
     lora, dataset, adapter, _ = run(config, tmp_path)
     ids = torch.tensor([dataset.split("held_out")[0]["input_ids"]])
     with torch.no_grad():
-        ours = live_trained_model(lora, adapter).model.eval()(input_ids=ids).logits
-    torch.save(ours, tmp_path / "ours.pt")
+        model = live_trained_model(lora, adapter).model.eval()
+        ours = model(input_ids=ids.to(model.device)).logits
+    torch.save(ours.cpu(), tmp_path / "ours.pt")
     script = f"""
         import sys, torch
         from peft import PeftModel

@@ -1,0 +1,492 @@
+"""Preparing the data as a whole: from files to two audited splits, or to a list of bad rows."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.data.prepare import prepare_data
+from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.errors import DataError, ModelError
+
+MakeConfig = Callable[..., FinetuningConfig]
+WriteJsonl = Callable[[Path, Sequence[Any]], Path]
+
+GOOD = {"instruction": "What is 1 + 1?", "response": "Two."}
+ADVICE = "Mend them, or set data.on_bad_rows: skip to train without them (the report counts them)"
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Callable[..., PreparedDataset]:
+    """Prepare a configuration's data into a fresh folder."""
+    folders = iter(tmp_path / "prepared" / str(number) for number in range(100))
+
+    def prepare_config(config: FinetuningConfig) -> PreparedDataset:
+        folder = next(folders)
+        return prepare_data(config.data, config.model, seed=config.run.seed, folder=folder)
+
+    return prepare_config
+
+
+Prepare = Callable[[FinetuningConfig], PreparedDataset]
+
+
+def refusal(prepare: Prepare, config: FinetuningConfig) -> str:
+    with pytest.raises(DataError) as caught:
+        prepare(config)
+    return str(caught.value)
+
+
+def sources(*paths: Path, **settings: Any) -> dict[str, Any]:
+    return {"data.sources": [{"source": str(path), **settings} for path in paths]}
+
+
+def line_numbers(prepared: PreparedDataset, split: str) -> list[int]:
+    return [int(origin.rpartition(":")[2]) for origin in prepared.split(split)["origin"]]
+
+
+# --- what comes of good data -------------------------------------------------------------------
+
+
+def test_both_splits_hold_every_row_with_its_place(
+    prepare: Prepare, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    train, held_out = config.data.sources[0].source, config.data.held_out.source
+
+    prepared = prepare(config)
+
+    assert prepared.split("train")["origin"][:] == [f"{train}:{n}" for n in range(1, 49)]
+    assert prepared.split("held_out")["origin"][:] == [f"{held_out}:{n}" for n in range(1, 13)]
+    assert [(source.source, source.rows) for source in prepared.summary.sources] == [
+        (train, 48),
+        (held_out, 12),
+    ]
+    assert prepared.summary.bad_rows == []
+    assert PreparedDataset.read(prepared.folder) == prepared
+
+
+def test_the_audit_counts_what_is_stored(prepare: Prepare, make_config: MakeConfig) -> None:
+    prepared = prepare(make_config())
+
+    for name, rows, audit in [
+        ("train", 48, prepared.summary.train),
+        ("held_out", 12, prepared.summary.held_out),
+    ]:
+        split = prepared.split(name)
+        lengths = [len(row) for row in split["input_ids"]]
+        assert audit.rows == audit.stop_tokens == len(split) == rows
+        assert audit.tokens == sum(lengths)
+        assert audit.longest_row == max(lengths)
+        assert audit.trained_tokens == sum(
+            token != IGNORED for row in split["labels"] for token in row
+        )
+        assert audit.truncated_rows == 0
+        assert audit.example_origin == split["origin"][0]
+
+
+def test_the_answers_are_trained_and_the_messages_kept(
+    prepare: Prepare, make_config: MakeConfig
+) -> None:
+    from llm_engineering.model.tokenizer import load_tokenizer
+
+    config = make_config()
+    tokenizer = load_tokenizer(config.model)
+    lines = Path(config.data.sources[0].source).read_text().splitlines()
+
+    for line, row in zip(lines, prepare(config).split("train"), strict=True):
+        stated = json.loads(line)
+        trained = [token for token in row["labels"] if token != IGNORED]
+        assert tokenizer.decode(trained) == stated["response"] + "<|im_end|>"
+        assert json.loads(row["messages"]) == [
+            {"role": "user", "content": stated["instruction"]},
+            {"role": "assistant", "content": stated["response"]},
+        ]
+
+
+def test_sources_are_read_in_their_order_and_mixed_kinds(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    first = tmp_path / "first.csv"
+    first.write_text("instruction,output\na,b\nc,d\n")
+    messages = [{"role": "user", "content": "e"}, {"role": "assistant", "content": "f"}]
+    second = write_jsonl(tmp_path / "second.jsonl", [{"messages": messages}])
+
+    prepared = prepare(make_config(sources(first, second)))
+
+    assert prepared.split("train")["origin"][:] == [f"{first}:2", f"{first}:3", f"{second}:1"]
+
+
+def test_max_rows_takes_the_first_of_each_source(prepare: Prepare, make_config: MakeConfig) -> None:
+    path = Path(make_config().data.sources[0].source)
+    config = make_config({**sources(path, max_rows=5), "data.held_out.max_rows": 3})
+
+    prepared = prepare(config)
+
+    assert line_numbers(prepared, "train") == [1, 2, 3, 4, 5]
+    assert line_numbers(prepared, "held_out") == [1, 2, 3]
+    assert [source.rows for source in prepared.summary.sources] == [5, 12]
+
+
+def test_rows_behind_max_rows_are_not_looked_at(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, GOOD, "{ broken"])
+
+    assert prepare(make_config(sources(path, max_rows=2))).summary.train.rows == 2
+
+
+def test_the_chat_template_of_the_configuration_is_used(
+    prepare: Prepare, make_config: MakeConfig
+) -> None:
+    config = make_config({"model.chat_template": "alpaca", "model.max_seq_length": 256})
+
+    example = prepare(config).summary.train.example
+
+    assert example[0].text.startswith("<|im_start|>Below is an instruction that describes a task.")
+    assert example[0].text.endswith("\n\n### Response:\n")
+    assert (example[0].trained, example[1].trained, len(example)) == (False, True, 2)
+
+
+def test_loss_on_everything_trains_every_token(prepare: Prepare, make_config: MakeConfig) -> None:
+    prepared = prepare(make_config({"data.loss_on": "everything"}))
+
+    assert prepared.summary.train.trained_tokens == prepared.summary.train.tokens
+    assert prepared.split("train")["labels"][:] == prepared.split("train")["input_ids"][:]
+
+
+# --- held-out rows -----------------------------------------------------------------------------
+
+
+def by_fraction(fraction: float, seed: int = 0, **settings: Any) -> dict[str, Any]:
+    return {"data.held_out": {"fraction": fraction, **settings}, "run.seed": seed}
+
+
+def test_a_fraction_is_held_out_in_order_and_apart(
+    prepare: Prepare, make_config: MakeConfig
+) -> None:
+    prepared = prepare(make_config(by_fraction(0.25)))
+
+    train, held_out = line_numbers(prepared, "train"), line_numbers(prepared, "held_out")
+    assert len(held_out) == 12
+    assert (train, held_out) == (sorted(train), sorted(held_out))
+    assert sorted(train + held_out) == list(range(1, 49))
+    assert held_out != list(range(37, 49))  # drawn, not cut off the end
+
+
+def test_the_seed_chooses_the_held_out_rows(prepare: Prepare, make_config: MakeConfig) -> None:
+    first, again, other = (
+        line_numbers(prepare(make_config(by_fraction(0.25, seed))), "held_out")
+        for seed in (1, 1, 2)
+    )
+
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize(("fraction", "rows"), [(0.001, 1), (0.1, 5), (0.5, 24)])
+def test_at_least_one_row_is_held_out(
+    fraction: float, rows: int, prepare: Prepare, make_config: MakeConfig
+) -> None:
+    assert len(line_numbers(prepare(make_config(by_fraction(fraction))), "held_out")) == rows
+
+
+def test_a_fraction_that_takes_every_row_leaves_nothing_to_train_on(
+    prepare: Prepare, make_config: MakeConfig
+) -> None:
+    config = make_config(by_fraction(0.99))  # 47.52 of 48 rows
+
+    assert refusal(prepare, config) == (
+        "data.sources: no usable row is left to train on in " + config.data.sources[0].source
+    )
+
+
+def test_max_rows_of_a_fraction_are_its_first(prepare: Prepare, make_config: MakeConfig) -> None:
+    whole = prepare(make_config(by_fraction(0.25)))
+    part = prepare(make_config(by_fraction(0.25, max_rows=4)))
+
+    assert line_numbers(part, "held_out") == line_numbers(whole, "held_out")[:4]
+    assert line_numbers(part, "train") == line_numbers(whole, "train")
+
+
+# --- bad rows ----------------------------------------------------------------------------------
+
+
+def test_all_bad_rows_of_all_files_are_listed(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    empty = {"instruction": "a", "response": " "}
+    first = write_jsonl(tmp_path / "first.jsonl", [GOOD, empty, "{", GOOD])
+    second = tmp_path / "second.csv"
+    second.write_text("instruction,response\na,b\nc\n")
+    held_out = write_jsonl(tmp_path / "held_out.jsonl", [GOOD, {"text": "a"}])
+    config = make_config({**sources(first, second), "data.held_out.source": str(held_out)})
+
+    assert refusal(prepare, config).splitlines() == [
+        f"{first}:2: response is empty",
+        f"{first}:3: is not JSON: Expecting property name enclosed in double quotes at column 2",
+        f"{second}:3: has no value for column response",
+        f"{held_out}:2: has columns text; expected messages, or instruction with response "
+        "(or output)",
+        f"4 bad row(s). {ADVICE}",
+    ]
+
+
+def test_twenty_bad_rows_are_listed_and_the_rest_counted(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD] + [{}] * 23)
+
+    lines = refusal(prepare, make_config(sources(path))).splitlines()
+
+    assert len(lines) == 22
+    assert lines[0].startswith(f"{path}:2: has columns (none)")
+    assert lines[19].startswith(f"{path}:21: has columns (none)")
+    assert lines[20:] == ["... and 3 more", f"23 bad row(s). {ADVICE}"]
+
+
+def test_bad_rows_are_reported_before_the_model_is_looked_for(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    bad = write_jsonl(tmp_path / "bad.jsonl", [{}])
+    nowhere = {"model.id": str(tmp_path / "no-model")}
+
+    assert refusal(prepare, make_config({**nowhere, **sources(bad)})).startswith(f"{bad}:1: ")
+    with pytest.raises(ModelError, match="no-model"):
+        prepare(make_config(nowhere))
+
+
+@pytest.mark.parametrize("key", ["data.sources", "data.held_out"])
+def test_a_missing_file_is_reported_before_the_model_is_looked_for(
+    key: str, prepare: Prepare, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    missing = {"source": str(tmp_path / "none.jsonl")}
+    config = make_config(
+        {
+            "model.id": str(tmp_path / "no-model"),
+            key: [missing] if key == "data.sources" else missing,
+        }
+    )
+
+    assert refusal(prepare, config) == (
+        f"data source {tmp_path}/none.jsonl: no such file; "
+        "give a .jsonl, .json, .csv, .parquet file or a Hub id owner/name"
+    )
+
+
+def test_skipped_rows_are_counted_and_the_others_trained(
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stop = {"instruction": "a", "response": "b<|im_end|>c"}
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, {"instruction": "a"}, stop, GOOD])
+    no_answer = f"{path}:2: has an instruction but neither a response nor an output column"
+    stops = (
+        f"{path}:3: the answer's text holds '<|im_end|>', which ends a turn: "
+        "the model would learn to stop in the middle"
+    )
+
+    with caplog.at_level(logging.WARNING, logger="llm_engineering"):
+        prepared = prepare(make_config({**sources(path), "data.on_bad_rows": "skip"}))
+
+    assert line_numbers(prepared, "train") == [1, 4]
+    assert prepared.summary.bad_rows == [no_answer, stops]
+    assert prepared.summary.sources[0].rows == 4
+    assert prepared.summary.train.rows == 2
+    # Each is told once: those found on reading, then those found on tokenizing.
+    assert [record.message for record in caplog.records] == [
+        f"skipping 1 bad row(s):\n{no_answer}",
+        f"skipping 1 bad row(s):\n{stops}",
+    ]
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_an_answer_that_holds_a_stop_token_is_a_bad_row(
+    split: str, prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(
+        tmp_path / "rows.jsonl", [GOOD, {"instruction": "a", "response": "b<|im_end|>c"}]
+    )
+    config = make_config(sources(path) if split == "train" else {"data.held_out.source": str(path)})
+
+    assert refusal(prepare, config) == (
+        f"{path}:2: the answer's text holds '<|im_end|>', which ends a turn: "
+        f"the model would learn to stop in the middle\n1 bad row(s). {ADVICE}"
+    )
+
+
+def test_a_prompt_longer_than_the_model_reads_is_a_bad_row(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(
+        tmp_path / "rows.jsonl", [{"instruction": "word " * 200, "response": "b"}, GOOD]
+    )
+
+    assert refusal(prepare, make_config(sources(path))) == (
+        f"{path}:1: its prompt fills model.max_seq_length (128 tokens), so nothing of the answer "
+        f"is trained; raise it, or shorten the row\n1 bad row(s). {ADVICE}"
+    )
+
+
+# --- splits that cannot be used ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [[], [{}, {"instruction": "a"}]])
+def test_nothing_left_to_train_on(
+    rows: list[Any],
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+) -> None:
+    first = write_jsonl(tmp_path / "first.jsonl", [*rows, ""])
+    second = write_jsonl(tmp_path / "second.jsonl", [*rows, ""])
+
+    assert refusal(
+        prepare, make_config({**sources(first, second), "data.on_bad_rows": "skip"})
+    ) == (f"data.sources: no usable row is left to train on in {first}, {second}")
+
+
+def test_nothing_left_to_evaluate_on(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "held_out.jsonl", [{}])
+    config = make_config({"data.held_out.source": str(path), "data.on_bad_rows": "skip"})
+
+    assert refusal(prepare, config) == (
+        f"data.held_out: no usable row is left in {path}; "
+        "the loss before and after could not be compared"
+    )
+
+
+def test_too_many_rows_that_would_be_cut(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    long = {"instruction": "a", "response": "word " * 200}
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, GOOD, long, GOOD])
+
+    assert refusal(prepare, make_config(sources(path))) == (
+        f"{path}:3: this row and 0 more of 4 (25.0%) are longer than model.max_seq_length and "
+        "would lose their end; allowed by data.max_truncated_share: 5.0%. "
+        "Raise model.max_seq_length, or that share"
+    )
+
+
+def test_rows_that_may_be_cut_are_cut_and_counted(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    long = {"instruction": "a", "response": "word " * 200}
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, GOOD, long, GOOD])
+
+    prepared = prepare(make_config({**sources(path), "data.max_truncated_share": 0.25}))
+
+    audit = prepared.summary.train
+    assert (audit.truncated_rows, audit.longest_row, audit.stop_tokens) == (1, 128, 3)
+    assert len(prepared.split("train")["input_ids"][2]) == 128
+
+
+def test_a_template_whose_answers_do_not_end_is_refused(
+    prepare: Prepare, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    template = tmp_path / "endless.jinja"
+    template.write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    config = make_config({"model.chat_template": str(template)})
+
+    message = refusal(prepare, config)
+
+    assert message.startswith(
+        f"{config.data.sources[0].source}:1: 0 stop tokens are trained for 1 answer(s): "
+        "the last trained token is "
+    )
+    assert message.endswith(
+        "the stop tokens are '<|im_end|>'. The model would not learn when to stop. "
+        "Choose a model.chat_template that ends the assistant's turn with a stop token"
+    )
+
+
+# --- the digest --------------------------------------------------------------------------------
+
+
+def test_the_digest_is_that_of_the_tokens_wherever_the_files_lie(
+    prepare: Prepare, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    first = prepare(make_config())
+    source = Path(make_config().data.sources[0].source)
+    elsewhere = tmp_path / "elsewhere.jsonl"
+    elsewhere.write_bytes(source.read_bytes())
+
+    again = prepare(make_config())
+    moved = prepare(make_config(sources(elsewhere)))
+
+    assert first.summary.digest == again.summary.digest == moved.summary.digest
+    assert len(first.summary.digest) == 64
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [GOOD, {**GOOD, "response": "Two!"}],
+        [GOOD, {**GOOD, "instruction": "What is 1 + 2?"}],
+        [{**GOOD, "response": "Two!"}, GOOD, GOOD],
+        [GOOD],
+    ],
+)
+def test_any_other_token_gives_another_digest(
+    rows: list[Any],
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+) -> None:
+    before = write_jsonl(tmp_path / "before.jsonl", [GOOD, GOOD])
+    after = write_jsonl(tmp_path / "after.jsonl", rows)
+
+    digests = {
+        prepare(make_config(sources(before))).summary.digest,
+        prepare(make_config(sources(after))).summary.digest,
+        prepare(make_config({"data.held_out.source": str(before)})).summary.digest,
+        prepare(make_config({"data.held_out.source": str(after)})).summary.digest,
+    }
+
+    assert len(digests) == 4
+
+
+def test_other_labels_and_another_order_give_other_digests(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    other = {**GOOD, "response": "2"}
+    forth = sources(write_jsonl(tmp_path / "forth.jsonl", [GOOD, other]))
+    back = sources(write_jsonl(tmp_path / "back.jsonl", [other, GOOD]))
+
+    digests = {
+        prepare(make_config(forth)).summary.digest,
+        prepare(make_config(back)).summary.digest,
+        prepare(make_config({**forth, "data.loss_on": "everything"})).summary.digest,
+    }
+
+    assert len(digests) == 3
+
+
+def test_a_row_that_changes_sides_changes_the_digest(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    def digest(train: int, held_out: int) -> str:
+        first = write_jsonl(tmp_path / "first.jsonl", [GOOD] * train)
+        second = write_jsonl(tmp_path / "second.jsonl", [GOOD] * held_out)
+        config = make_config({**sources(first), "data.held_out.source": str(second)})
+        return prepare(config).summary.digest
+
+    assert digest(train=2, held_out=1) != digest(train=1, held_out=2)

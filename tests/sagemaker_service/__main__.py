@@ -1,0 +1,187 @@
+"""The server's process: ``python -m sagemaker_service --folder DIR [--port N] [--python EXE]``.
+
+Prints one line of JSON, ``{"endpoint": "http://127.0.0.1:PORT"}``, and serves until SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import boto3
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+
+from sagemaker_service.account import simulate_principal_policy
+from sagemaker_service.container import Image
+from sagemaker_service.faults import FaultSwitch
+from sagemaker_service.front import CONTROL, SERVICE_ACCESS_KEY, Front
+from sagemaker_service.jobs import Job
+from sagemaker_service.lifecycle import World
+from sagemaker_service.quotas import get_quota, list_quotas
+from sagemaker_service.training_api import TrainingApi
+
+HOST = "127.0.0.1"
+CREDENTIALS_S = 3600
+
+
+class QuietHandler(MotoRequestHandler):
+    """Without a line on stderr for each request."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+class Server(ThreadedMotoServer):
+    """moto's server with the training service before it."""
+
+    def __init__(self, port: int, folder: Path, image: Image) -> None:
+        super().__init__(ip_address=HOST, port=port, verbose=False)
+        self._folder = folder
+        self._image = image
+        self._faults = FaultSwitch()
+        self._job_keys: set[str] = set()
+        self._training: TrainingApi | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return "http://{}:{}".format(*self.get_host_and_port())
+
+    def close(self) -> None:
+        """End the jobs and the server."""
+        if self._training is not None:
+            self._training.clear()
+        self.stop()
+
+    def _server_entry(self) -> None:
+        moto = DomainDispatcherApplication(create_backend_app)
+        late = _LateApplication()
+        self._server = make_server(HOST, self._port, late, True, request_handler=QuietHandler)
+        clients = {name: self._client(name) for name in ("iam", "s3", "logs", "sts")}
+        world = World(
+            folder=self._folder,
+            image=self._image,
+            faults=self._faults,
+            s3=clients["s3"],
+            logs=clients["logs"],
+            endpoint=self.endpoint,
+            credentials_uri=lambda job: f"{self.endpoint}{CONTROL}credentials/{job.name}",
+        )
+        training = TrainingApi(world, clients["iam"])
+        self._training = training
+
+        def quotas() -> dict[str, float]:
+            return self._faults.now.quotas
+
+        def set_faults(_: str, body: dict[str, Any]) -> dict[str, Any]:
+            self._faults.replace(body)
+            return {}
+
+        def interrupt(name: str, _: dict[str, Any]) -> dict[str, Any]:
+            training.named(name).interrupt_requested.set()
+            return {}
+
+        def reset(_: str, __: dict[str, Any]) -> dict[str, Any]:
+            self._faults.replace({"grace_s": 0.0, "spot_grace_s": 0.0})
+            training.clear()
+            self._faults.replace({})
+            urlopen(Request(f"{self.endpoint}/moto-api/reset", method="POST")).close()
+            return {}
+
+        late.application = Front(
+            moto,
+            self._faults,
+            operations={
+                **training.operations(),
+                "servicequotas:ListServiceQuotas": lambda call: list_quotas(call, quotas()),
+                "servicequotas:GetServiceQuota": lambda call: get_quota(call, quotas()),
+                "iam:SimulatePrincipalPolicy": lambda call: simulate_principal_policy(
+                    call, clients["iam"]
+                ),
+            },
+            controls={
+                "faults": set_faults,
+                "interrupt": interrupt,
+                "reset": reset,
+                "credentials": lambda name, _: self._credentials(
+                    training.named(name), clients["sts"]
+                ),
+            },
+            is_job_key=self._job_keys.__contains__,
+        )
+        self._server_ready_event.set()
+        self._server.serve_forever()
+
+    def _client(self, name: str) -> Any:
+        """A client of the service itself: no fault meets it."""
+        return boto3.client(
+            name,
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=SERVICE_ACCESS_KEY,
+            aws_secret_access_key="none",
+        )
+
+    def _credentials(self, job: Job, sts: Any) -> dict[str, Any]:
+        """Credentials of the job's role, in the form of the containers' credential endpoint."""
+        given = sts.assume_role(RoleArn=job.request["RoleArn"], RoleSessionName="SageMaker")
+        credentials = given["Credentials"]
+        self._job_keys.add(credentials["AccessKeyId"])
+        return {
+            "RoleArn": job.request["RoleArn"],
+            "AccessKeyId": credentials["AccessKeyId"],
+            "SecretAccessKey": credentials["SecretAccessKey"],
+            "Token": credentials["SessionToken"],
+            "Expiration": (datetime.now(UTC) + timedelta(seconds=CREDENTIALS_S)).isoformat(),
+        }
+
+
+class _LateApplication:
+    """An application given after the server's port is known."""
+
+    application: Front
+
+    def __call__(self, environ: Any, start: Any) -> Any:
+        return self.application(environ, start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="where jobs have their volumes")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--python", type=Path, default=Path(sys.executable))
+    parser.add_argument("--hide", type=Path, action="append", default=[])
+    parser.add_argument("--image-env", action="append", default=[], metavar="NAME=VALUE")
+    options = parser.parse_args()
+    image = Image(
+        options.python,
+        options.hide,
+        dict(each.split("=", 1) for each in options.image_env),
+    )
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    signal.signal(signal.SIGINT, lambda *_: ended.set())
+    server = Server(options.port, options.folder, image)
+    server.start()
+    print(json.dumps({"endpoint": server.endpoint}), flush=True)
+    parent = os.getppid()
+    while not ended.wait(0.5) and os.getppid() == parent:
+        pass
+    server.close()
+
+
+if __name__ == "__main__":
+    main()

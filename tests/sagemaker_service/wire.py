@@ -1,0 +1,89 @@
+"""Reading a request as the API call that it is."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+WsgiEnvironment = dict[str, Any]
+
+# Credential=KEY/20250101/us-east-1/sagemaker/aws4_request
+CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
+JSON_TARGETS = {
+    "SageMaker": "sagemaker",
+    "Logs_20140328": "logs",
+    "secretsmanager": "secretsmanager",
+    "ServiceQuotasV20190624": "servicequotas",
+}
+QUERY_SERVICES = {"iam", "sts"}
+
+
+@dataclass
+class ApiCall:
+    """One call: ``action`` is ``service:Operation``, as in ``sagemaker:CreateTrainingJob``."""
+
+    service: str
+    operation: str
+    region: str
+    access_key: str
+    body: bytes
+
+    @property
+    def action(self) -> str:
+        return f"{self.service}:{self.operation}"
+
+    @property
+    def is_json(self) -> bool:
+        return self.service in JSON_TARGETS.values()
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of a JSON call as they are; of a Query call by their flat names."""
+        if self.is_json:
+            return json.loads(self.body or b"{}")
+        return {name: values[0] for name, values in parse_qs(self.body.decode()).items()}
+
+
+def read_call(environ: WsgiEnvironment) -> ApiCall | None:
+    """The call that a WSGI request makes; None when it is not one of a service simulated here.
+
+    The body of a JSON or Query call is read, and put back for the next application.
+    """
+    credential = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
+    access_key, region, service = credential.groups() if credential else ("", "us-east-1", "")
+    target, _, operation = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
+    if target:
+        service = JSON_TARGETS.get(target, service)
+        return ApiCall(service, operation, region, access_key, _read_body(environ))
+    if service in QUERY_SERVICES:
+        body = _read_body(environ)
+        operation = parse_qs(body.decode()).get("Action", [""])[0]
+        return ApiCall(service, operation, region, access_key, body)
+    if service == "s3":
+        return ApiCall(service, _s3_operation(environ), region, access_key, b"")
+    return None
+
+
+def _read_body(environ: WsgiEnvironment) -> bytes:
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return body
+
+
+def _s3_operation(environ: WsgiEnvironment) -> str:
+    """The S3 operations that a launcher uses, from method, path and query (path-style URLs)."""
+    method: str = environ["REQUEST_METHOD"]
+    _, _, key = unquote(environ["PATH_INFO"]).lstrip("/").partition("/")
+    query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+    if key:
+        return {"HEAD": "HeadObject", "GET": "GetObject", "PUT": "PutObject"}.get(method, method)
+    if method == "GET" and "location" in query:
+        return "GetBucketLocation"
+    if method == "GET":
+        return "ListObjectsV2" if "list-type" in query else "ListObjects"
+    return {"HEAD": "HeadBucket", "PUT": "CreateBucket"}.get(method, method)
