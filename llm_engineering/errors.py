@@ -54,3 +54,7 @@ class TrainingError(FinetuningError):
     """Training went wrong (loss not finite), or cannot be resumed."""
 
     exit_code = 7
+
+
+class TrainingStoppedError(TrainingError):
+    """Training was asked to stop, and did so after saving a checkpoint."""

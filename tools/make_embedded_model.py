@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def fetch_gguf(folder: Path) -> Path:
 
 def convert(gguf: Path, folder: Path) -> None:
     """Write the model and tokenizer of a GGUF file as safetensors and JSON into ``folder``."""
+    for noisy in ("torchao", "torch.utils._pytree"):  # say at import what concerns GPUs alone
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 

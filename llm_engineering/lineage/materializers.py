@@ -13,7 +13,7 @@ from zenml.materializers.pydantic_materializer import PydanticMaterializer
 from zenml.utils import io_utils
 
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference, ModelReference
 from llm_engineering.reporting.manifest import Manifest

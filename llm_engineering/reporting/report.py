@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from llm_engineering.configuration.load import to_yaml
-from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.charts import Series, line_chart, moving_mean

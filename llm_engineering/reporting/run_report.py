@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import DatasetSummary
-from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.reporting.manifest import Manifest

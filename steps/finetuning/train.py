@@ -34,7 +34,7 @@ def train(
         seed=seed,
         work=work_folder(output_dir),
         name=get_step_context().pipeline_run.name,
-        resume=resume,
+        resume="required" if resume else "never",
         on_progress=training_progress(),
     )
     return adapter, record  # two names: ZenML reads the number of outputs from this line

@@ -45,17 +45,17 @@ print("training", flush=True)
 while True:
     time.sleep(0.05)
 """
-# Counts in a checkpoint, a step each 50 ms, up to STEPS; begins where the checkpoint is.
+# Counts in a checkpoint, a step each 20 ms: without end until it begins from a checkpoint.
 COUNTS = """
-import os, time
+import time
 from pathlib import Path
 
 checkpoint = Path("/opt/ml/checkpoints/step.txt")
 begin = int(checkpoint.read_text()) if checkpoint.exists() else 0
 print(f"begin at {begin}", flush=True)
-step = begin
-for step in range(begin + 1, int(os.environ["STEPS"]) + 1):
-    time.sleep(0.05)
+end = begin + 5 if begin else 1_000_000
+for step in range(begin + 1, end + 1):
+    time.sleep(0.02)
     checkpoint.write_text(str(step))
 Path("/opt/ml/model/steps.txt").write_text(f"{begin} {step}")
 """
@@ -146,7 +146,7 @@ def submit(sagemaker_service: Service, build: Callable[..., Request]) -> Submit:
     return send
 
 
-def spot(bucket: str, steps: int = 40) -> dict[str, Any]:
+def spot(bucket: str) -> dict[str, Any]:
     """ModelTrainer's options for a spot job with checkpoints."""
     from sagemaker.train.configs import CheckpointConfig, Compute, StoppingCondition
 
@@ -158,7 +158,6 @@ def spot(bucket: str, steps: int = 40) -> dict[str, Any]:
             max_runtime_in_seconds=600, max_wait_time_in_seconds=900
         ),
         "checkpoint_config": CheckpointConfig(s3_uri=f"s3://{bucket}/checkpoints/job"),
-        "environment": {"STEPS": str(steps)},
     }
 
 
@@ -333,6 +332,21 @@ class TestAJobOfTheSdk:
         with pytest.raises(ImportError):
             __import__("wanted")
 
+    def test_log_lines_can_come_after_the_end(self, sagemaker_service: Service) -> None:
+        sagemaker_service.set_faults(log_delay_s=1.0)
+        algorithm = minimal(sagemaker_service)["AlgorithmSpecification"]
+        sagemaker_service.client("sagemaker").create_training_job(
+            **minimal(
+                sagemaker_service,
+                TrainingJobName="late",
+                AlgorithmSpecification=algorithm
+                | {"ContainerEntrypoint": ["/bin/echo"], "ContainerArguments": ["the end"]},
+            )
+        )
+        sagemaker_service.wait("late")
+        assert list(sagemaker_service.log_lines("late").values()) == [[]]
+        wait_for_line(sagemaker_service, "late", "the end")
+
 
 class TestStopping:
     def test_a_script_started_with_exec_gets_sigterm(
@@ -406,23 +420,24 @@ class TestSpot:
             *("Starting", "Downloading", "Training", "Uploading", "Completed"),
         ]
         begin, end = map(int, archive(sagemaker_service, job)["steps.txt"].split())
-        assert 1 <= begin < end == 40
+        assert begin >= 1
+        assert end == begin + 5
         streams = sagemaker_service.log_lines(name)
         assert len(streams) == 2
         assert f"begin at {begin}" in list(streams.values())[1]
         assert job["BillableTimeInSeconds"] < job["TrainingTimeInSeconds"]
 
-    def test_an_interruption_comes_after_the_seconds_asked_for(
+    def test_each_attempt_has_its_own_time_of_interruption(
         self, sagemaker_service: Service, submit: Submit
     ) -> None:
-        sagemaker_service.set_faults(interrupt_after_s=[0.4], spot_grace_s=0)
+        sagemaker_service.set_faults(interrupt_after_s=[0, 0], spot_grace_s=0)
         job = sagemaker_service.wait(
-            submit("planned", COUNTS, **spot(sagemaker_service.bucket, steps=10))
+            submit("planned", "print('done')", **spot(sagemaker_service.bucket))
         )
 
         assert job["TrainingJobStatus"] == "Completed"
         statuses = [each["Status"] for each in job["SecondaryStatusTransitions"]]
-        assert statuses.count("Interrupted") == 1
+        assert statuses.count("Interrupted") == 2
 
     def test_waits_for_capacity_as_long_as_it_may(self, sagemaker_service: Service) -> None:
         sagemaker_service.set_faults(no_capacity=[INSTANCE], max_wait_s=0.5)

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
 from llm_engineering.configuration.schema import EvaluateSettings
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.model.evaluation.held_out import HeldOutMetrics
+from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.samples import Sample, answers, choose_prompts
 from llm_engineering.model.finetuning.load import live_base_model
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.finetuning.train import live_trained_model
 from llm_engineering.model.references import LoraReference
-
-
-class Evaluation(BaseModel):
-    """The base model and the trained adapter on the same held-out rows."""
-
-    before: HeldOutMetrics
-    after: HeldOutMetrics
-    samples: list[Sample]
-
-    @property
-    def loss_change(self) -> float:
-        """Relative change of the held-out loss: -0.2 is a loss lower by 20 %."""
-        return self.after.loss / self.before.loss - 1.0
 
 
 def evaluate(
@@ -37,8 +22,11 @@ def evaluate(
     """Compare base model and adapter on the held-out rows.
 
     The metrics are those that training took of these very weights before its first step and
-    after its last; the sample answers are generated here, greedily, from the same prompts.
+    after its last; the sample answers are generated here, greedily, from the same prompts. What
+    was trained in a remote job was evaluated there, since only that host may be able to.
     """
+    if record.job is not None:
+        return record.job.evaluation
     trained = live_trained_model(lora, adapter)
     prompts = choose_prompts(dataset.split("held_out"), settings.samples)
     stop_ids = frozenset(lora.model.stop_ids)

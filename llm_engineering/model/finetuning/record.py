@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 
 
@@ -27,6 +28,23 @@ class HeldOutPoint(BaseModel):
     metrics: HeldOutMetrics
 
 
+class JobRecord(BaseModel):
+    """The remote job that trained, and what it cost."""
+
+    name: str
+    arn: str
+    console: str = Field(description="Link to the job in the AWS console.")
+    region: str
+    instance_type: str
+    image: str
+    spot: bool
+    restarts: int = Field(description="Times that spot capacity was lost and found again.")
+    billable_seconds: int
+    training_seconds: int
+    cost_usd: float | None = Field(description="Billable hours times the configured price.")
+    evaluation: Evaluation = Field(description="Made in the job, after training.")
+
+
 class TrainingRecord(BaseModel):
     """The course and the cost of a training run; a resumed run's includes what came before."""
 
@@ -45,6 +63,7 @@ class TrainingRecord(BaseModel):
         None, description="Step of the checkpoint continued from."
     )
     resumed_from_run: str | None = Field(None, description="Name of the interrupted run.")
+    job: JobRecord | None = Field(None, description="The remote job, where one trained.")
 
     @property
     def tokens_per_second(self) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.model.tokenizer import load_tokenizer

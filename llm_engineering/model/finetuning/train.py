@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llm_engineering import hardware
 from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.errors import TrainingError
+from llm_engineering.errors import TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.held_out import held_out_metrics
 from llm_engineering.model.finetuning.checkpoints import (
     Checkpoint,
     checkpoint_to_resume,
+    interrupted_checkpoints,
     mark_complete,
     open_work_folder,
 )
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[TrainingRecord], None]
+Resume = Literal["never", "required", "if-possible"]
 
 _RECORD = "training_record.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -56,8 +59,9 @@ def train(
     seed: int,
     work: Path,
     name: str,
-    resume: bool = False,
+    resume: Resume = "never",
     on_progress: Progress | None = None,
+    stop: threading.Event | None = None,
 ) -> tuple[AdapterFolder, TrainingRecord]:
     """Train the adapter and write it to ``work/name/adapter``.
 
@@ -69,14 +73,17 @@ def train(
         seed: Of the data order and of dropout.
         work: Folder of all unfinished runs; an interrupted run is looked for here.
         name: This run's folder in it.
-        resume: Continue from the newest complete checkpoint of an equal, interrupted run.
+        resume: Whether to continue from the newest complete checkpoint of an equal, interrupted
+            run: "never", "required" (there must be one), or "if-possible".
         on_progress: Called with the record so far at every logged step.
+        stop: Once set, the step under way is the last: a checkpoint is saved and the run ends.
 
     Raises:
         TrainingError: The loss is not finite, or there is nothing to resume from.
+        TrainingStoppedError: ``stop`` was set; says where the checkpoint is.
     """
     identity = _identity(lora, dataset, settings, seed)
-    checkpoint = checkpoint_to_resume(work, identity) if resume else None
+    checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
     try:
         held = live_lora_model(lora)
@@ -84,7 +91,9 @@ def train(
         record = _record_at(checkpoint)
         trainer = _trainer(held, rows, lora, settings, seed, work / name / "checkpoints")
         trainer.add_callback(
-            _make_recorder(record, dataset.split("held_out"), settings, evaluate, held, on_progress)
+            _make_recorder(
+                record, dataset.split("held_out"), settings, evaluate, held, on_progress, stop
+            )
         )
         if checkpoint is not None:
             logger.info("resuming %s from step %d", checkpoint.run.name, checkpoint.step)
@@ -140,6 +149,12 @@ def _identity(
         "data": dataset.summary.digest,
         "training settings": hashlib.sha256(text.encode()).hexdigest(),
     }
+
+
+def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpoint | None:
+    if resume == "never" or (resume == "if-possible" and not interrupted_checkpoints(work)):
+        return None
+    return checkpoint_to_resume(work, identity)
 
 
 def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
@@ -211,6 +226,7 @@ def _make_recorder(
     evaluate: EvaluateSettings,
     held: live.LiveModel,
     on_progress: Progress | None,
+    stop: threading.Event | None,
 ) -> Any:
     """The trainer callback that fills ``record``; made here, since its base class is imported late."""
     from transformers import TrainerCallback
@@ -220,6 +236,7 @@ def _make_recorder(
     class Recorder(TrainerCallback):
         def __init__(self) -> None:
             self.step_began = 0.0
+            self.stopped = False
             self.logged_tokens = record.train_tokens
             self.logged_seconds = record.train_seconds
 
@@ -239,6 +256,9 @@ def _make_recorder(
             record.train_tokens = int(state.num_input_tokens_seen)
             record.peak_memory_bytes = max(record.peak_memory_bytes, hardware.peak_memory_bytes())
             display.advance(state.global_step)
+            if stop is not None and stop.is_set() and state.global_step < state.max_steps:
+                control.should_save = control.should_training_stop = self.stopped = True
+                return
             every = settings.evaluate_every
             if every and state.global_step % every == 0 and state.global_step < state.max_steps:
                 self.evaluate(state.global_step)
@@ -276,8 +296,13 @@ def _make_recorder(
             mark_complete(checkpoint)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.evaluate(state.global_step)
             display.stop()
+            if self.stopped:
+                raise TrainingStoppedError(
+                    f"stopped on request after step {state.global_step} of {state.max_steps}; a "
+                    f"checkpoint is in {args.output_dir}"
+                )
+            self.evaluate(state.global_step)
             if on_progress:
                 on_progress(record)
 

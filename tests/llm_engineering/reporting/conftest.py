@@ -11,7 +11,7 @@ import pytest
 from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
 from llm_engineering.data.audit import LabelAudit, LabelledPiece
 from llm_engineering.data.dataset import DatasetSummary, SourceSummary
-from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.model.finetuning.record import HeldOutPoint, TrainingPoint, TrainingRecord

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from llm_engineering.data.audit import LabelledPiece
-from llm_engineering.model.evaluation.evaluate import Evaluation
+from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.reporting.report import headline_tiles, outcome, render_report
 from llm_engineering.reporting.run_report import RunReport

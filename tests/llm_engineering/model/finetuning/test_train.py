@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from llm_engineering.configuration import to_yaml
 from llm_engineering.data.prepare import prepare_data
-from llm_engineering.errors import TrainingError
+from llm_engineering.errors import TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.held_out import held_out_metrics
 from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
@@ -24,7 +25,7 @@ from llm_engineering.model.finetuning.train import live_trained_model, train
 ROOT = Path(__file__).resolve().parents[4]
 
 
-def run(config, folder, *, resume=False, on_progress=None):
+def run(config, folder, *, resume="never", on_progress=None, stop=None):
     """Prepare, load, inject and train in a row, as a remote job does."""
     dataset = prepare_data(config.data, config.model, seed=config.run.seed, folder=folder / "data")
     lora = inject_lora(
@@ -42,6 +43,7 @@ def run(config, folder, *, resume=False, on_progress=None):
         name="run",
         resume=resume,
         on_progress=on_progress,
+        stop=stop,
     )
     return lora, dataset, adapter, record
 
@@ -229,7 +231,7 @@ def test_killed_in_the_middle_it_resumes_on_the_same_trajectory(make_config, tmp
     (half / "adapter_model.safetensors").write_bytes(b"half")
 
     os.rename(work / "run", work / "interrupted")
-    _, _, adapter, record = run(config, tmp_path / "killed", resume=True)
+    _, _, adapter, record = run(config, tmp_path / "killed", resume="required")
     assert record.resumed_from_step == 6
     assert record.resumed_from_run == "interrupted"
     assert [p.step for p in record.points] == [p.step for p in whole.points]
@@ -240,6 +242,30 @@ def test_killed_in_the_middle_it_resumes_on_the_same_trajectory(make_config, tmp
     theirs = load_file(whole_adapter.folder / "adapter_model.safetensors")
     ours = load_file(adapter.folder / "adapter_model.safetensors")
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+
+
+def test_asked_to_stop_it_saves_a_checkpoint_and_can_go_on(make_config, tmp_path):
+    changes = {"train.max_steps": 8, "train.checkpoint_every": 5}
+    config = make_config(changes)
+    _, _, whole_adapter, _ = run(config, tmp_path / "whole")
+    live.release()
+    stop = threading.Event()
+
+    def ask(record):
+        if record.steps == 3:
+            stop.set()
+
+    with pytest.raises(TrainingStoppedError, match=r"stopped on request after step 4 of 8"):
+        run(config, tmp_path / "stopped", on_progress=ask, stop=stop)
+    _, _, adapter, record = run(config, tmp_path / "stopped", resume="if-possible")
+    assert record.resumed_from_step == 4
+    assert adapter.digest == whole_adapter.digest
+
+
+def test_if_possible_starts_anew_where_there_is_nothing_to_resume(make_config, tmp_path):
+    _, _, _, record = run(make_config(), tmp_path, resume="if-possible")
+    assert record.resumed_from_step is None
+    assert record.steps == 4
 
 
 def test_resume_of_another_training_says_what_differs(make_config, tmp_path):
@@ -256,7 +282,7 @@ def test_resume_of_another_training_says_what_differs(make_config, tmp_path):
         run(config, tmp_path, on_progress=stop)
     other = make_config({"train.max_steps": 6, "train.learning_rate": 0.005})
     with pytest.raises(TrainingError) as error:
-        run(other, tmp_path, resume=True)
+        run(other, tmp_path, resume="required")
     assert str(error.value) == (
         "--resume: the interrupted run run (step 4) was another training: its training settings "
         "differ. Use its configuration and data, or start without --resume"

@@ -1,0 +1,21 @@
+"""The result of an evaluation: base model and trained adapter on the same held-out rows."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from llm_engineering.model.evaluation.held_out import HeldOutMetrics
+from llm_engineering.model.evaluation.samples import Sample
+
+
+class Evaluation(BaseModel):
+    """The base model and the trained adapter on the same held-out rows."""
+
+    before: HeldOutMetrics
+    after: HeldOutMetrics
+    samples: list[Sample]
+
+    @property
+    def loss_change(self) -> float:
+        """Relative change of the held-out loss: -0.2 is a loss lower by 20 %."""
+        return self.after.loss / self.before.loss - 1.0
