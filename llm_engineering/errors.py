@@ -58,3 +58,15 @@ class TrainingError(FinetuningError):
 
 class TrainingStoppedError(TrainingError):
     """Training was asked to stop, and did so after saving a checkpoint."""
+
+
+class LaunchError(FinetuningError):
+    """The SageMaker job cannot be launched as asked, or did not complete."""
+
+    exit_code = 8
+
+
+class SecretError(FinetuningError):
+    """Something that looks like a secret would leave this machine."""
+
+    exit_code = 9

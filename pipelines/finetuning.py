@@ -5,12 +5,18 @@ from zenml.enums import ExecutionMode
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.lineage.fingerprints import Fingerprints
+from llm_engineering.sagemaker.launch import Launch
 from steps.finetuning import evaluate, inject_lora, load_model, prepare_data, save_model, train
 
 
 @pipeline(execution_mode=ExecutionMode.FAIL_FAST)
 def finetuning(
-    config: FinetuningConfig, fingerprints: Fingerprints, started: float, resume: bool = False
+    config: FinetuningConfig,
+    fingerprints: Fingerprints,
+    started: float,
+    resume: bool = False,
+    launch: Launch | None = None,
+    remote_dtype: str | None = None,
 ) -> None:
     """Prepare data, load model, inject LoRA, train, evaluate, save model.
 
@@ -20,6 +26,8 @@ def finetuning(
         fingerprints: Digests of what lies behind the settings, for the cache.
         started: When the command started, seconds since the epoch.
         resume: Continue an interrupted, otherwise equal run.
+        launch: Train in a SageMaker job; None trains here.
+        remote_dtype: Type of the frozen weights in that job.
     """
     output_dir, seed = config.run.output_dir, config.run.seed
     dataset = prepare_data(
@@ -32,6 +40,7 @@ def finetuning(
     base_model = load_model(
         settings=config.model,
         fingerprints=[fingerprints.model, fingerprints.code],
+        remote_dtype=remote_dtype,
         after=["prepare_data"],  # bad data stops the run before a weight is loaded
     )
     lora = inject_lora(
@@ -39,6 +48,7 @@ def finetuning(
         settings=config.lora,
         gradient_checkpointing=config.train.gradient_checkpointing,
         fingerprints=[fingerprints.code],
+        remote=launch is not None,
     )
     adapter, record = train(
         lora=lora,
@@ -49,6 +59,7 @@ def finetuning(
         output_dir=output_dir,
         resume=resume,
         fingerprints=[fingerprints.code],
+        launch=launch,
     )
     evaluation = evaluate(
         lora=lora,

@@ -11,33 +11,25 @@ that only a GPU uses. poetry.lock stays the one list of versions.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-GPU_ONLY = re.compile(r"nvidia-.*|cuda-.*|triton(-windows)?|xformers|bitsandbytes|torchvision")
+sys.path.insert(0, str(ROOT))  # runs under Poetry's interpreter, which has not got the project
 
 
-def training_requirements(lock: dict[str, list[dict[str, object]]]) -> list[str]:
+def training_requirements(lock: Mapping[str, Any]) -> list[str]:
     """``name==version`` of each package of the train group that a host without a GPU needs."""
-    from packaging.markers import Marker
+    from llm_engineering.requirements import GPU_ONLY, locked_requirements
 
-    requirements = []
-    for package in lock["package"]:
-        groups, name = package["groups"], str(package["name"])
-        if not isinstance(groups, list) or "train" not in groups or GPU_ONLY.fullmatch(name):
-            continue
-        marker = package.get("markers")
-        if isinstance(marker, dict):
-            marker = marker.get("train")
-        if marker and not Marker(str(marker)).evaluate():
-            continue
-        requirements.append(f"{name}=={package['version']}")
-    return requirements
+    return locked_requirements(
+        lock, groups=frozenset({"train"}), environment=None, leave_out=GPU_ONLY
+    )
 
 
 def has_nvidia_gpu() -> bool:

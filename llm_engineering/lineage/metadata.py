@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from llm_engineering.model.finetuning.record import TrainingRecord
 
 _SECONDS_BETWEEN = 5.0
+
+
+def job_metadata(record: TrainingRecord) -> dict[str, Any]:
+    """What a remote job's step shows: the same figures as a local one, and what the job cost."""
+    shown = _figures(record) | {"held_out_loss_after": record.after.loss}
+    if record.job is not None:
+        job = record.job.model_dump(exclude={"evaluation"})
+        shown |= {f"job_{name}": value for name, value in job.items() if value is not None}
+    return shown
 
 
 def training_progress() -> Callable[[TrainingRecord], None]:
@@ -26,16 +36,20 @@ def training_progress() -> Callable[[TrainingRecord], None]:
         if not finished and time.monotonic() - last < _SECONDS_BETWEEN:
             return
         last = time.monotonic()
-        metadata: dict[str, float | int] = {
-            "step": record.steps,
-            "train_loss": record.points[-1].loss,
-            "tokens_per_second": round(record.tokens_per_second, 1),
-            "train_tokens": record.train_tokens,
-            "peak_memory_bytes": record.peak_memory_bytes,
-            "held_out_loss_before": record.before.loss,
-        }
+        metadata = _figures(record)
         if finished:
             metadata["held_out_loss_after"] = record.after.loss
-        log_metadata(metadata=dict(metadata))
+        log_metadata(metadata=metadata)
 
     return show
+
+
+def _figures(record: TrainingRecord) -> dict[str, Any]:
+    return {
+        "step": record.steps,
+        "train_loss": record.points[-1].loss,
+        "tokens_per_second": round(record.tokens_per_second, 1),
+        "train_tokens": record.train_tokens,
+        "peak_memory_bytes": record.peak_memory_bytes,
+        "held_out_loss_before": record.before.loss,
+    }

@@ -20,6 +20,18 @@ _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
+_relocated: dict[str, Path] = {}
+
+
+def relocate(model_id: str, folder: Path) -> None:
+    """Say where the model named ``model_id`` lies on this host.
+
+    A remote job has the weights in an input channel; the references it makes still carry the id
+    of the configuration.
+    """
+    _relocated[model_id] = folder
+
+
 def is_hub_model(settings: ModelSettings) -> bool:
     """Whether ``model.id`` names a model on the Hub rather than a folder, there or missing."""
     folder = Path(settings.id).expanduser()
@@ -41,10 +53,12 @@ def model_folder(settings: ModelSettings, *, weights: bool) -> Path:
     Raises:
         ModelError: Neither a folder nor a Hub model that can be had, or files are missing.
     """
-    folder = Path(settings.id).expanduser()
-    if is_hub_model(settings):
+    folder = _relocated.get(settings.id, Path(settings.id).expanduser())
+    if folder.is_dir():
+        pass
+    elif is_hub_model(settings):
         folder = _fetch(settings, weights=weights)
-    elif not folder.is_dir():
+    else:
         hint = "; run `make model`" if folder.parts[:1] == ("models",) else ""
         raise ModelError(
             f"model.id: no folder {settings.id}{hint or ', and not a Hub id owner/name'}"
@@ -108,6 +122,30 @@ def file_digest(path: Path) -> str:
     return digest
 
 
+def weight_digests(settings: ModelSettings) -> dict[str, str]:
+    """SHA-256 of each weight file by name; those of a Hub model are asked of the Hub.
+
+    Raises:
+        ModelError: There are no safetensors, or the Hub does not answer.
+    """
+    if not is_hub_model(settings) or settings.id in _relocated:
+        return {
+            path.name: file_digest(path)
+            for path in weight_files(model_folder(settings, weights=False))
+        }
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi().model_info(settings.id, revision=settings.revision, files_metadata=True)
+    except Exception as error:  # the library raises whatever its transport raised
+        raise _hub_error(settings, error) from error
+    files = {f.rfilename: f.lfs.sha256 for f in info.siblings or [] if f.lfs is not None}
+    found = {name: sha for name, sha in files.items() if name.endswith(".safetensors")}
+    if not found:
+        raise ModelError(f"model.id: {settings.id} has no .safetensors file on the Hub")
+    return found
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Read ``config.json`` of a model folder.
 
@@ -138,12 +176,16 @@ def _fetch(settings: ModelSettings, *, weights: bool) -> Path:
             snapshot_download(settings.id, revision=settings.revision, allow_patterns=patterns)
         )
     except Exception as error:  # the library raises whatever its transport raised
-        reason = (str(error).strip().splitlines() or ["no message"])[0]
-        raise ModelError(
-            f"model.id: {settings.id} is no folder here, and the Hub did not give it "
-            f"({type(error).__name__}: {reason}); check the id, model.revision, the network and, "
-            "for a gated model, your Hub login"
-        ) from error
+        raise _hub_error(settings, error) from error
+
+
+def _hub_error(settings: ModelSettings, error: Exception) -> ModelError:
+    reason = (str(error).strip().splitlines() or ["no message"])[0]
+    return ModelError(
+        f"model.id: {settings.id} is no folder here, and the Hub did not give it "
+        f"({type(error).__name__}: {reason}); check the id, model.revision, the network and, "
+        "for a gated model, your Hub login"
+    )
 
 
 def _check_whole(path: Path) -> None:

@@ -16,9 +16,11 @@ def inject_lora(
     settings: LoraSettings,
     gradient_checkpointing: str,
     fingerprints: list[str],
+    remote: bool = False,
 ) -> Annotated[LoraReference, "lora_model"]:
-    """Put a fresh adapter into the base model's projections."""
-    lora = inject.inject_lora(model, settings, gradient_checkpointing=gradient_checkpointing)
+    """Put a fresh adapter into the base model's projections, or describe what a job will do."""
+    make = inject.describe_lora if remote else inject.inject_lora
+    lora = make(model, settings, gradient_checkpointing=gradient_checkpointing)
     log_metadata(
         metadata={
             "trainable_parameters": lora.trainable_parameters,

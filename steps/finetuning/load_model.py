@@ -12,7 +12,9 @@ from llm_engineering.model.references import ModelReference
 
 @step
 def load_model(
-    settings: ModelSettings, fingerprints: list[str]
+    settings: ModelSettings, fingerprints: list[str], remote_dtype: str | None = None
 ) -> Annotated[ModelReference, "base_model"]:
-    """Load the base model into this process; only a reference is passed on."""
+    """Load the base model into this process, or only describe it where a job will load it."""
+    if remote_dtype is not None:
+        return load.describe_model(settings, dtype=remote_dtype)
     return load.load_model(settings)

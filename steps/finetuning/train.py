@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from zenml import get_step_context, step
+from zenml import get_step_context, log_metadata, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.lineage.metadata import training_progress
+from llm_engineering.lineage.metadata import job_metadata, training_progress
 from llm_engineering.model.finetuning import train as training
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.outputs import work_folder
+from llm_engineering.sagemaker.launch import Launch, train_in_job
 
 
 @step
@@ -24,17 +25,31 @@ def train(
     output_dir: str,
     resume: bool,
     fingerprints: list[str],
+    launch: Launch | None = None,
 ) -> tuple[Annotated[AdapterFolder, "adapter"], Annotated[TrainingRecord, "training_record"]]:
-    """Train the adapter, with the held-out loss before and after."""
-    adapter, record = training.train(
-        lora,
-        dataset,
-        settings,
-        evaluate,
-        seed=seed,
-        work=work_folder(output_dir),
-        name=get_step_context().pipeline_run.name,
-        resume="required" if resume else "never",
-        on_progress=training_progress(),
-    )
+    """Train the adapter here or in a job, with the held-out loss before and after."""
+    run = get_step_context().pipeline_run.name
+    work = work_folder(output_dir)
+    if launch is None:
+        adapter, record = training.train(
+            lora,
+            dataset,
+            settings,
+            evaluate,
+            seed=seed,
+            work=work,
+            name=run,
+            resume="required" if resume else "never",
+            on_progress=training_progress(),
+        )
+    else:
+        adapter, record = train_in_job(
+            launch,
+            lora,
+            dataset,
+            run=run,
+            folder=work / run,
+            on_submitted=lambda job: log_metadata(metadata=job.model_dump()),
+        )
+        log_metadata(metadata=job_metadata(record))
     return adapter, record  # two names: ZenML reads the number of outputs from this line

@@ -46,6 +46,7 @@ while True:
     time.sleep(0.05)
 """
 # Counts in a checkpoint, a step each 20 ms: without end until it begins from a checkpoint.
+# The checkpoint is replaced whole: one written in place comes back torn now and then.
 COUNTS = """
 import time
 from pathlib import Path
@@ -56,7 +57,9 @@ print(f"begin at {begin}", flush=True)
 end = begin + 5 if begin else 1_000_000
 for step in range(begin + 1, end + 1):
     time.sleep(0.02)
-    checkpoint.write_text(str(step))
+    new = Path("/opt/ml/step.new")
+    new.write_text(str(step))
+    new.replace(checkpoint)
 Path("/opt/ml/model/steps.txt").write_text(f"{begin} {step}")
 """
 
@@ -432,7 +435,7 @@ class TestSpot:
     ) -> None:
         sagemaker_service.set_faults(interrupt_after_s=[0, 0], spot_grace_s=0)
         job = sagemaker_service.wait(
-            submit("planned", "print('done')", **spot(sagemaker_service.bucket))
+            submit("planned", "import time; time.sleep(0.3)", **spot(sagemaker_service.bucket))
         )
 
         assert job["TrainingJobStatus"] == "Completed"
@@ -617,7 +620,8 @@ class TestTheCallersTroubles:
                 codes.append(error.response["Error"]["Code"])
         assert codes == ["", "", "ThrottlingException"] * 2
         # botocore's own retries get past it.
-        sagemaker_service.describe("watched")
+        for _ in range(3):
+            sagemaker_service.describe("watched")
 
     def test_expired_credentials(self, sagemaker_service: Service) -> None:
         sagemaker_service.set_faults(expired_until=time.time() + 60)

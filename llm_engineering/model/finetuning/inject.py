@@ -8,7 +8,12 @@ from typing import Any
 from llm_engineering.configuration.schema import LoraSettings
 from llm_engineering.errors import LoraError
 from llm_engineering.model import live
-from llm_engineering.model.finetuning.load import count_parameters, live_base_model
+from llm_engineering.model.finetuning.load import (
+    count_parameters,
+    live_base_model,
+    meta_model,
+    settings_of,
+)
 from llm_engineering.model.references import LoraReference, MatchedTarget, ModelReference
 from llm_engineering.training_stack import import_unsloth
 
@@ -33,18 +38,45 @@ def inject_lora(
     loaded = live_base_model(reference)
     _require_targets(loaded.model, settings)
     model = _get_peft_model(loaded.model, settings, gradient_checkpointing)
-    matched = matched_targets(model)
-    lora = LoraReference(
-        model=reference,
-        settings=settings,
-        gradient_checkpointing=gradient_checkpointing,
-        matched=tuple(matched),
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        total_parameters=count_parameters(model),
-        scaling=effective_scaling(model),
-    )
+    lora = _reference(reference, settings, gradient_checkpointing, model)
     live.hold(lora.digest, live.LiveModel(model, loaded.tokenizer))
     return lora
+
+
+def describe_lora(
+    reference: ModelReference,
+    settings: LoraSettings,
+    *,
+    gradient_checkpointing: str,
+) -> LoraReference:
+    """The reference that ``inject_lora`` will return, by PEFT's own matching on the meta device.
+
+    Args:
+        reference: The base model's.
+        settings: The adapter.
+        gradient_checkpointing: As in ``inject_lora``.
+
+    Raises:
+        LoraError: A target matches no module.
+    """
+    base = meta_model(settings_of(reference))
+    _require_targets(base, settings)
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=settings.target_modules,
+        bias=settings.bias,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        task_type="CAUSAL_LM",
+    )
+    with torch.device("meta"):
+        model = get_peft_model(base, config)
+    return _reference(reference, settings, gradient_checkpointing, model)
 
 
 def live_lora_model(reference: LoraReference) -> live.LiveModel:
@@ -115,6 +147,21 @@ def linear_names(model: Any) -> Counter[str]:
         name.rsplit(".", 1)[-1]
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
+    )
+
+
+def _reference(
+    reference: ModelReference, settings: LoraSettings, gradient_checkpointing: str, model: Any
+) -> LoraReference:
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return LoraReference(
+        model=reference,
+        settings=settings,
+        gradient_checkpointing=gradient_checkpointing,
+        matched=tuple(matched_targets(model)),
+        trainable_parameters=trainable,
+        total_parameters=count_parameters(model),
+        scaling=effective_scaling(model),
     )
 
 

@@ -10,7 +10,7 @@ from llm_engineering.configuration.schema import ModelSettings
 from llm_engineering.errors import ModelError
 from llm_engineering.hardware import resolve_dtype
 from llm_engineering.model import live
-from llm_engineering.model.base_model import file_digest, model_folder, read_config, weight_files
+from llm_engineering.model.base_model import model_folder, read_config, weight_digests
 from llm_engineering.model.references import ModelReference
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 from llm_engineering.training_stack import import_unsloth
@@ -33,25 +33,41 @@ def load_model(settings: ModelSettings) -> ModelReference:
     """
     folder = model_folder(settings, weights=True)
     dtype = resolve_dtype(settings)
-    digests = {path.name: file_digest(path) for path in weight_files(folder)}
+    digests = weight_digests(settings)
     tokenizer = load_tokenizer(settings)
     model = _from_pretrained(folder, settings, dtype)
-    config = read_config(folder)
-    reference = ModelReference(
-        id=settings.id,
-        revision=folder.name if folder.parent.name == "snapshots" else settings.revision,
-        architecture=(config.get("architectures") or ["unknown"])[0],
-        dtype=dtype,
-        quantisation="nf4" if settings.load_in_4bit else "none",
-        max_seq_length=settings.max_seq_length,
-        chat_template=str(tokenizer.chat_template),
-        stop_ids=tuple(sorted(stop_token_ids(settings, tokenizer))),
-        trust_remote_code=settings.trust_remote_code,
-        weight_digests=digests,
-        parameters=count_parameters(model),
-    )
+    reference = _reference(settings, folder, dtype, digests, tokenizer, count_parameters(model))
     live.hold(reference.digest, live.LiveModel(model, tokenizer))
     return reference
+
+
+def describe_model(settings: ModelSettings, *, dtype: str) -> ModelReference:
+    """The reference that ``load_model`` will return on a host that computes in ``dtype``.
+
+    Needs configuration and tokenizer only, no weights: what a launch checks before it pays.
+
+    Raises:
+        ModelError: As ``load_model``.
+    """
+    folder = model_folder(settings, weights=False)
+    tokenizer = load_tokenizer(settings)
+    parameters = count_parameters(meta_model(settings))
+    return _reference(settings, folder, dtype, weight_digests(settings), tokenizer, parameters)
+
+
+def meta_model(settings: ModelSettings) -> Any:
+    """The model's modules on PyTorch's meta device: names and shapes without memory."""
+    import_unsloth()
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(
+        model_folder(settings, weights=False), trust_remote_code=settings.trust_remote_code
+    )
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(
+            config, trust_remote_code=settings.trust_remote_code
+        )
 
 
 def live_base_model(reference: ModelReference) -> live.LiveModel:
@@ -63,16 +79,9 @@ def live_base_model(reference: ModelReference) -> live.LiveModel:
     held = live.find(reference.digest)
     if held is not None:
         return held
-    settings = ModelSettings(
-        id=reference.id,
-        revision=reference.revision,
-        dtype=reference.dtype,
-        load_in_4bit=reference.quantisation == "nf4",
-        max_seq_length=reference.max_seq_length,
-        trust_remote_code=reference.trust_remote_code,
-    )
+    settings = settings_of(reference)
     folder = model_folder(settings, weights=True)
-    found = {path.name: file_digest(path) for path in weight_files(folder)}
+    found = weight_digests(settings)
     if found != reference.weight_digests:
         raise ModelError(
             f"model.id: the weight files of {reference.id} have changed since this run loaded "
@@ -83,6 +92,18 @@ def live_base_model(reference: ModelReference) -> live.LiveModel:
     loaded = live.LiveModel(_from_pretrained(folder, settings, reference.dtype), tokenizer)
     live.hold(reference.digest, loaded)
     return loaded
+
+
+def settings_of(reference: ModelReference) -> ModelSettings:
+    """The settings that load the model of a reference; its chat template is the reference's."""
+    return ModelSettings(
+        id=reference.id,
+        revision=reference.revision,
+        dtype=reference.dtype,
+        load_in_4bit=reference.quantisation == "nf4",
+        max_seq_length=reference.max_seq_length,
+        trust_remote_code=reference.trust_remote_code,
+    )
 
 
 def count_parameters(model: Any) -> int:
@@ -107,6 +128,29 @@ def _from_pretrained(folder: Path, settings: ModelSettings, dtype: str) -> Any:
         use_exact_model_name=True,
     )
     return model
+
+
+def _reference(
+    settings: ModelSettings,
+    folder: Path,
+    dtype: str,
+    digests: dict[str, str],
+    tokenizer: PreTrainedTokenizerBase,
+    parameters: int,
+) -> ModelReference:
+    return ModelReference(
+        id=settings.id,
+        revision=folder.name if folder.parent.name == "snapshots" else settings.revision,
+        architecture=(read_config(folder).get("architectures") or ["unknown"])[0],
+        dtype=dtype,
+        quantisation="nf4" if settings.load_in_4bit else "none",
+        max_seq_length=settings.max_seq_length,
+        chat_template=str(tokenizer.chat_template),
+        stop_ids=tuple(sorted(stop_token_ids(settings, tokenizer))),
+        trust_remote_code=settings.trust_remote_code,
+        weight_digests=digests,
+        parameters=parameters,
+    )
 
 
 def _with_template(settings: ModelSettings, template: str) -> PreTrainedTokenizerBase:

@@ -1,0 +1,1 @@
+"""The same fine-tuning inside a SageMaker training job: what is sent, checked and brought back."""

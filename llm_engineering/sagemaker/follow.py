@@ -1,0 +1,210 @@
+"""Following a job: its log as it comes, its status to the end, and what each end means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_engineering.errors import LaunchError
+from llm_engineering.sagemaker.aws import Aws, error_code
+
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+_WAITING = {"Starting", "Pending", "LaunchingMLInstances", "PreparingTrainingStack"}
+_TAIL_LINES = 20
+
+
+class JobFailedError(LaunchError):
+    """The job's status is Failed."""
+
+
+class JobStoppedError(LaunchError):
+    """The job was stopped, by a user or from the console."""
+
+
+class JobRanTooLongError(LaunchError):
+    """The job was stopped after ``sagemaker.max_run_seconds``."""
+
+
+class JobWaitedTooLongError(LaunchError):
+    """The job got no capacity in the time it may wait."""
+
+
+class NoCapacityError(LaunchError):
+    """AWS has no instance of this type to give at present."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often AWS is asked, and how long failures are borne, in seconds."""
+
+    poll_s: float = 5.0
+    patience_s: float = 3600.0
+
+
+@dataclass
+class _Log:
+    """The job's log streams: a new one begins each time the job starts."""
+
+    tokens: dict[str, str | None] = field(default_factory=dict)
+    tail: list[str] = field(default_factory=list)
+
+
+def follow(
+    aws: Aws,
+    name: str,
+    *,
+    pending_timeout_s: float,
+    show: Callable[[str], None],
+    pace: Pace | None = None,
+) -> dict[str, Any]:
+    """Show a job's log until the job ends; only Completed is success.
+
+    Args:
+        aws: The session.
+        name: The job.
+        pending_timeout_s: Longest time before training starts, in seconds; then the job is
+            stopped.
+        show: Called with each line of the log, and with each change of status.
+        pace: How often AWS is asked.
+
+    Returns:
+        The job's description, as DescribeTrainingJob gives it.
+
+    Raises:
+        JobFailedError, JobStoppedError, JobRanTooLongError, JobWaitedTooLongError,
+        NoCapacityError: How else it ended, with the end of its log.
+    """
+    pace = pace or Pace()
+    log = _Log()
+    status = ""
+    began = time.monotonic()
+    while True:
+        job = aws.surviving(
+            lambda: aws.client("sagemaker").describe_training_job(TrainingJobName=name),
+            patience_s=pace.patience_s,
+            pause_s=pace.poll_s,
+        )
+        if job["SecondaryStatus"] != status:
+            status = job["SecondaryStatus"]
+            message = _status_message(job)
+            show(f"[{name}] {status}{f': {message}' if message else ''}")
+        _show_log(aws, name, log, show, pace)
+        if job["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
+            _drain_log(aws, name, log, show, pace)
+            _raise_unless_completed(job, log.tail)
+            return dict(job)
+        waiting = status in _WAITING and not job.get("TrainingStartTime")
+        if waiting and time.monotonic() - began > pending_timeout_s:
+            stop(aws, name)
+            raise JobWaitedTooLongError(
+                f"job {name} did not begin to train within {pending_timeout_s:.0f} s "
+                "(sagemaker.pending_timeout_seconds) and was stopped; try another instance type "
+                "or region"
+            )
+        time.sleep(pace.poll_s)
+
+
+def stop(aws: Aws, name: str) -> None:
+    """Ask the service to stop a job; one that has ended is left as it is."""
+    from botocore.exceptions import ClientError
+
+    try:
+        aws.client("sagemaker").stop_training_job(TrainingJobName=name)
+    except ClientError as error:
+        if error_code(error) != "ValidationException":
+            raise
+
+
+def _status_message(job: dict[str, Any]) -> str:
+    transitions = job.get("SecondaryStatusTransitions") or []
+    return str(transitions[-1].get("StatusMessage", "")) if transitions else ""
+
+
+def _show_log(aws: Aws, name: str, log: _Log, show: Callable[[str], None], pace: Pace) -> int:
+    """Show what is new in all of the job's streams; returns the number of lines."""
+    streams = aws.surviving(
+        lambda: _streams(aws, name), patience_s=pace.patience_s, pause_s=pace.poll_s
+    )
+    lines = 0
+    for stream in streams:
+        while True:
+            token = log.tokens.get(stream)
+            page = aws.surviving(
+                lambda stream=stream, token=token: aws.client("logs").get_log_events(  # type: ignore[misc]
+                    logGroupName=LOG_GROUP,
+                    logStreamName=stream,
+                    startFromHead=True,
+                    **({"nextToken": token} if token else {}),
+                ),
+                patience_s=pace.patience_s,
+                pause_s=pace.poll_s,
+            )
+            for event in page["events"]:
+                text = event["message"].rstrip("\n")
+                show(text)
+                log.tail = [*log.tail, text][-_TAIL_LINES:]
+                lines += 1
+            log.tokens[stream] = page["nextForwardToken"]
+            if page["nextForwardToken"] == token or not page["events"]:
+                break
+    return lines
+
+
+def _drain_log(aws: Aws, name: str, log: _Log, show: Callable[[str], None], pace: Pace) -> None:
+    """The log's last lines come a little after the job's end."""
+    quiet = 0
+    while quiet < 2:
+        time.sleep(min(pace.poll_s, 2.0))
+        quiet = 0 if _show_log(aws, name, log, show, pace) else quiet + 1
+
+
+def _streams(aws: Aws, name: str) -> list[str]:
+    from botocore.exceptions import ClientError
+
+    try:
+        found = aws.client("logs").describe_log_streams(
+            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/"
+        )["logStreams"]
+    except ClientError as error:
+        if error_code(error) == "ResourceNotFoundException":  # nothing logged yet
+            return []
+        raise
+    ordered = sorted(found, key=lambda each: (each.get("creationTime", 0), each["logStreamName"]))
+    return [each["logStreamName"] for each in ordered]
+
+
+def _raise_unless_completed(job: dict[str, Any], tail: list[str]) -> None:
+    name, status, secondary = (
+        job["TrainingJobName"],
+        job["TrainingJobStatus"],
+        job["SecondaryStatus"],
+    )
+    if status == "Completed":
+        return
+    end = "".join(f"\n  | {line}" for line in tail)
+    end = f"\nThe end of its log:{end}" if end else ""
+    reason = job.get("FailureReason", "")
+    if status == "Failed" and reason.startswith("CapacityError"):
+        raise NoCapacityError(
+            f"job {name}: AWS has no {job['ResourceConfig']['InstanceType']} to give at present"
+        )
+    if status == "Failed":
+        raise JobFailedError(f"job {name} failed: {reason}{end}")
+    if secondary == "MaxRuntimeExceeded":
+        raise JobRanTooLongError(
+            f"job {name} was stopped after sagemaker.max_run_seconds "
+            f"({job['StoppingCondition']['MaxRuntimeInSeconds']}); its checkpoints are kept: raise "
+            f"it and run the same command again to go on{end}"
+        )
+    if secondary == "MaxWaitTimeExceeded":
+        raise JobWaitedTooLongError(
+            f"job {name} was stopped after sagemaker.spot.max_wait_seconds "
+            f"({job['StoppingCondition'].get('MaxWaitTimeInSeconds')}); its checkpoints are kept: "
+            f"raise it and run the same command again to go on{end}"
+        )
+    raise JobStoppedError(
+        f"job {name} was stopped; its checkpoints are kept: run the same command again to go "
+        f"on{end}"
+    )

@@ -1,0 +1,85 @@
+"""Putting a job's inputs into S3: configuration, prepared data, and a base model of our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from llm_engineering.configuration import FinetuningConfig, to_yaml
+from llm_engineering.configuration.schema import SagemakerSettings
+from llm_engineering.data.chat_template import read_chat_template
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.model.base_model import (
+    TOKENIZER_FILES,
+    is_hub_model,
+    model_folder,
+    weight_files,
+)
+from llm_engineering.model.references import ModelReference
+from llm_engineering.sagemaker.aws import error_code
+from llm_engineering.sagemaker.job import CHAT_TEMPLATE_FILE, CONFIG_FILE, JOB_FILE, JobOrder
+
+
+def write_config_channel(config: FinetuningConfig, order: JobOrder, folder: Path) -> Path:
+    """Write what the job reads first: its configuration, its order, its chat template."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sent = config.model_copy(update={"sagemaker": None})  # where it runs is no business of the job
+    (folder / CONFIG_FILE).write_text(to_yaml(sent), encoding="utf-8")
+    (folder / JOB_FILE).write_text(order.model_dump_json(indent=1), encoding="utf-8")
+    template = read_chat_template(config.model.chat_template)
+    if template is not None:
+        (folder / CHAT_TEMPLATE_FILE).write_text(template, encoding="utf-8")
+    return folder
+
+
+def upload_folder(s3: Any, folder: Path, settings: SagemakerSettings, key: str) -> str:
+    """Upload a folder's files below ``prefix/key``; returns the S3 URI."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        _upload(s3, path, settings, f"{key}/{path.relative_to(folder).as_posix()}")
+    return f"s3://{settings.bucket}/{settings.prefix}/{key}/"
+
+
+def upload_dataset(s3: Any, dataset: PreparedDataset, settings: SagemakerSettings) -> str:
+    """Upload the prepared data under its digest; returns the S3 URI."""
+    return upload_folder(s3, dataset.folder, settings, f"data/{dataset.summary.digest}")
+
+
+def upload_base_model(
+    s3: Any, config: FinetuningConfig, reference: ModelReference, settings: SagemakerSettings
+) -> str | None:
+    """Upload a local base model under the digest of its reference; None where the Hub has it.
+
+    Files that are there already, in the same size, are not sent again.
+    """
+    if is_hub_model(config.model):
+        return None
+    folder = model_folder(config.model, weights=True)
+    paths = set(weight_files(folder))
+    for pattern in TOKENIZER_FILES:
+        paths |= {path for path in folder.glob(pattern) if path.is_file()}
+    key = f"models/{reference.digest}"
+    for path in sorted(paths):
+        if not _is_there(s3, path, settings, f"{key}/{path.name}"):
+            _upload(s3, path, settings, f"{key}/{path.name}")
+    return f"s3://{settings.bucket}/{settings.prefix}/{key}/"
+
+
+def _upload(s3: Any, path: Path, settings: SagemakerSettings, key: str) -> None:
+    extra = (
+        {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.kms_key}
+        if settings.kms_key
+        else {}
+    )
+    s3.upload_file(str(path), settings.bucket, f"{settings.prefix}/{key}", ExtraArgs=extra)
+
+
+def _is_there(s3: Any, path: Path, settings: SagemakerSettings, key: str) -> bool:
+    from botocore.exceptions import ClientError
+
+    try:
+        head = s3.head_object(Bucket=settings.bucket, Key=f"{settings.prefix}/{key}")
+    except ClientError as error:
+        if error_code(error) in ("404", "NoSuchKey", "NotFound", "403"):
+            return False
+        raise
+    return bool(head["ContentLength"] == path.stat().st_size)

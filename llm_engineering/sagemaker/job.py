@@ -1,0 +1,197 @@
+"""What runs inside the SageMaker training job: the same functions as a local run, in a row.
+
+Started as ``exec python3 -m llm_engineering.sagemaker.job``, so that the service's SIGTERM reaches
+this process. Reads one configuration file and the prepared data from input channels, writes
+checkpoints to a folder that the service keeps in S3, and leaves results in the model folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from pydantic import BaseModel
+
+from llm_engineering.configuration import FinetuningConfig, load_config
+from llm_engineering.errors import FinetuningError, LaunchError
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.yaml"
+JOB_FILE = "job.json"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+RECORDS = "records"
+MAX_FAILURE_CHARACTERS = 1024
+"""The service keeps so many characters of the failure file (CreateTrainingJob reference)."""
+
+
+class JobOrder(BaseModel):
+    """What the launcher tells the job beside the configuration."""
+
+    run: str
+    region: str
+    secrets: dict[str, str]
+    has_base_model: bool
+
+
+@dataclass(frozen=True)
+class JobFolders:
+    """The folders that the service and this job agree on."""
+
+    root: Path = Path("/opt/ml")
+
+    def channel(self, name: str) -> Path:
+        """An input channel: "config", "dataset" or "base_model"."""
+        return self.root / "input" / "data" / name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Kept in S3 by the service, and back here after an interruption."""
+        return self.root / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """What becomes model.tar.gz."""
+        return self.root / "model"
+
+    @property
+    def failure(self) -> Path:
+        """What becomes the job's FailureReason."""
+        return self.root / "output" / "failure"
+
+
+def main() -> None:
+    """Run the job; on an error, say the useful thing first where the service looks for it."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    folders = JobFolders()
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        logger.info("SIGTERM: saving a checkpoint and stopping")
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    try:
+        run(folders, stop)
+    except BaseException as error:
+        write_failure(folders.failure, error)
+        raise
+
+
+def run(folders: JobFolders, stop: threading.Event) -> None:
+    """Load, inject, train, evaluate, save.
+
+    Raises:
+        FinetuningError: As the same functions in a local run.
+    """
+    started = time.time()
+    config = read_config(folders.channel("config"))
+    order = JobOrder.model_validate_json((folders.channel("config") / JOB_FILE).read_bytes())
+    read_secrets(order)
+
+    from llm_engineering.data.dataset import PreparedDataset
+    from llm_engineering.model.base_model import relocate
+    from llm_engineering.model.evaluation.evaluate import evaluate
+    from llm_engineering.model.finetuning.inject import inject_lora
+    from llm_engineering.model.finetuning.load import load_model
+    from llm_engineering.model.finetuning.save import save_model
+    from llm_engineering.model.finetuning.train import train
+
+    if order.has_base_model:
+        relocate(config.model.id, folders.channel("base_model"))
+    dataset = PreparedDataset.read(folders.channel("dataset"))
+    base_model = load_model(config.model)
+    lora = inject_lora(
+        base_model, config.lora, gradient_checkpointing=config.train.gradient_checkpointing
+    )
+    adapter, record = train(
+        lora,
+        dataset,
+        config.train,
+        config.evaluate,
+        seed=config.run.seed,
+        work=folders.checkpoints,
+        name="job",
+        resume="if-possible",
+        stop=stop,
+    )
+    evaluation = evaluate(lora, adapter, dataset, record, config.evaluate)
+    output = folders.root / "finetuning"
+    here = config.run.model_copy(update={"output_dir": str(output)})
+    saved = save_model(
+        config.model_copy(update={"run": here}),
+        dataset,
+        lora,
+        adapter,
+        record,
+        evaluation,
+        name=order.run,
+        wall_seconds=time.time() - started,
+    )
+    records = {"lora": lora, "training_record": record, "evaluation": evaluation}
+    leave_results(saved, records, folders.model)
+    shutil.rmtree(folders.checkpoints / "job", ignore_errors=True)  # done: nothing to resume
+
+
+def read_config(channel: Path) -> FinetuningConfig:
+    """The configuration of a job's channel, with the chat template that came beside it."""
+    template = channel / CHAT_TEMPLATE_FILE
+    overrides = [f"model.chat_template={template}"] if template.is_file() else []
+    return load_config(channel / CONFIG_FILE, overrides)
+
+
+def leave_results(saved: Path, records: dict[str, BaseModel], model: Path) -> None:
+    """Put the run's output, its records and an inventory into the model folder."""
+    from llm_engineering.sagemaker.model_archive import write_inventory
+
+    model.mkdir(parents=True, exist_ok=True)
+    for path in sorted(saved.iterdir()):
+        shutil.move(str(path), model / path.name)
+    (model / RECORDS).mkdir()
+    for name, record in records.items():
+        text = record.model_dump_json(indent=1)
+        (model / RECORDS / f"{name}.json").write_text(text, encoding="utf-8")
+    write_inventory(model)
+
+
+def read_secrets(order: JobOrder) -> None:
+    """Read the named secrets from Secrets Manager into this process's environment.
+
+    Raises:
+        LaunchError: One cannot be read; names the secret, never its value.
+    """
+    if not order.secrets:
+        return
+    import boto3
+
+    client = boto3.client("secretsmanager", region_name=order.region)
+    for variable, name in order.secrets.items():
+        try:
+            os.environ[variable] = client.get_secret_value(SecretId=name)["SecretString"]
+        except Exception as error:  # whatever the client raises
+            raise LaunchError(
+                f"sagemaker.secrets.{variable}: the job cannot read the secret {name} "
+                f"({type(error).__name__}); allow secretsmanager:GetSecretValue on it to the "
+                "job's role"
+            ) from None
+
+
+def write_failure(path: Path, error: BaseException) -> None:
+    """Write the error, the most useful text first, since only the beginning is kept."""
+    kind = "" if isinstance(error, FinetuningError) else f"{type(error).__name__}: "
+    trace = "".join(traceback.format_exception(error))[-MAX_FAILURE_CHARACTERS:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{kind}{error}\n\n{trace}"[:MAX_FAILURE_CHARACTERS], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Bringing a completed job's results home: download, extract, check, and what it cost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from llm_engineering.configuration.schema import SagemakerSettings
+from llm_engineering.errors import LaunchError
+from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.evaluation.evaluation import Evaluation
+from llm_engineering.model.finetuning.record import AdapterFolder, JobRecord, TrainingRecord
+from llm_engineering.model.references import LoraReference
+from llm_engineering.sagemaker.aws import Aws
+from llm_engineering.sagemaker.job import RECORDS
+from llm_engineering.sagemaker.model_archive import extract, verify_inventory
+
+logger = logging.getLogger(__name__)
+
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def fetch_results(
+    aws: Aws, job: dict[str, Any], lora: LoraReference, settings: SagemakerSettings, folder: Path
+) -> tuple[AdapterFolder, TrainingRecord]:
+    """Download a job's model.tar.gz and read it as what a local run would have made.
+
+    Args:
+        aws: The session.
+        job: Description of a completed job.
+        lora: The reference that the launch described; a difference is told, never fatal, since
+            the result is paid for.
+        settings: For the price.
+        folder: Receives ``model.tar.gz``, ``job/`` (all of it) and ``adapter/``.
+
+    Raises:
+        LaunchError: The archive is unsafe, or a file is not what the job wrote.
+    """
+    uri = urlparse(job["ModelArtifacts"]["S3ModelArtifacts"])
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / "model.tar.gz"
+    aws.client("s3").download_file(uri.netloc, uri.path.lstrip("/"), str(archive))
+    extracted = folder / "job"
+    shutil.rmtree(extracted, ignore_errors=True)
+    extracted.mkdir()
+    extract(archive, extracted)
+    verify_inventory(extracted)
+    made = _read(extracted, "lora", LoraReference)
+    if made != lora:
+        different = [k for k, v in lora.model_dump().items() if v != made.model_dump()[k]]
+        logger.warning("the job's model differs from what was planned in: %s", ", ".join(different))
+    record = _read(extracted, "training_record", TrainingRecord)
+    record.job = job_record(job, _read(extracted, "evaluation", Evaluation), settings, aws.region)
+    adapter = folder / "adapter"
+    shutil.rmtree(adapter, ignore_errors=True)
+    adapter.mkdir()
+    for name in _ADAPTER_FILES:  # as a local run passes it on; the rest is the save step's
+        shutil.copy2(extracted / "adapter" / name, adapter / name)
+    digest = file_digest(adapter / "adapter_model.safetensors")
+    stated = json.loads((extracted / "manifest.json").read_text(encoding="utf-8"))["adapter_digest"]
+    if digest != stated:
+        raise LaunchError(
+            f"job {job['TrainingJobName']}: its adapter has digest {digest}, its manifest says "
+            f"{stated}"
+        )
+    return AdapterFolder(adapter, digest), record
+
+
+def job_record(
+    job: dict[str, Any], evaluation: Evaluation, settings: SagemakerSettings, region: str
+) -> JobRecord:
+    """What a completed job was, and what it cost."""
+    billable = int(job.get("BillableTimeInSeconds") or job.get("TrainingTimeInSeconds") or 0)
+    instance = job["ResourceConfig"]["InstanceType"]
+    price = settings.price_per_hour.get(instance)
+    transitions = job.get("SecondaryStatusTransitions") or []
+    return JobRecord(
+        name=job["TrainingJobName"],
+        arn=job["TrainingJobArn"],
+        console=console_link(job["TrainingJobName"], region),
+        region=region,
+        instance_type=instance,
+        image=job["AlgorithmSpecification"]["TrainingImage"],
+        spot=bool(job.get("EnableManagedSpotTraining")),
+        restarts=sum(each["Status"] == "Interrupted" for each in transitions),
+        billable_seconds=billable,
+        training_seconds=int(job.get("TrainingTimeInSeconds") or 0),
+        cost_usd=None if price is None else price * billable / 3600,
+        evaluation=evaluation,
+    )
+
+
+def console_link(name: str, region: str) -> str:
+    """The job's page in the AWS console."""
+    host = f"{region}.console.aws.amazon.com"
+    return f"https://{host}/sagemaker/home?region={region}#/jobs/{name}"
+
+
+def _read(folder: Path, name: str, kind: Any) -> Any:
+    path = folder / RECORDS / f"{name}.json"
+    return kind.model_validate_json(path.read_text(encoding="utf-8"))

@@ -1,0 +1,183 @@
+"""The exported requirements are the lock's own, whole for a job, and free of what it has no use for."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from llm_engineering.errors import LaunchError
+from llm_engineering.sagemaker.job_requirements import BROUGHT_BY_IMAGE, ROOTS, job_requirements
+
+ROOT = Path(__file__).resolve().parents[3]
+LOCK = ROOT / "poetry.lock"
+# Parts of the package that run beside a job, not in it.
+BESIDE_THE_JOB = {"commands", "lineage", "sagemaker"}
+
+# A lock small enough to work out by hand; the fixture adds the roots that it does not define.
+SMALL_LOCK = """
+[[package]]
+name = "datasets"
+version = "4.8.5"
+groups = ["main"]
+[package.dependencies]
+Fs_Spec = {version = "*", extras = ["http"]}
+win-only = {version = "*", markers = "sys_platform == 'win32'"}
+backport = {version = "*", markers = "python_version < '3.12'"}
+
+[[package]]
+name = "fs-spec"
+version = "1.0"
+groups = ["main"]
+[package.dependencies]
+aiohttp = {version = "*", optional = true, markers = "extra == 'http'"}
+paramiko = {version = "*", optional = true, markers = "extra == 'ssh'"}
+
+[[package]]
+name = "peft"
+version = "0.21.2"
+groups = ["train"]
+dependencies = {torch = "*", accelerate = "*"}
+
+[[package]]
+name = "torch"
+version = "2.13.0"
+groups = ["train"]
+dependencies = {sympy = "*"}
+
+[metadata]
+python-versions = ">=3.11,<3.13"
+"""
+
+
+@pytest.fixture
+def small_lock(tmp_path: Path) -> Path:
+    defined = {"datasets", "peft"}
+    others = [
+        *(set(ROOTS) - defined),
+        *("aiohttp", "paramiko", "win-only", "backport", "sympy", "zenml"),
+    ]
+    blocks = [
+        f'[[package]]\nname = "{name}"\nversion = "9"\ngroups = ["main"]\n' for name in others
+    ]
+    path = tmp_path / "poetry.lock"
+    path.write_text("\n".join(blocks) + SMALL_LOCK)
+    return path
+
+
+def packages(text: str) -> dict[str, str]:
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==\S+", line) for line in lines)
+    return dict(line.split("==") for line in lines)
+
+
+@pytest.fixture(scope="module")
+def exported() -> dict[str, str]:
+    return packages(job_requirements(LOCK, "3.12"))
+
+
+# --- the project's own lock --------------------------------------------------------------------
+
+
+def test_every_line_is_the_locked_version(exported: dict[str, str]) -> None:
+    locked = {
+        package["name"]: package["version"]
+        for package in tomllib.loads(LOCK.read_text())["package"]
+    }
+    assert exported == {name: locked[name] for name in exported}
+    for name in ("unsloth", "unsloth-zoo", "trl", "peft", "transformers", "datasets", "tokenizers"):
+        assert name in exported
+    assert len(exported) > 60
+
+
+def test_the_image_keeps_its_own_pytorch(exported: dict[str, str]) -> None:
+    assert {"torch", "torchvision", "triton", "xformers"}.isdisjoint(exported)
+    assert not [name for name in exported if BROUGHT_BY_IMAGE.fullmatch(name)]
+    assert "torchao" in exported  # none of PyTorch's own
+
+
+def test_the_launcher_the_server_and_the_tests_stay_at_home(exported: dict[str, str]) -> None:
+    for name in ("zenml", "fastapi", "sqlalchemy", "uvicorn", "sagemaker", "boto3", "moto", "ruff"):
+        assert name not in exported
+
+
+def test_all_that_the_package_imports_in_a_job_is_there(exported: dict[str, str]) -> None:
+    distributions = packages_distributions()
+    package = ROOT / "llm_engineering"
+    imported = set()
+    for path in package.rglob("*.py"):
+        if path.relative_to(package).parts[0] in BESIDE_THE_JOB:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                imported.add(node.module.split(".")[0])
+    foreign = imported - sys.stdlib_module_names - {"llm_engineering"}
+    needed = {canonicalize_name(distributions.get(name, [name])[0]) for name in foreign}
+    assert {"datasets", "torch", "unsloth", "pyyaml"} <= needed
+    missing = {name for name in needed if name not in exported}
+    assert {name for name in missing if not BROUGHT_BY_IMAGE.fullmatch(name)} == set()
+
+
+def test_the_header_says_where_it_comes_from() -> None:
+    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    header = [line for line in job_requirements(LOCK, "3.12").splitlines() if line[0] == "#"]
+    assert header == [
+        f"# Exported from poetry.lock, sha256 {digest},",
+        "# for CPython 3.12 on Linux x86-64. Do not edit: change the lock.",
+        "# Complete but for what the image brings (PyTorch, CUDA): pip install --no-deps.",
+    ]
+
+
+# --- the walk ----------------------------------------------------------------------------------
+
+
+def test_dependencies_are_followed_with_their_extras_and_not_behind_the_image(
+    small_lock: Path,
+) -> None:
+    names = set(packages(job_requirements(small_lock, "3.12")))
+    assert names == {*ROOTS, "fs-spec", "aiohttp"}
+
+
+@pytest.mark.parametrize(
+    ("python", "has_backport"), [("3.11", True), ("3.12", False), ("3.12.11", False)]
+)
+def test_the_image_s_python_decides_not_this_one(
+    python: str, has_backport: bool, small_lock: Path
+) -> None:
+    assert ("backport" in packages(job_requirements(small_lock, python))) == has_backport
+
+
+# --- refusals ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [
+        ("3.10", r"3\.10 is outside of >=3\.11,<3\.13, which poetry\.lock is solved for"),
+        ("3.13.1", r"3\.13\.1 is outside of"),
+        ("py312", r"expected a version such as 3\.12, got 'py312'"),
+    ],
+)
+def test_a_python_that_the_lock_is_not_for_is_refused(python: str, message: str) -> None:
+    with pytest.raises(LaunchError, match=message):
+        job_requirements(LOCK, python)
+
+
+def test_a_missing_lock_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="cannot read the locked versions"):
+        job_requirements(tmp_path / "poetry.lock", "3.12")
+
+
+def test_a_lock_without_a_needed_package_is_refused(small_lock: Path) -> None:
+    small_lock.write_text(small_lock.read_text().replace('name = "unsloth"', 'name = "unsloth-x"'))
+    with pytest.raises(LaunchError, match=r"has no unsloth, which a job needs"):
+        job_requirements(small_lock, "3.12")
