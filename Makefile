@@ -1,5 +1,6 @@
 # make finetune   set up what is missing, then fine-tune the embedded model on the embedded data
 # make test       set up what is missing, then lint, type-check and test
+# make setup-sagemaker   set up what --target sagemaker needs, 740 MB
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
 
 POETRY_VERSION := 2.5.1
@@ -9,7 +10,7 @@ POETRY := .poetry/bin/poetry
 # Poetry asks PyPI's JSON interface, which mirrors often lack; the plugin makes it use pip's index.
 WITH_INDEX := POETRY_PYPI_MIRROR_URL="$$(tools/pip_index.sh .poetry/bin/python)"
 
-.PHONY: help setup model finetune test lint types benchmark clean
+.PHONY: help setup setup-sagemaker model finetune test lint types benchmark clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +31,8 @@ types: .venv/.installed
 
 setup: .venv/.installed $(MODEL)/model.safetensors
 
+setup-sagemaker: setup .venv/.sagemaker
+
 model: $(MODEL)/model.safetensors
 
 .poetry/.installed: Makefile tools/find_python.sh
@@ -38,7 +41,8 @@ model: $(MODEL)/model.safetensors
 	  poetry==$(POETRY_VERSION) poetry-plugin-pypi-mirror==$(MIRROR_PLUGIN_VERSION)
 	@touch $@
 
-.venv/.installed: .poetry/.installed pyproject.toml poetry.lock tools/install_training.py
+.venv/.installed: .poetry/.installed pyproject.toml poetry.lock tools/install_training.py \
+  llm_engineering/requirements.py
 	$(WITH_INDEX) $(POETRY) install --no-interaction --quiet
 	$(WITH_INDEX) .poetry/bin/python tools/install_training.py
 	@# ZenML makes its local store once, in some ten seconds: now rather than in the first run.

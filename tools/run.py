@@ -35,6 +35,14 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
     "--dry-run", is_flag=True, help="Print the resolved configuration and the plan; touch nothing."
 )
 @click.option("--no-cache", is_flag=True, help="Run every step again, even if nothing changed.")
+@click.option(
+    "--target",
+    type=click.Choice(["local", "sagemaker"]),
+    default="local",
+    help="Where to train: on this host, or in a SageMaker job.  [default: local]",
+)
+@click.option("--attach", metavar="JOB", help="Follow a SageMaker job that is there already.")
+@click.option("--detach", is_flag=True, help="On Ctrl-C, leave the SageMaker job running.")
 def main(
     finetune: bool,
     config_path: Path,
@@ -42,6 +50,9 @@ def main(
     resume: bool,
     dry_run: bool,
     no_cache: bool,
+    target: str,
+    attach: str | None,
+    detach: bool,
 ) -> None:
     """Fine-tune LoRA adapters through a ZenML pipeline."""
     if not finetune:
@@ -52,12 +63,21 @@ def main(
     try:
         from llm_engineering.commands import finetune as command
 
-        command.run(config_path, overrides, resume=resume, dry_run=dry_run, use_cache=not no_cache)
+        command.run(
+            config_path,
+            overrides,
+            resume=resume,
+            dry_run=dry_run,
+            use_cache=not no_cache,
+            target=target,
+            attach=attach,
+            detach=detach,
+        )
     except FinetuningError as error:
         click.secho(f"error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.secho("interrupted; continue with --resume", fg="yellow", err=True)
+        click.secho("interrupted", fg="yellow", err=True)
         sys.exit(130)
 
 

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
 from llm_engineering.errors import ConfigError, FinetuningError, SetupError, TrainingError
 from llm_engineering.outputs import run_name, work_folder
@@ -36,11 +38,14 @@ def run(
     config_path: Path,
     overrides: Sequence[str],
     *,
-    resume: bool,
-    dry_run: bool,
-    use_cache: bool,
+    resume: bool = False,
+    dry_run: bool = False,
+    use_cache: bool = True,
+    target: str = "local",
+    attach: str | None = None,
+    detach: bool = False,
 ) -> None:
-    """Fine-tune as a configuration says.
+    """Fine-tune as a configuration says, here or in a SageMaker job.
 
     Raises:
         FinetuningError: Anything that is the user's to mend; nothing half-finished is left.
@@ -48,8 +53,15 @@ def run(
     started = time.time()
     config = load_config(config_path, overrides)
     name = run_name(config, datetime.now())
+    if target == "local" and (attach or detach):
+        raise ConfigError("--attach and --detach go with --target sagemaker")
+    if target == "sagemaker" and resume:
+        raise ConfigError(
+            "--resume is for local runs: a job goes on from its checkpoints when the same command "
+            "is given again"
+        )
     if dry_run:
-        print(_plan(config, config_path, name))
+        print(_plan(config, config_path, name, target))
         return
     if importlib.util.find_spec("zenml") is None:
         raise SetupError("ZenML is not installed: run `make setup`")
@@ -58,18 +70,13 @@ def run(
 
     require_training_stack()
     _set_up_terminal()
+    if target == "local":
+        _check_host(config, resume=resume)
+    else:
+        _check_aws(config)
 
-    from llm_engineering.hardware import require_hardware
     from llm_engineering.lineage.fingerprints import take_fingerprints
-    from llm_engineering.model.finetuning.checkpoints import interrupted_checkpoints
 
-    require_hardware(config)
-    work = work_folder(config.run.output_dir)
-    if resume and not interrupted_checkpoints(work):
-        raise TrainingError(
-            f"--resume: no interrupted run with a complete checkpoint under {work}; "
-            "start without --resume"
-        )
     fingerprints = take_fingerprints(config)
 
     from zenml.client import Client
@@ -83,12 +90,18 @@ def run(
     pipeline = finetuning.with_options(
         run_name=name,
         enable_cache=None if use_cache else False,
-        tags=["finetuning", Path(config.model.id).name],
+        tags=["finetuning", Path(config.model.id).name, target],
     )
+    arguments: dict[str, Any] = {
+        "config": config,
+        "fingerprints": fingerprints,
+        "started": started,
+        "resume": resume,
+    }
+    if target == "sagemaker":
+        arguments |= _launch(config, fingerprints.code, attach, detach, fresh=not use_cache)
     try:
-        finished = pipeline(
-            config=config, fingerprints=fingerprints, started=started, resume=resume
-        )
+        finished = pipeline(**arguments)
     except Exception as error:
         cause = _users_error(error)
         if cause is None:
@@ -97,7 +110,45 @@ def run(
     _report(config, name, finished)
 
 
-def _plan(config: FinetuningConfig, config_path: Path, name: str) -> str:
+def _check_host(config: FinetuningConfig, *, resume: bool) -> None:
+    from llm_engineering.hardware import require_hardware
+    from llm_engineering.model.finetuning.checkpoints import interrupted_checkpoints
+
+    require_hardware(config)
+    work = work_folder(config.run.output_dir)
+    if resume and not interrupted_checkpoints(work):
+        raise TrainingError(
+            f"--resume: no interrupted run with a complete checkpoint under {work}; "
+            "start without --resume"
+        )
+
+
+def _check_aws(config: FinetuningConfig) -> None:
+    from llm_engineering.sagemaker.aws import Aws
+    from llm_engineering.sagemaker.checks import check_account, check_locally
+    from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.plan import ceiling_text
+
+    settings = sagemaker_settings(config)
+    check_locally(config, settings, to_yaml(config))
+    for warning in check_account(Aws(settings), settings):
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+    print(f"cost ceiling: {ceiling_text(settings)}")
+
+
+def _launch(
+    config: FinetuningConfig, code: str, attach: str | None, detach: bool, *, fresh: bool
+) -> dict[str, Any]:
+    from llm_engineering.sagemaker.checks import job_dtype
+    from llm_engineering.sagemaker.launch import Launch, sagemaker_settings
+
+    return {
+        "launch": Launch(config=config, code=code, attach=attach, detach=detach, fresh=fresh),
+        "remote_dtype": job_dtype(config, sagemaker_settings(config)),
+    }
+
+
+def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str) -> str:
     output = Path(config.run.output_dir) / name
     lines = [f"# {config_path}, resolved", to_yaml(config), "# steps"]
     lines += [f"  {step:<13} {what}" for step, what in STEPS.items()]
@@ -110,6 +161,13 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str) -> str:
         f"  {output}/report.html",
         f"  {Path(config.run.output_dir) / 'latest'} -> {name}",
         "",
+    ]
+    if target == "sagemaker":
+        from llm_engineering.sagemaker.launch import sagemaker_settings
+        from llm_engineering.sagemaker.plan import launch_plan
+
+        lines += [launch_plan(config, sagemaker_settings(config)), ""]
+    lines += [
         "dry run: nothing was loaded or written",
     ]
     return "\n".join(lines)

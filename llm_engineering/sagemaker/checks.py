@@ -38,6 +38,12 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
                 f"sagemaker.instance_types: {instance.name} ({instance.gpu}) has no bfloat16; choose "
                 "another, or set model.dtype: float16"
             )
+        if settings.image is None and instance.gpu.startswith("V100"):
+            raise LaunchError(
+                f"sagemaker.instance_types: {instance.name} ({instance.gpu}) is not supported by "
+                "CUDA 13, which the pinned image brings; choose another type, or name an older "
+                "sagemaker.image"
+            )
 
 
 def gpu_instances(settings: SagemakerSettings) -> list[Instance]:
@@ -45,6 +51,13 @@ def gpu_instances(settings: SagemakerSettings) -> list[Instance]:
     return [
         require_gpu_instance(name, "sagemaker.instance_types") for name in settings.instance_types
     ]
+
+
+def job_dtype(config: FinetuningConfig, settings: SagemakerSettings) -> str:
+    """The type of the frozen weights in the job: as configured, else what its GPUs compute in."""
+    if config.model.dtype != "auto":
+        return config.model.dtype
+    return "bfloat16" if all(i.bfloat16 for i in gpu_instances(settings)) else "float16"
 
 
 def check_memory(estimate: MemoryEstimate, settings: SagemakerSettings) -> list[str]:

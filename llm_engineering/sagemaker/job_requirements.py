@@ -116,7 +116,9 @@ def _linux_environment(python_version: str, solved_for: str) -> dict[str, str]:
 
 def _closure(lock: Mapping[str, Any], environment: Mapping[str, str]) -> set[str]:
     """Names of the roots and all that they need, not looking behind what the image brings."""
-    packages = {canonicalize_name(package["name"]): package for package in lock["package"]}
+    packages: dict[str, Mapping[str, Any]] = {
+        canonicalize_name(package["name"]): package for package in lock["package"]
+    }
     waiting: list[tuple[str, frozenset[str]]] = [(root, frozenset()) for root in ROOTS]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:

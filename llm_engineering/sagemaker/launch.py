@@ -16,11 +16,14 @@ from llm_engineering.configuration import FinetuningConfig
 from llm_engineering.configuration.schema import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import LaunchError
+from llm_engineering.model.base_model import model_folder, read_config
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.memory import estimate_memory
 from llm_engineering.model.references import LoraReference
 from llm_engineering.reporting.manifest import git_commit
 from llm_engineering.sagemaker import follow as following
 from llm_engineering.sagemaker.aws import Aws, error_code
+from llm_engineering.sagemaker.checks import check_memory
 from llm_engineering.sagemaker.follow import NoCapacityError, Pace, follow
 from llm_engineering.sagemaker.inputs import (
     upload_base_model,
@@ -52,17 +55,22 @@ class Launch(BaseModel):
 
     @property
     def settings(self) -> SagemakerSettings:
-        """The configuration's ``sagemaker`` section.
+        """The configuration's ``sagemaker`` section."""
+        return sagemaker_settings(self.config)
 
-        Raises:
-            LaunchError: There is none.
-        """
-        if self.config.sagemaker is None:
-            raise LaunchError(
-                "sagemaker: the configuration has no such section; --target sagemaker needs "
-                "instance_types, role and bucket (docs/sagemaker/README.md)"
-            )
-        return self.config.sagemaker
+
+def sagemaker_settings(config: FinetuningConfig) -> SagemakerSettings:
+    """The configuration's ``sagemaker`` section.
+
+    Raises:
+        LaunchError: There is none.
+    """
+    if config.sagemaker is None:
+        raise LaunchError(
+            "sagemaker: the configuration has no such section; --target sagemaker needs "
+            "instance_types, role and bucket (docs/sagemaker/README.md)"
+        )
+    return config.sagemaker
 
 
 class SubmittedJob(BaseModel):
@@ -112,6 +120,7 @@ def train_in_job(
     attempt = _existing(aws, launch, lora, digest)
     if isinstance(attempt, dict):
         return _see_through(aws, launch, attempt, True, lora, folder, on_submitted)
+    _check_memory(launch, lora)
     with tempfile.TemporaryDirectory(prefix="job-") as temporary:
         return _submit_and_follow(
             aws, launch, lora, dataset, run, folder, Path(temporary), digest, attempt, on_submitted
@@ -144,6 +153,12 @@ def name_of(config: FinetuningConfig, digest: str, attempt: int = 1) -> str:
     model = config.run.name or Path(config.model.id).name
     data = "" if config.run.name else Path(config.data.sources[0].source).stem
     return job_name(model, data, digest, attempt)
+
+
+def _check_memory(launch: Launch, lora: LoraReference) -> None:
+    shape = read_config(model_folder(launch.config.model, weights=False))
+    for line in check_memory(estimate_memory(launch.config, lora, shape), launch.settings):
+        logger.info("memory: %s", line)
 
 
 def _submit_and_follow(

@@ -146,7 +146,9 @@ def build_request(
         else Networking(
             subnets=settings.vpc.subnets, security_group_ids=settings.vpc.security_groups
         ),
-        environment=dict(settings.environment),
+        # The requirements are the lock's, complete but for what the image brings: resolving
+        # them anew would replace the image's PyTorch.
+        environment={"PIP_NO_DEPS": "1", **settings.environment},
         tags=[Tag(key=k, value=v) for k, v in sorted({**settings.tags, **tags}.items())],
         input_data_config=[
             InputData(channel_name=channel, data_source=uri) for channel, uri in channels.items()

@@ -68,7 +68,6 @@ _ASSIGNED = re.compile(
 )
 # Names that hold a telling word and no secret: tokenizer, max_new_tokens, token_digest.
 _HARMLESS_NAME = re.compile(r"(?i)token[iz]|tokens|digest|sha\d|hash|checksum|fingerprint|_id$")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # What documentation writes in place of a password.
 _PLACEHOLDER = re.compile(
     r"(?i)x+|\.+|%s|((my|your|the)[_-]?)?(pass|passwd|password|passphrase|pwd|pw|secret|token)"
@@ -141,8 +140,6 @@ def _is_random(value: str) -> bool:
     What is random changes between letters and digits, or between cases, far more often than
     words and numbers joined by punctuation do, and repeats few characters.
     """
-    if _UUID.fullmatch(value):
-        return True
     if _entropy(value) < 3.0:
         return False
     parts = [part for part in re.split(r"[+/=_.~-]", value) if len(part) >= 4]

@@ -119,6 +119,7 @@ def test_a_secret_is_found_once_and_not_shown(kind: str, line: str, secret: str)
         f"token_digest: {hashlib.sha256(b'rows').hexdigest()}",
         f"adapter_digest: {hashlib.sha256(b'adapter').hexdigest()}",
         f"git_commit: {hashlib.sha1(b'commit').hexdigest()}",
+        "api_key: 0a0a0a0a0a0a0a0a0a0a0a0a",
         "aws_access_key_id = AKIAIOSFODNN7EXAMPLE",
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,8 +96,14 @@ def test_any_change_changes_the_digest(change: str, project: Path, tmp_path: Pat
 
 
 def test_this_project_s_source_is_whole_and_imports_where_it_is_staged(tmp_path: Path) -> None:
-    listing = stage_source(ROOT, tmp_path / "staged", {})
+    folder = tmp_path / "staged"
+    listing = stage_source(ROOT, folder, {})
 
+    code = "import llm_engineering.configuration.load as load; print(load.__file__)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert Path(result.stdout.strip()).is_relative_to(folder)
     assert 30 < len(listing.files) < 200
     assert listing.total_bytes < 1_000_000
     assert "llm_engineering/model/finetuning/train.py" in listing.files

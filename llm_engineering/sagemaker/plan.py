@@ -1,0 +1,78 @@
+"""What a launch would send and could cost at most, worked out here without asking AWS."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from llm_engineering.configuration import FinetuningConfig, to_yaml
+from llm_engineering.configuration.schema import SagemakerSettings
+from llm_engineering.sagemaker.aws import Aws
+from llm_engineering.sagemaker.checks import check_locally, cost_ceiling, gpu_instances
+from llm_engineering.sagemaker.launch import name_of, redacted, stage
+from llm_engineering.sagemaker.request import JobInputs, build_request
+
+_NO_DIGEST = "0" * 64
+
+
+def launch_plan(config: FinetuningConfig, settings: SagemakerSettings) -> str:
+    """The redacted request, the source that would travel, and the cost ceiling, as text.
+
+    Raises:
+        FinetuningError: Whatever can be known to be wrong without AWS.
+    """
+    check_locally(config, settings, to_yaml(config))
+    aws = Aws(settings)
+    home = f"s3://{settings.bucket}/{settings.prefix}"
+    name = name_of(config, _NO_DIGEST)
+    with tempfile.TemporaryDirectory(prefix="plan-") as folder:
+        source = Path(folder)
+        listing = stage(config, settings, source)
+        request = build_request(
+            settings,
+            aws.session,
+            aws.region,
+            name=name,
+            instance_type=settings.instance_types[0],
+            inputs=JobInputs(
+                config=f"{home}/jobs/{name}/config/",
+                dataset=f"{home}/data/{_NO_DIGEST}/",
+                base_model=f"{home}/models/{_NO_DIGEST}/"
+                if Path(config.model.id).is_dir()
+                else None,
+                source=source,
+            ),
+            tags={"pipeline": "finetuning", "run": "...", "commit": "..."},
+            checkpoints=name,
+            upload=False,
+        )
+    instances = [
+        f"  {each.name:<18} {each.gpus} x {each.gpu}, {each.gpu_memory_gib:g} GiB each"
+        for each in gpu_instances(settings)
+    ]
+    return "\n".join(
+        [
+            "# request (the zeros stand for digests of the prepared data and the model)",
+            redacted(request),
+            "",
+            f"# source: {len(listing.files)} files, {listing.total_bytes:,} bytes",
+            *(f"  {size:>9,}  {path}" for path, size in sorted(listing.files.items())),
+            "",
+            "# instance types, in order of preference",
+            *instances,
+            "",
+            f"# cost ceiling: {ceiling_text(settings)}",
+        ]
+    )
+
+
+def ceiling_text(settings: SagemakerSettings) -> str:
+    """The cost ceiling in words."""
+    ceiling = cost_ceiling(settings)
+    if ceiling is None:
+        return "unknown; give sagemaker.price_per_hour for each instance type"
+    warm = f" and {settings.warm_pool_seconds} s of warm pool" if settings.warm_pool_seconds else ""
+    return (
+        f"{ceiling:,.2f} USD ({settings.max_run_seconds} s{warm} at the dearest configured price; "
+        "storage and transfers come on top)"
+    )

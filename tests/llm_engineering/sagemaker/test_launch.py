@@ -1,0 +1,375 @@
+"""The launcher against the simulated service: the tiny model really trains in its containers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sagemaker.train", reason="the sagemaker group is not installed")
+
+from llm_engineering.data.prepare import prepare_data
+from llm_engineering.errors import LaunchError
+from llm_engineering.lineage.fingerprints import take_fingerprints
+from llm_engineering.model import live
+from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
+from llm_engineering.model.finetuning.load import describe_model, load_model
+from llm_engineering.model.finetuning.train import train
+from llm_engineering.sagemaker.aws import Aws
+from llm_engineering.sagemaker.follow import (
+    JobFailedError,
+    JobRanTooLongError,
+    JobStoppedError,
+    JobWaitedTooLongError,
+)
+from llm_engineering.sagemaker.launch import Launch, train_in_job
+
+POLL = 0.2
+
+
+@dataclass
+class Planned:
+    """A launch that is ready to be submitted."""
+
+    launch: Launch
+    lora: object
+    dataset: object
+    folder: Path
+    told: list
+
+    def go(self, **changes):
+        launch = self.launch.model_copy(update=changes)
+        return train_in_job(
+            launch,
+            self.lora,
+            self.dataset,
+            run="run-1",
+            folder=self.folder,
+            on_submitted=self.told.append,
+        )
+
+
+@pytest.fixture
+def plan(sagemaker_service, make_config, tmp_path):
+    """Plan a launch of the tiny model; ``plan({"train.max_steps": 6}, volume_gb=50)``."""
+
+    def make(changes=None, **settings):
+        config = make_config(
+            {
+                **(changes or {}),
+                "sagemaker": {
+                    "instance_types": ["ml.g5.2xlarge", "ml.g6.2xlarge"],
+                    "role": sagemaker_service.role_arn,
+                    "region": "us-east-1",
+                    "bucket": sagemaker_service.bucket,
+                    "image": sagemaker_service.image,
+                    "image_python": "3.11",
+                    "max_run_seconds": 600,
+                    "price_per_hour": {"ml.g5.2xlarge": 1.5, "ml.g6.2xlarge": 1.2},
+                    **settings,
+                },
+            }
+        )
+        dataset = prepare_data(config.data, config.model, seed=0, folder=tmp_path / "data")
+        lora = describe_lora(
+            describe_model(config.model, dtype="float32"),
+            config.lora,
+            gradient_checkpointing=config.train.gradient_checkpointing,
+        )
+        code = take_fingerprints(config).code
+        launch = Launch(config=config, code=code, poll_seconds=POLL)
+        return Planned(launch, lora, dataset, tmp_path / "results", [])
+
+    return make
+
+
+def local_digest(planned, folder):
+    """The adapter that a local run makes of the same configuration and data."""
+    config = planned.launch.config
+    live.release()
+    lora = inject_lora(load_model(config.model), config.lora, gradient_checkpointing="none")
+    assert lora == planned.lora, "what was described is not what a run injects"
+    adapter, record = train(
+        lora,
+        planned.dataset,
+        config.train,
+        config.evaluate,
+        seed=config.run.seed,
+        work=folder,
+        name="local",
+    )
+    return adapter.digest, record
+
+
+def jobs(service):
+    return service.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
+
+
+def test_a_job_brings_back_the_adapter_that_a_local_run_makes(plan, sagemaker_service, tmp_path):
+    planned = plan()
+    adapter, record = planned.go()
+    digest, local = local_digest(planned, tmp_path / "local")
+    assert adapter.digest == digest
+    assert [p.loss for p in record.points] == [p.loss for p in local.points]
+    assert record.before == local.before
+    assert record.after == local.after
+    assert {p.name for p in adapter.folder.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    # told before waiting: ARN and link
+    (told,) = planned.told
+    assert told.arn.endswith(f":training-job/{told.name}")
+    assert told.console.endswith(f"#/jobs/{told.name}")
+    # what it cost
+    job = record.job
+    assert (job.name, job.instance_type, job.restarts) == (told.name, "ml.g5.2xlarge", 0)
+    assert job.image == sagemaker_service.image
+    assert job.cost_usd == pytest.approx(1.5 * job.billable_seconds / 3600)
+    assert len(job.evaluation.samples) == 2
+    # only results are in the model folder
+    archive = planned.folder / "job"
+    assert {p.name for p in archive.iterdir()} == {
+        "adapter",
+        "metrics.json",
+        "manifest.json",
+        "report.html",
+        "records",
+        "inventory.json",
+    }
+    request = sagemaker_service.describe(told.name)
+    assert not request.get("HyperParameters"), "everything travels in one configuration file"
+    tags = sagemaker_service.client("sagemaker").list_tags(ResourceArn=told.arn)["Tags"]
+    assert {"pipeline": "finetuning", "run": "run-1"}.items() <= {
+        t["Key"]: t["Value"] for t in tags
+    }.items()
+
+    # The same training again: the job that has completed is fetched, none is paid for.
+    again, _ = planned.go()
+    assert again.digest == adapter.digest
+    assert planned.told[-1].reattached
+    assert planned.told[-1].name == told.name
+    assert len(jobs(sagemaker_service)) == 1
+
+    # --attach by name; another training's name is refused
+    planned.go(attach=told.name)
+    other = plan({"train.learning_rate": 0.002})
+    with pytest.raises(LaunchError, match=f"--attach {told.name}: that job trains something else"):
+        other.go(attach=told.name)
+
+    # On demand, equal or not, it is trained again, from the start.
+    fresh, record = planned.go(fresh=True)
+    assert fresh.digest == adapter.digest
+    assert record.resumed_from_step is None
+    assert len(jobs(sagemaker_service)) == 2
+
+
+def test_spot_interruption_goes_on_from_the_checkpoint(plan, sagemaker_service, tmp_path):
+    changes = {"train.max_steps": 1500, "train.checkpoint_every": 50}
+    planned = plan(changes, spot={"enabled": True, "max_wait_seconds": 900})
+    name = []
+    result = []
+
+    def run():
+        result.append(planned.go())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not planned.told:
+        assert thread.is_alive()
+        thread.join(0.1)
+    name = planned.told[0].name
+    while not any("checkpoint-50/" in key for key in sagemaker_service.keys()):
+        assert thread.is_alive(), "the job ended before it was interrupted"
+        thread.join(0.1)
+    sagemaker_service.interrupt(name)
+    thread.join(300)
+    ((adapter, record),) = result
+    assert record.job.restarts == 1
+    assert record.job.spot
+    assert record.resumed_from_step >= 50
+    assert [p.step for p in record.points] == list(range(1, 1501))
+    digest, _ = local_digest(planned, tmp_path / "local")
+    assert adapter.digest == digest
+    streams = sagemaker_service.log_lines(name)
+    assert len(streams) == 2
+    assert any("SIGTERM: saving a checkpoint" in line for s in streams.values() for line in s)
+
+
+def test_logs_are_shown_as_they_come(plan, sagemaker_service, caplog):
+    planned = plan()
+    with caplog.at_level("INFO"):
+        planned.go()
+    text = caplog.text
+    assert "Starting training script" in text
+    assert "evaluating 12 held-out rows" in text
+    assert text.index("] Training") < text.index("evaluating 12 held-out rows")
+
+
+def test_a_failing_job_tells_its_own_error_first(plan, sagemaker_service):
+    planned = plan()
+    planned.launch = planned.launch.model_copy(
+        update={"config": planned.launch.config.model_copy(
+            update={"train": planned.launch.config.train.model_copy(
+                update={"learning_rate": 0.9, "max_steps": 400, "max_grad_norm": 1e9}
+            )}
+        )}
+    )  # fmt: skip
+    with pytest.raises(JobFailedError) as error:
+        planned.go(poll_seconds=POLL)
+    message = str(error.value)
+    assert "the loss is nan" in message or "the loss is inf" in message
+    assert "The end of its log:" in message
+    reason = sagemaker_service.describe(planned.told[0].name)["FailureReason"]
+    assert reason.removeprefix("AlgorithmError: ").startswith("the loss is")
+
+
+def test_no_capacity_goes_down_the_list_of_types(plan, sagemaker_service):
+    sagemaker_service.set_faults(no_capacity=["ml.g5.2xlarge"])
+    _, record = plan().go()
+    assert record.job.instance_type == "ml.g6.2xlarge"
+    assert record.job.cost_usd == pytest.approx(1.2 * record.job.billable_seconds / 3600)
+
+
+def test_no_capacity_at_all_ends_after_bounded_tries(plan, sagemaker_service):
+    sagemaker_service.set_faults(no_capacity=["ml.g5.2xlarge", "ml.g6.2xlarge"])
+    with pytest.raises(LaunchError, match=r"no capacity for any of ml\.g5\.2xlarge, ml\.g6"):
+        plan(capacity_retries=1).go()
+    assert len(jobs(sagemaker_service)) == 4
+
+
+def test_a_resource_limit_is_not_tried_again(plan, sagemaker_service):
+    sagemaker_service.set_faults(quotas={"ml.g5.2xlarge for training job usage": 0})
+    with pytest.raises(LaunchError, match="Raise that quota in Service Quotas"):
+        plan().go()
+    assert jobs(sagemaker_service) == []
+
+
+def test_pending_too_long_stops_the_job(plan, sagemaker_service):
+    sagemaker_service.set_faults(pending_s=60)
+    planned = plan(pending_timeout_seconds=1)
+    with pytest.raises(JobWaitedTooLongError, match="did not begin to train within 1 s"):
+        planned.go()
+    job = sagemaker_service.wait(planned.told[0].name)
+    assert job["TrainingJobStatus"] == "Stopped"
+
+
+def test_max_runtime_is_an_error_of_its_own(plan, sagemaker_service):
+    sagemaker_service.set_faults(max_runtime_s=0.5)
+    with pytest.raises(JobRanTooLongError, match=r"stopped after sagemaker\.max_run_seconds \(600\)"):
+        plan({"train.max_steps": 5000}).go()
+
+
+def test_max_wait_is_an_error_of_its_own(plan, sagemaker_service):
+    sagemaker_service.set_faults(no_capacity=["ml.g5.2xlarge"], max_wait_s=1.0)
+    planned = plan(spot={"enabled": True, "max_wait_seconds": 900})
+    with pytest.raises(JobWaitedTooLongError, match=r"sagemaker\.spot\.max_wait_seconds \(900\)"):
+        planned.go()
+
+
+def test_stopped_is_not_success(plan, sagemaker_service):
+    planned = plan({"train.max_steps": 5000, "train.checkpoint_every": 20})
+    error = []
+
+    def run():
+        try:
+            planned.go()
+        except LaunchError as caught:
+            error.append(caught)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not planned.told:
+        thread.join(0.1)
+    sagemaker_service.wait(planned.told[0].name, "Training")
+    sagemaker_service.client("sagemaker").stop_training_job(
+        TrainingJobName=planned.told[0].name
+    )
+    thread.join(120)
+    assert isinstance(error[0], JobStoppedError)
+    assert "its checkpoints are kept" in str(error[0])
+
+
+def test_throttling_and_expired_credentials_are_survived(plan, sagemaker_service, caplog):
+    import time
+
+    sagemaker_service.set_faults(
+        throttle={"sagemaker:DescribeTrainingJob": 3, "logs:GetLogEvents": 2}
+    )
+    planned = plan()
+    result = []
+    thread = threading.Thread(target=lambda: result.append(planned.go()))
+    with caplog.at_level("INFO"):
+        thread.start()
+        while not planned.told:
+            assert thread.is_alive()
+            thread.join(0.05)
+        sagemaker_service.set_faults(
+            throttle={"sagemaker:DescribeTrainingJob": 3}, expired_until=time.time() + 2
+        )
+        thread.join(240)
+    assert len(result) == 1
+    assert "credentials have expired; the job goes on" in caplog.text
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_ctrl_c_stops_the_job_unless_detached(plan, sagemaker_service, monkeypatch, caplog, detach):
+    planned = plan({"train.max_steps": 5000})
+    from llm_engineering.sagemaker import follow as following
+
+    real, calls = following.time.sleep, []
+
+    def interrupted(seconds):
+        calls.append(seconds)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        real(seconds)
+
+    monkeypatch.setattr(following.time, "sleep", interrupted)
+    with caplog.at_level("INFO"), pytest.raises(KeyboardInterrupt):
+        planned.go(detach=detach)
+    monkeypatch.undo()
+    name = planned.told[0].name
+    assert f"--attach {name}" in caplog.text
+    if detach:
+        assert f"aws sagemaker stop-training-job --training-job-name {name}" in caplog.text
+        assert jobs(sagemaker_service)[0]["TrainingJobStatus"] == "InProgress"
+        Aws(planned.launch.settings).client("sagemaker").stop_training_job(TrainingJobName=name)
+    assert sagemaker_service.wait(name)["TrainingJobStatus"] == "Stopped"
+
+
+def test_secrets_are_read_in_the_job_and_only_their_name_travels(plan, sagemaker_service):
+    sagemaker_service.client("secretsmanager").create_secret(
+        Name="hub-token", SecretString="a-value-of-no-known-shape"
+    )
+    planned = plan(secrets={"MY_HUB_VALUE": "hub-token"})
+    planned.go()
+    request = json.dumps(sagemaker_service.describe(planned.told[0].name), default=str)
+    logs = json.dumps(sagemaker_service.log_lines(planned.told[0].name))
+    assert "a-value-of-no-known-shape" not in request + logs
+    sent = sagemaker_service.client("s3").get_object(
+        Bucket=sagemaker_service.bucket,
+        Key=next(k for k in sagemaker_service.keys() if k.endswith("config/job.json")),
+    )["Body"].read()
+    assert json.loads(sent)["secrets"] == {"MY_HUB_VALUE": "hub-token"}
+
+
+def test_a_secret_that_the_job_may_not_read_is_named(plan, sagemaker_service):
+    planned = plan(secrets={"MY_HUB_VALUE": "not-there"})
+    with pytest.raises(JobFailedError, match=r"sagemaker\.secrets\.MY_HUB_VALUE: the job cannot"):
+        planned.go()
+
+
+def test_a_gpu_that_is_too_small_is_refused_before_anything_is_sent(plan, sagemaker_service):
+    planned = plan()
+    shape = {"parameters": 40_000_000_000}
+    planned.lora = planned.lora.model_copy(
+        update={"model": planned.lora.model.model_copy(update=shape)}
+    )
+    with pytest.raises(LaunchError, match=r"ml\.g5\.2xlarge has 22\.35 GiB a GPU .* needs about"):
+        planned.go()
+    assert jobs(sagemaker_service) == []
+    assert sagemaker_service.keys() == []
