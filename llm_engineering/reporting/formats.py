@@ -83,3 +83,8 @@ def moment(iso: str) -> str:
 def _sign(text: str) -> str:
     """With a true minus sign before the number; an exponent keeps the short one."""
     return _MINUS + text[1:] if text.startswith("-") else text
+
+
+def usd(value: float | None) -> str:
+    """A price: 1.23 USD, or that it is not known."""
+    return "no price configured" if value is None else f"{value:,.2f} USD"

@@ -39,6 +39,7 @@ class Manifest(BaseModel):
     train_seconds: float
     wall_seconds: float = Field(description="Seconds from the run's start to its save.")
     resumed_from_step: int | None
+    job: dict[str, Any] | None = Field(None, description="The remote job that trained, if any.")
 
 
 def make_manifest(
@@ -51,7 +52,8 @@ def make_manifest(
     *,
     wall_seconds: float,
 ) -> Manifest:
-    """Collect the manifest of a finished run."""
+    """Collect the manifest of a finished run; the environment is that which trained."""
+    job = record.job
     return Manifest(
         run=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -63,14 +65,17 @@ def make_manifest(
         base_model_digests=lora.model.weight_digests,
         adapter_digest=adapter.digest,
         git_commit=git_commit(),
-        packages=versions(),
-        python=sys.version.split()[0],
-        platform=platform.platform(),
+        packages=versions() if job is None else job.packages,
+        python=sys.version.split()[0] if job is None else job.python,
+        platform=platform.platform() if job is None else job.platform,
         hardware=record.device,
         train_tokens=record.train_tokens,
         train_seconds=record.train_seconds,
         wall_seconds=wall_seconds,
         resumed_from_step=record.resumed_from_step,
+        job=None
+        if job is None
+        else job.model_dump(exclude={"packages", "python", "platform", "evaluation"}),
     )
 
 

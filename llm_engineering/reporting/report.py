@@ -45,6 +45,8 @@ def render_report(run: RunReport) -> str:
         count=formats.count,
         trimmed=formats.trimmed,
         percent=formats.percent,
+        duration=formats.duration,
+        usd=formats.usd,
         moment=formats.moment,
         visible=visible_controls,
     )
@@ -60,7 +62,7 @@ def render_report(run: RunReport) -> str:
 
 
 def headline_tiles(run: RunReport) -> list[Tile]:
-    """The six figures at the top of the page."""
+    """The figures at the top of the page; a job's cost is the seventh."""
     before, after, record = run.evaluation.before, run.evaluation.after, run.record
     verdict = _verdict(before.loss - after.loss)
     gain = after.token_accuracy - before.token_accuracy
@@ -98,6 +100,18 @@ def headline_tiles(run: RunReport) -> list[Tile]:
             formats.duration(run.manifest.wall_seconds),
             note=f"{formats.count(record.steps)} steps of {formats.count(record.effective_batch)} "
             f"rows, {formats.trimmed(record.epochs)} epochs",
+        ),
+        *(
+            [
+                Tile(
+                    "Cost",
+                    formats.usd(record.job.cost_usd),
+                    note=f"{formats.duration(record.job.billable_seconds)} billable of "
+                    f"{record.job.instance_type}",
+                )
+            ]
+            if record.job
+            else []
         ),
     ]
 

@@ -54,26 +54,32 @@ def fetch_results(
         different = [k for k, v in lora.model_dump().items() if v != made.model_dump()[k]]
         logger.warning("the job's model differs from what was planned in: %s", ", ".join(different))
     record = _read(extracted, "training_record", TrainingRecord)
-    record.job = job_record(job, _read(extracted, "evaluation", Evaluation), settings, aws.region)
+    manifest = _read_json(extracted / "manifest.json")
+    record.job = job_record(
+        job, manifest, _read(extracted, "evaluation", Evaluation), settings, aws.region
+    )
     adapter = folder / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     adapter.mkdir()
     for name in _ADAPTER_FILES:  # as a local run passes it on; the rest is the save step's
         shutil.copy2(extracted / "adapter" / name, adapter / name)
     digest = file_digest(adapter / "adapter_model.safetensors")
-    stated = json.loads((extracted / "manifest.json").read_text(encoding="utf-8"))["adapter_digest"]
-    if digest != stated:
+    if digest != manifest["adapter_digest"]:
         raise LaunchError(
             f"job {job['TrainingJobName']}: its adapter has digest {digest}, its manifest says "
-            f"{stated}"
+            f"{manifest['adapter_digest']}"
         )
     return AdapterFolder(adapter, digest), record
 
 
 def job_record(
-    job: dict[str, Any], evaluation: Evaluation, settings: SagemakerSettings, region: str
+    job: dict[str, Any],
+    manifest: dict[str, Any],
+    evaluation: Evaluation,
+    settings: SagemakerSettings,
+    region: str,
 ) -> JobRecord:
-    """What a completed job was, and what it cost."""
+    """What a completed job was and ran on, by its own manifest, and what it cost."""
     billable = int(job.get("BillableTimeInSeconds") or job.get("TrainingTimeInSeconds") or 0)
     instance = job["ResourceConfig"]["InstanceType"]
     price = settings.price_per_hour.get(instance)
@@ -90,6 +96,9 @@ def job_record(
         billable_seconds=billable,
         training_seconds=int(job.get("TrainingTimeInSeconds") or 0),
         cost_usd=None if price is None else price * billable / 3600,
+        packages=manifest["packages"],
+        python=manifest["python"],
+        platform=manifest["platform"],
         evaluation=evaluation,
     )
 
@@ -98,6 +107,11 @@ def console_link(name: str, region: str) -> str:
     """The job's page in the AWS console."""
     host = f"{region}.console.aws.amazon.com"
     return f"https://{host}/sagemaker/home?region={region}#/jobs/{name}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
 
 
 def _read(folder: Path, name: str, kind: Any) -> Any:

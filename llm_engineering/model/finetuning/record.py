@@ -42,6 +42,9 @@ class JobRecord(BaseModel):
     billable_seconds: int
     training_seconds: int
     cost_usd: float | None = Field(description="Billable hours times the configured price.")
+    packages: dict[str, str] = Field(description="Versions in the job.")
+    python: str
+    platform: str
     evaluation: Evaluation = Field(description="Made in the job, after training.")
 
 

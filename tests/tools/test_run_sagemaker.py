@@ -1,0 +1,144 @@
+"""``--target sagemaker``, as a user types it, against the simulated service."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("sagemaker.train", reason="the sagemaker group is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = ROOT / "models" / "SmolLM2-135M-Instruct"
+STEPS = ["prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model"]
+
+
+def command(*arguments, **changes):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "run.py"), "--finetune", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **changes},
+    )
+
+
+@pytest.fixture
+def embedded(sagemaker_service, tmp_path):
+    """The embedded default with few steps, and a job's settings; returns its file."""
+    values = yaml.safe_load((ROOT / "configs" / "finetuning.yaml").read_text())
+    values["model"]["dtype"] = "float32"
+    values["data"]["held_out"]["max_rows"] = 16
+    values["train"] |= {"max_steps": 4, "warmup_steps": 1, "checkpoint_every": 2}
+    values["evaluate"] = {"samples": 1, "max_new_tokens": 8}
+    values["sagemaker"] = {
+        "instance_types": ["ml.g5.2xlarge"],
+        "role": sagemaker_service.role_arn,
+        "region": "us-east-1",
+        "bucket": sagemaker_service.bucket,
+        "image": sagemaker_service.image,
+        "image_python": f"3.{sys.version_info.minor}",
+        "max_run_seconds": 3600,
+        "price_per_hour": {"ml.g5.2xlarge": 1.515},
+        "tags": {"team": "ml"},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def test_dry_run_sends_nothing(embedded, sagemaker_service):
+    sagemaker_service.set_faults(expired_until=4e9)  # any call at all would fail
+    done = command(
+        "--target", "sagemaker", "--dry-run", "--config", embedded,
+        "--set", "sagemaker.environment.MODE=quick",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = done.stdout
+    request = json.loads(text[text.index("{", text.index("# request")) : text.index("\n# source")])
+    assert request["ResourceConfig"]["InstanceType"] == "ml.g5.2xlarge"
+    assert request["StoppingCondition"]["MaxRuntimeInSeconds"] == 3600
+    assert request["Environment"] == {"PIP_NO_DEPS": "...", "MODE": "..."}
+    assert [c["ChannelName"] for c in request["InputDataConfig"]] == [
+        "config",
+        "dataset",
+        "base_model",
+        "code",
+        "sm_drivers",
+    ]
+    assert "llm_engineering/model/finetuning/train.py" in text
+    assert ".env" not in text
+    assert "# cost ceiling: 1.51 USD" in text or "# cost ceiling: 1.52 USD" in text
+    sagemaker_service.set_faults()
+    assert sagemaker_service.keys() == []
+
+
+def test_without_its_section_the_target_says_what_it_needs():
+    done = command("--target", "sagemaker")
+    assert done.returncode == 8
+    assert "sagemaker: the configuration has no such section" in done.stderr
+
+
+def test_an_unsound_account_stops_it_before_data_is_prepared(embedded, sagemaker_service):
+    done = command(
+        "--target", "sagemaker", "--config", embedded, "--set", "sagemaker.bucket=not-there"
+    )
+    assert done.returncode == 8
+    assert done.stderr.strip() == (
+        "error: sagemaker.bucket: there is no bucket not-there; make it in us-east-1"
+    )
+
+
+@pytest.mark.skipif(not EMBEDDED.is_dir(), reason="`make model` has not been run")
+def test_the_embedded_model_trains_in_a_job_to_the_bits_of_a_local_run(
+    embedded, sagemaker_service, tmp_path
+):
+    remote, local = tmp_path / "remote", tmp_path / "local"
+    done = command(
+        "--target", "sagemaker", "--config", embedded, "--set", f"run.output_dir={remote}"
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert "cost ceiling: 1.5" in done.stdout
+    done = command("--config", embedded, "--set", f"run.output_dir={local}")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    def weights(outputs):
+        return (outputs / "latest" / "adapter" / "adapter_model.safetensors").read_bytes()
+
+    assert weights(remote) == weights(local)
+    for outputs in (remote, local):
+        assert {p.name for p in (outputs / "latest").iterdir()} == {
+            "adapter",
+            "metrics.json",
+            "manifest.json",
+            "report.html",
+        }
+    names = {
+        outputs: {p.name for p in (outputs / "latest" / "adapter").iterdir()}
+        for outputs in (remote, local)
+    }
+    assert names[remote] == names[local]
+    job = json.loads((remote / "latest" / "manifest.json").read_text())["job"]
+    assert job["instance_type"] == "ml.g5.2xlarge"
+    assert job["cost_usd"] == pytest.approx(1.515 * job["billable_seconds"] / 3600)
+    assert job["arn"] in (remote / "latest" / "report.html").read_text()
+
+    from zenml.client import Client
+
+    runs = {
+        outputs: Client().get_pipeline_run((outputs / "latest").resolve().name)
+        for outputs in (remote, local)
+    }
+    assert list(runs[remote].steps) == list(runs[local].steps) == STEPS
+    for step in STEPS:
+        assert set(runs[remote].steps[step].outputs) == set(runs[local].steps[step].outputs)
+    metadata = runs[remote].steps["train"].run_metadata
+    assert metadata["arn"] == job["arn"]
+    assert metadata["job_billable_seconds"] == job["billable_seconds"]
+    tags = sagemaker_service.client("sagemaker").list_tags(ResourceArn=job["arn"])["Tags"]
+    assert {"Key": "team", "Value": "ml"} in tags
