@@ -46,8 +46,8 @@ model: $(MODEL)/model.safetensors
 	$(WITH_INDEX) $(POETRY) install --no-interaction --quiet
 	$(WITH_INDEX) .poetry/bin/python tools/install_training.py
 	@# ZenML makes its local store once, in some ten seconds: now rather than in the first run.
-	@ZENML_ANALYTICS_OPT_IN=false .venv/bin/python -c "from zenml.client import Client; \
-	  Client().active_stack" >/dev/null || echo "ZenML's store is not ready; see above"
+	@ZENML_ANALYTICS_OPT_IN=false .venv/bin/zenml stack list >/dev/null 2>&1 || \
+	  echo "note: ZenML's store could not be made yet; the first run will try again"
 	@touch $@
 
 .venv/.sagemaker: .venv/.installed

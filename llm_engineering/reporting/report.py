@@ -98,15 +98,14 @@ def headline_tiles(run: RunReport) -> list[Tile]:
         Tile(
             "Wall time",
             formats.duration(run.manifest.wall_seconds),
-            note=f"{formats.count(record.steps)} steps of {formats.count(record.effective_batch)} "
-            f"rows, {formats.trimmed(record.epochs)} epochs",
+            note=_course(run),
         ),
         *(
             [
                 Tile(
                     "Cost",
                     formats.usd(record.job.cost_usd),
-                    note=f"{formats.duration(record.job.billable_seconds)} billable of "
+                    note=f"{formats.duration(record.job.billable_seconds)} billed for "
                     f"{record.job.instance_type}",
                 )
             ]
@@ -114,6 +113,17 @@ def headline_tiles(run: RunReport) -> list[Tile]:
             else []
         ),
     ]
+
+
+def _course(run: RunReport) -> str:
+    """How far training went; or, where the run is shorter than its training, why that is."""
+    record = run.record
+    if record.job is None and run.manifest.wall_seconds < record.train_seconds:
+        return "trained by an equal, earlier run, and taken from the cache"
+    return (
+        f"{formats.count(record.steps)} steps of {formats.count(record.effective_batch)} rows, "
+        f"{formats.trimmed(record.epochs)} epochs"
+    )
 
 
 def outcome(evaluation: Evaluation) -> str:

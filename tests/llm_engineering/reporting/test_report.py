@@ -9,6 +9,7 @@ import pytest
 from llm_engineering.data.audit import LabelledPiece
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.samples import Sample
+from llm_engineering.model.finetuning.record import JobRecord
 from llm_engineering.reporting.report import headline_tiles, outcome, render_report
 from llm_engineering.reporting.run_report import RunReport
 
@@ -64,7 +65,9 @@ def test_headline_shows_before_after_and_the_change_between_them(run: RunReport)
     assert "Wall time 2 min 35 s 40 steps of 16 rows, 0.25 epochs" in line
 
 
-def test_what_became_worse_is_not_shown_as_better(make_run: MakeRun, run: RunReport) -> None:
+def test_what_became_worse_is_not_shown_as_better(
+    make_run: Callable[..., RunReport], run: RunReport
+) -> None:
     evaluation = Evaluation(before=run.evaluation.after, after=run.evaluation.before, samples=[])
     loss, perplexity, accuracy, *_ = headline_tiles(make_run(evaluation=evaluation))
     assert loss.note.startswith("+25.0 %")
@@ -73,7 +76,9 @@ def test_what_became_worse_is_not_shown_as_better(make_run: MakeRun, run: RunRep
     assert "fell from 3.50 to 2.80" in outcome(run.evaluation)
 
 
-def test_a_loss_that_is_not_a_number_is_shown_as_such(make_run: MakeRun, run: RunReport) -> None:
+def test_a_loss_that_is_not_a_number_is_shown_as_such(
+    make_run: Callable[..., RunReport], run: RunReport
+) -> None:
     after = run.evaluation.after.model_copy(update={"loss": float("nan")})
     evaluation = run.evaluation.model_copy(update={"after": after})
     assert "Held-out loss 3.50 → NaN NaN %" in page(make_run(evaluation=evaluation)).line
@@ -85,7 +90,7 @@ def test_title_names_run_base_model_and_time(run: RunReport) -> None:
     assert "24 November 2026, 21:47 UTC" in line
 
 
-def test_a_resumed_run_says_so(make_run: MakeRun, run: RunReport) -> None:
+def test_a_resumed_run_says_so(make_run: Callable[..., RunReport], run: RunReport) -> None:
     resumed = run.record.model_copy(update={"resumed_from_step": 20})
     assert "resumed from step 20" in page(make_run(record=resumed)).line
     assert "resumed" not in page(run).line
@@ -100,7 +105,9 @@ def test_adapter_table_shows_shapes_parameters_and_totals(run: RunReport) -> Non
     assert "Alpha 16 Scaling α / r 0.5 Dropout 0 % rsLoRA off DoRA off" in line
 
 
-def test_rank_stabilised_scaling_is_named(make_run: MakeRun, run: RunReport) -> None:
+def test_rank_stabilised_scaling_is_named(
+    make_run: Callable[..., RunReport], run: RunReport
+) -> None:
     settings = run.lora.settings.model_copy(update={"use_rslora": True})
     lora = run.lora.model_copy(update={"settings": settings})
     assert "Scaling α / √r" in page(make_run(lora=lora)).line
@@ -112,7 +119,9 @@ def test_answers_keep_their_white_space(run: RunReport) -> None:
     assert "It is a function." in shown
 
 
-def test_without_samples_there_is_no_section_for_them(make_run: MakeRun, run: RunReport) -> None:
+def test_without_samples_there_is_no_section_for_them(
+    make_run: Callable[..., RunReport], run: RunReport
+) -> None:
     none = run.evaluation.model_copy(update={"samples": []})
     assert "Answers before and after" not in page(make_run(evaluation=none)).line
 
@@ -126,7 +135,7 @@ def test_data_is_summed_up(run: RunReport) -> None:
 
 
 def test_at_most_50_skipped_rows_are_listed_and_all_are_counted(
-    make_run: MakeRun, run: RunReport
+    make_run: Callable[..., RunReport], run: RunReport
 ) -> None:
     bad = [f"data/train.jsonl:{number}: is empty" for number in range(1, 74)]
     line = page(make_run(summary=run.summary.model_copy(update={"bad_rows": bad}))).line
@@ -158,12 +167,16 @@ def test_every_chart_is_there_with_the_held_out_losses(run: RunReport) -> None:
     assert "mean of 5 steps" in html
 
 
-def test_a_run_without_logged_points_still_has_a_report(make_run: MakeRun, run: RunReport) -> None:
+def test_a_run_without_logged_points_still_has_a_report(
+    make_run: Callable[..., RunReport], run: RunReport
+) -> None:
     empty = run.record.model_copy(update={"points": [], "held_out": []})
     assert page(make_run(record=empty)).line.count("nothing was logged") == 3
 
 
-def test_text_of_the_data_never_becomes_markup(make_run: MakeRun, run: RunReport) -> None:
+def test_text_of_the_data_never_becomes_markup(
+    make_run: Callable[..., RunReport], run: RunReport
+) -> None:
     sample = Sample(
         origin=HOSTILE, prompt=HOSTILE, reference=HOSTILE, before=HOSTILE, after=HOSTILE
     )
@@ -221,3 +234,42 @@ def test_every_colour_is_defined_in_both_schemes(run: RunReport, scheme: str) ->
     defined = set(re.findall(r"(--[a-z]+):", css[start : css.index("}", start)]))
     used = set(re.findall(r"var\((--[a-z]+)\)", css)) - {"--mono"}
     assert used <= defined
+
+
+def test_a_run_whose_training_came_from_the_cache_says_so(
+    make_run: Callable[..., RunReport], run: RunReport
+) -> None:
+    manifest = run.manifest.model_copy(update={"wall_seconds": 5.0})
+    tiles = {tile.label: tile for tile in headline_tiles(make_run(manifest=manifest))}
+    assert tiles["Wall time"].note == "trained by an equal, earlier run, and taken from the cache"
+
+
+def test_what_a_remote_job_was_and_cost(make_run: Callable[..., RunReport], run: RunReport) -> None:
+    job = JobRecord(
+        name="tiny-train-0123456789ab",
+        arn="arn:aws:sagemaker:us-east-1:123456789012:training-job/tiny-train-0123456789ab",
+        console="https://example.invalid/",
+        region="us-east-1",
+        instance_type="ml.g5.2xlarge",
+        image="an/image:1",
+        spot=True,
+        restarts=2,
+        billable_seconds=5400,
+        training_seconds=6000,
+        cost_usd=2.2725,
+        packages={"torch": "9.9.9"},
+        python="3.12.0",
+        platform="Linux",
+        evaluation=run.evaluation,
+    )
+    record = run.record.model_copy(update={"job": job})
+    manifest = run.manifest.model_copy(
+        update={"job": job.model_dump(exclude={"packages", "python", "platform", "evaluation"})}
+    )
+    remote = make_run(record=record, manifest=manifest)
+    tile = headline_tiles(remote)[-1]
+    assert (tile.label, tile.value) == ("Cost", "2.27 USD")
+    assert tile.note == "1 h 30 min billed for ml.g5.2xlarge"
+    page = render_report(remote)
+    for text in (job.arn, "ml.g5.2xlarge, spot", "an/image:1", "2.27 USD"):
+        assert text in page

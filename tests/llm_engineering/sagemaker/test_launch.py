@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,7 +168,13 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(plan, sagemaker_se
     assert len(jobs(sagemaker_service)) == 2
 
 
-def test_spot_interruption_goes_on_from_the_checkpoint(plan, sagemaker_service, tmp_path):
+@pytest.mark.parametrize("notice_s", [5.0, 0.0])
+def test_spot_interruption_goes_on_from_the_checkpoint(
+    plan, sagemaker_service, tmp_path, caplog, notice_s
+):
+    """With SIGTERM first, or by SIGKILL alone: then the newest complete checkpoint counts."""
+    caplog.set_level("INFO")
+    sagemaker_service.set_faults(spot_grace_s=notice_s)
     changes = {"train.max_steps": 1500, "train.checkpoint_every": 50}
     planned = plan(changes, spot={"enabled": True, "max_wait_seconds": 900})
     name = []
@@ -196,7 +203,47 @@ def test_spot_interruption_goes_on_from_the_checkpoint(plan, sagemaker_service, 
     assert adapter.digest == digest
     streams = sagemaker_service.log_lines(name)
     assert len(streams) == 2
-    assert any("SIGTERM: saving a checkpoint" in line for s in streams.values() for line in s)
+    lines = [line for stream in streams.values() for line in stream]
+    assert any("SIGTERM: saving a checkpoint" in line for line in lines) == (notice_s > 0)
+    # what was shown here comes from both streams
+    assert caplog.text.count("Starting training script") >= 2
+    assert f"resuming job from step {record.resumed_from_step}" in caplog.text
+
+
+def test_two_launches_at_once_pay_for_one_job(plan, sagemaker_service):
+    first = plan()
+    second = Planned(first.launch, first.lora, first.dataset, first.folder / "2", [])
+    results = []
+    threads = [
+        threading.Thread(target=lambda each=each: results.append(each.go()))
+        for each in (first, second)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
+    assert len(results) == 2
+    assert results[0][0].digest == results[1][0].digest
+    assert len(jobs(sagemaker_service)) == 1
+    assert sorted(told.reattached for told in (*first.told, *second.told)) == [False, True]
+
+
+def test_a_result_that_was_altered_is_refused(plan, sagemaker_service, tmp_path):
+    planned = plan()
+    planned.go()
+    job = sagemaker_service.describe(planned.told[0].name)
+    key = job["ModelArtifacts"]["S3ModelArtifacts"].split(f"{sagemaker_service.bucket}/", 1)[1]
+    adapter = planned.folder / "job" / "adapter" / "adapter_model.safetensors"
+    content = bytearray(adapter.read_bytes())
+    content[-1] ^= 1
+    adapter.write_bytes(bytes(content))
+    with tarfile.open(tmp_path / "altered.tar.gz", "w:gz") as archive:
+        archive.add(planned.folder / "job", arcname=".")
+    sagemaker_service.client("s3").upload_file(
+        str(tmp_path / "altered.tar.gz"), sagemaker_service.bucket, key
+    )
+    with pytest.raises(LaunchError, match=r"adapter/adapter_model\.safetensors"):
+        planned.go()
 
 
 def test_logs_are_shown_as_they_come(plan, sagemaker_service, caplog):

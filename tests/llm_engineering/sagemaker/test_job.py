@@ -1,0 +1,69 @@
+"""The job's own parts that need no container; the whole job runs in test_launch.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm_engineering.data.chat_template import read_chat_template
+from llm_engineering.errors import LaunchError, LoraError
+from llm_engineering.sagemaker.inputs import write_config_channel
+from llm_engineering.sagemaker.job import JobOrder, read_config, read_secrets, write_failure
+
+ORDER = JobOrder(run="r", region="us-east-1", secrets={}, has_base_model=False)
+
+
+def test_the_failure_file_has_the_users_message_first(tmp_path):
+    path = tmp_path / "output" / "failure"
+    try:
+        raise LoraError("lora.target_modules: query matches nothing")
+    except LoraError as error:
+        write_failure(path, error)
+    text = path.read_text()
+    assert text.startswith("lora.target_modules: query matches nothing\n\nTraceback")
+    assert "test_job.py" in text
+
+
+def test_an_unforeseen_error_has_its_kind_first_and_fits(tmp_path):
+    try:
+        raise ValueError("x" * 5000)
+    except ValueError as error:
+        write_failure(tmp_path / "failure", error)
+    text = (tmp_path / "failure").read_text()
+    assert text.startswith("ValueError: xxx")
+    assert len(text) == 1024
+
+
+def test_the_jobs_configuration_is_the_users_without_the_launchers_part(make_config, tmp_path):
+    config = make_config(
+        {
+            "sagemaker": {
+                "instance_types": ["ml.g5.2xlarge"],
+                "role": "arn:aws:iam::123456789012:role/x",
+                "bucket": "bucket",
+            }
+        }
+    )
+    channel = write_config_channel(config, ORDER, tmp_path / "channel")
+    assert read_config(channel) == config.model_copy(update={"sagemaker": None})
+    assert "arn:aws" not in (channel / "config.yaml").read_text()
+
+
+def test_a_chat_template_of_the_users_travels_beside_it(make_config, tmp_path):
+    own = tmp_path / "own.jinja"
+    own.write_text("{{ messages[0]['content'] }}")
+    config = make_config({"model.chat_template": str(own)})
+    channel = write_config_channel(config, ORDER, tmp_path / "channel")
+    own.unlink()  # the job's host has never seen it
+    template = read_chat_template(read_config(channel).model.chat_template)
+    assert template == "{{ messages[0]['content'] }}"
+
+
+def test_a_secret_that_cannot_be_read_is_named_without_its_value(monkeypatch):
+    pytest.importorskip("boto3")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    order = ORDER.model_copy(update={"secrets": {"HF_TOKEN": "prod/hub"}})
+    with pytest.raises(LaunchError, match=r"HF_TOKEN: the job cannot read the secret prod/hub"):
+        read_secrets(order)
