@@ -85,6 +85,8 @@ def run(
     if Client().list_pipeline_runs(name=name, size=1).total:
         raise ConfigError(f"run.name: ZenML has a run {name} already; choose another name")
     source_utils.set_custom_source_root(str(ROOT))
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_NoTraceback())
     from pipelines.finetuning import finetuning
 
     pipeline = finetuning.with_options(
@@ -182,6 +184,16 @@ def _set_up_terminal() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for noisy in ("httpx", "datasets", "torchao", "torch.utils._pytree"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+class _NoTraceback(logging.Filter):
+    """Drops the traceback of an error that is the user's to mend: its message says enough."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and _users_error(record.exc_info[1]) is not None:
+            record.exc_info = None
+            record.exc_text = None
+        return True
 
 
 def _users_error(error: BaseException | None) -> FinetuningError | None:
