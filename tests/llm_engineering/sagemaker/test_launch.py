@@ -109,9 +109,15 @@ def jobs(service):
     return service.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
 
 
-def test_a_job_brings_back_the_adapter_that_a_local_run_makes(plan, sagemaker_service, tmp_path):
+def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
+    plan, sagemaker_service, tmp_path, caplog
+):
     planned = plan()
-    adapter, record = planned.go()
+    with caplog.at_level("INFO"):
+        adapter, record = planned.go()
+    shown = caplog.text  # the log as it came
+    assert "Starting training script" in shown
+    assert shown.index("] Training") < shown.index("evaluating 12 held-out rows")
     digest, local = local_digest(planned, tmp_path / "local")
     assert adapter.digest == digest
     assert [p.loss for p in record.points] == [p.loss for p in local.points]
@@ -175,7 +181,7 @@ def test_spot_interruption_goes_on_from_the_checkpoint(
     """With SIGTERM first, or by SIGKILL alone: then the newest complete checkpoint counts."""
     caplog.set_level("INFO")
     sagemaker_service.set_faults(spot_grace_s=notice_s)
-    changes = {"train.max_steps": 1500, "train.checkpoint_every": 50}
+    changes = {"train.max_steps": 600, "train.checkpoint_every": 20}
     planned = plan(changes, spot={"enabled": True, "max_wait_seconds": 900})
     name = []
     result = []
@@ -189,7 +195,7 @@ def test_spot_interruption_goes_on_from_the_checkpoint(
         assert thread.is_alive()
         thread.join(0.1)
     name = planned.told[0].name
-    while not any("checkpoint-50/" in key for key in sagemaker_service.keys()):
+    while not any("checkpoint-20/" in key for key in sagemaker_service.keys()):
         assert thread.is_alive(), "the job ended before it was interrupted"
         thread.join(0.1)
     sagemaker_service.interrupt(name)
@@ -197,8 +203,8 @@ def test_spot_interruption_goes_on_from_the_checkpoint(
     ((adapter, record),) = result
     assert record.job.restarts == 1
     assert record.job.spot
-    assert record.resumed_from_step >= 50
-    assert [p.step for p in record.points] == list(range(1, 1501))
+    assert record.resumed_from_step >= 20
+    assert [p.step for p in record.points] == list(range(1, 601))
     digest, _ = local_digest(planned, tmp_path / "local")
     assert adapter.digest == digest
     streams = sagemaker_service.log_lines(name)
@@ -244,16 +250,6 @@ def test_a_result_that_was_altered_is_refused(plan, sagemaker_service, tmp_path)
     )
     with pytest.raises(LaunchError, match=r"adapter/adapter_model\.safetensors"):
         planned.go()
-
-
-def test_logs_are_shown_as_they_come(plan, sagemaker_service, caplog):
-    planned = plan()
-    with caplog.at_level("INFO"):
-        planned.go()
-    text = caplog.text
-    assert "Starting training script" in text
-    assert "evaluating 12 held-out rows" in text
-    assert text.index("] Training") < text.index("evaluating 12 held-out rows")
 
 
 def test_a_failing_job_tells_its_own_error_first(plan, sagemaker_service):

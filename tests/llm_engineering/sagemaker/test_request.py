@@ -47,7 +47,7 @@ def request_of(tmp_path, sagemaker_service):
                 **changes,
             }
         )
-        (tmp_path / "train.py").write_text("")
+        (tmp_path / "requirements.txt").write_text("")
         return build_request(
             settings,
             Aws(settings).session,
