@@ -77,7 +77,8 @@ def main(
         click.secho(f"error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.secho("interrupted", fg="yellow", err=True)
+        hint = "; continue with --resume" if target == "local" else ""
+        click.secho(f"interrupted{hint}", fg="yellow", err=True)
         sys.exit(130)
 
 

@@ -80,7 +80,8 @@ def check_memory(estimate: MemoryEstimate, settings: SagemakerSettings) -> list[
                 f"({estimate.largest()}). Choose a larger type, or lower train.micro_batch, set "
                 "train.gradient_checkpointing: unsloth, or model.load_in_4bit: true"
             )
-        lines.append(f"{instance.name}: about {need:.1f} of {instance.gpu_memory_gib:g} GiB")
+        idle = f"; {instance.gpus - 1} of its {instance.gpus} GPUs stay idle" * (instance.gpus > 1)
+        lines.append(f"{instance.name}: about {need:.1f} of {instance.gpu_memory_gib:g} GiB{idle}")
     return lines
 
 

@@ -18,7 +18,7 @@ from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import LaunchError
 from llm_engineering.model.base_model import model_folder, read_config
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.memory import estimate_memory
+from llm_engineering.model.memory import SHAPE, estimate_memory
 from llm_engineering.model.references import LoraReference
 from llm_engineering.reporting.manifest import git_commit
 from llm_engineering.sagemaker import follow as following
@@ -157,6 +157,10 @@ def name_of(config: FinetuningConfig, digest: str, attempt: int = 1) -> str:
 
 def _check_memory(launch: Launch, lora: LoraReference) -> None:
     shape = read_config(model_folder(launch.config.model, weights=False))
+    missing = [name for name in SHAPE if name not in shape]
+    if missing:
+        logger.warning("memory is not estimated: config.json has no %s", ", ".join(missing))
+        return
     for line in check_memory(estimate_memory(launch.config, lora, shape), launch.settings):
         logger.info("memory: %s", line)
 

@@ -64,16 +64,7 @@ def describe_lora(
     import torch
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=settings.target_modules,
-        bias=settings.bias,
-        use_rslora=settings.use_rslora,
-        use_dora=settings.use_dora,
-        task_type="CAUSAL_LM",
-    )
+    config = LoraConfig(**_peft_options(settings), task_type="CAUSAL_LM")
     with torch.device("meta"):
         model = get_peft_model(base, config)
     return _reference(reference, settings, gradient_checkpointing, model)
@@ -183,17 +174,16 @@ def _require_targets(model: Any, settings: LoraSettings) -> None:
         )
 
 
+def _peft_options(settings: LoraSettings) -> dict[str, Any]:
+    """The settings that are PEFT's own (``peft.LoraConfig``), under its names."""
+    return settings.model_dump(exclude={"random_state"})
+
+
 def _get_peft_model(model: Any, settings: LoraSettings, gradient_checkpointing: str) -> Any:
     unsloth_model = import_unsloth()
     return unsloth_model.get_peft_model(
         model,
-        r=settings.r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=settings.target_modules,
-        bias=settings.bias,
-        use_rslora=settings.use_rslora,
-        use_dora=settings.use_dora,
+        **_peft_options(settings),
         random_state=settings.random_state,
         use_gradient_checkpointing={"unsloth": "unsloth", "plain": True, "none": False}[
             gradient_checkpointing
