@@ -313,7 +313,9 @@ class FinetuningConfig(Section):
     data: DataSettings
     train: TrainSettings = Field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
-    sagemaker: SagemakerSettings | None = None
+    sagemaker: SagemakerSettings | None = Field(
+        None, description="The job of --target sagemaker; not needed for local runs."
+    )
 
     @model_validator(mode="after")
     def _settings_agree(self) -> FinetuningConfig:
