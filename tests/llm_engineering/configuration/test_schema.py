@@ -15,6 +15,13 @@ REQUIRED: dict[str, Any] = {
     "model": {"id": "models/tiny"},
     "data": {"sources": [{"source": "rows.jsonl"}], "held_out": {"fraction": 0.1}},
 }
+OPTIONAL: dict[str, Any] = {
+    "sagemaker": {
+        "instance_types": ["ml.g5.2xlarge"],
+        "role": "arn:aws:iam::123456789012:role/Jobs",
+        "bucket": "a-bucket",
+    }
+}
 
 
 def fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -46,7 +53,8 @@ def test_every_key_is_explained_in_a_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("section", sorted(SECTIONS))
 def test_every_section_refuses_an_unknown_key(section: str) -> None:
-    values = {**REQUIRED, section: {**REQUIRED.get(section, {}), "surprise": 1}}
+    known = {**REQUIRED, **OPTIONAL}.get(section, {})
+    values = {**REQUIRED, section: {**known, "surprise": 1}}
 
     with pytest.raises(ValidationError) as caught:
         FinetuningConfig.model_validate(values)
