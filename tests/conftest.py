@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -32,8 +33,17 @@ HELD_OUT_ROWS = 12
 # Rows of at most so many characters are at most 128 tokens of the tiny tokenizer.
 SHORT_ROW = 180
 
+# tests/sagemaker_service is imported by its name. At the end of the path: the names of tests/
+# (llm_engineering, tools) must not hide the project's.
+sys.path.append(str(ROOT / "tests"))
+
 WriteJsonl = Callable[[Path, Sequence[Any]], Path]
 MakeConfig = Callable[..., FinetuningConfig]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the simulated training service's fixtures."""
+    config.pluginmanager.import_plugin("sagemaker_service.fixtures")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
-from llm_engineering.errors import ConfigError, FinetuningError, SetupError, TrainingError
+from llm_engineering.errors import ConfigError, FinetuningError, SetupError
 from llm_engineering.outputs import run_name, work_folder
 
 if TYPE_CHECKING:
@@ -114,15 +114,11 @@ def run(
 
 def _check_host(config: FinetuningConfig, *, resume: bool) -> None:
     from llm_engineering.hardware import require_hardware
-    from llm_engineering.model.finetuning.checkpoints import interrupted_checkpoints
+    from llm_engineering.model.finetuning.checkpoints import require_interrupted
 
     require_hardware(config)
-    work = work_folder(config.run.output_dir)
-    if resume and not interrupted_checkpoints(work):
-        raise TrainingError(
-            f"--resume: no interrupted run with a complete checkpoint under {work}; "
-            "start without --resume"
-        )
+    if resume:
+        require_interrupted(work_folder(config.run.output_dir))
 
 
 def _check_aws(config: FinetuningConfig) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.model.evaluation.inference import inference
 
 if TYPE_CHECKING:
     import datasets
@@ -44,42 +44,33 @@ def held_out_metrics(
     """
     import torch
 
-    device = next(model.parameters()).device
-    # The type trl computes in: autocast where the frozen weights are 16-bit.
-    dtype = model.get_input_embeddings().weight.dtype
-    autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
     pairs = sorted(zip(rows["input_ids"], rows["labels"], strict=True), key=lambda p: len(p[0]))
-    was_training = model.training
-    model.eval()
     loss, correct, tokens = 0.0, 0, 0
-    try:
-        with torch.inference_mode(), autocast:
-            for start in range(0, len(pairs), batch_size):
-                batch = pairs[start : start + batch_size]
-                width = max(len(ids) for ids, _ in batch)
-                input_ids = torch.full((len(batch), width), pad_id)
-                labels = torch.full((len(batch), width), IGNORED)
-                mask = torch.zeros((len(batch), width), dtype=torch.long)
-                for index, (ids, row_labels) in enumerate(batch):
-                    input_ids[index, : len(ids)] = torch.tensor(ids)
-                    labels[index, : len(ids)] = torch.tensor(row_labels)
-                    mask[index, : len(ids)] = 1
-                # Logits cost (batch, seq, vocab): none are made before the first labelled token.
-                first = int((labels != IGNORED).any(0).nonzero()[0])
-                kept = width - max(first - 1, 0)
-                logits = model(
-                    input_ids=input_ids.to(device),
-                    attention_mask=mask.to(device),
-                    logits_to_keep=kept,
-                ).logits[:, :-1]
-                targets = labels[:, width - kept + 1 :].to(device)
-                chosen = targets != IGNORED
-                picked, targets = logits[chosen].float(), targets[chosen]
-                loss += torch.nn.functional.cross_entropy(picked, targets, reduction="sum").item()
-                correct += int((picked.argmax(-1) == targets).sum())
-                tokens += len(targets)
-    finally:
-        model.train(was_training)
+    with inference(model) as device:
+        for start in range(0, len(pairs), batch_size):
+            batch = pairs[start : start + batch_size]
+            width = max(len(ids) for ids, _ in batch)
+            input_ids = torch.full((len(batch), width), pad_id)
+            labels = torch.full((len(batch), width), IGNORED)
+            mask = torch.zeros((len(batch), width), dtype=torch.long)
+            for index, (ids, row_labels) in enumerate(batch):
+                input_ids[index, : len(ids)] = torch.tensor(ids)
+                labels[index, : len(ids)] = torch.tensor(row_labels)
+                mask[index, : len(ids)] = 1
+            # Logits cost (batch, seq, vocab): none are made before the first labelled token.
+            first = int((labels != IGNORED).any(0).nonzero()[0])
+            kept = width - max(first - 1, 0)
+            logits = model(
+                input_ids=input_ids.to(device),
+                attention_mask=mask.to(device),
+                logits_to_keep=kept,
+            ).logits[:, :-1]
+            targets = labels[:, width - kept + 1 :].to(device)
+            chosen = targets != IGNORED
+            picked, targets = logits[chosen].float(), targets[chosen]
+            loss += torch.nn.functional.cross_entropy(picked, targets, reduction="sum").item()
+            correct += int((picked.argmax(-1) == targets).sum())
+            tokens += len(targets)
     return HeldOutMetrics(
         loss=loss / tokens, token_accuracy=correct / tokens, tokens=tokens, rows=len(pairs)
     )

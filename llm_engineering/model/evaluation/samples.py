@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from llm_engineering.data.tokenization import prompt_of
+from llm_engineering.model.evaluation.inference import inference
 
 if TYPE_CHECKING:
     import datasets
@@ -67,9 +67,6 @@ def answers(
 
     if not prompts:
         return []
-    device = next(model.parameters()).device
-    dtype = model.get_input_embeddings().weight.dtype
-    autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
     width = max(len(prompt.input_ids) for prompt in prompts)
     pad_id = tokenizer.pad_token_id
     input_ids = torch.full((len(prompts), width), pad_id)
@@ -77,22 +74,17 @@ def answers(
     for index, prompt in enumerate(prompts):  # padded on the left: generation continues the right
         input_ids[index, width - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
         mask[index, width - len(prompt.input_ids) :] = 1
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), autocast:
-            output = model.generate(
-                input_ids=input_ids.to(device),
-                attention_mask=mask.to(device),
-                # A configuration of our own: the model's may set a temperature, or a max_length.
-                generation_config=GenerationConfig(
-                    max_new_tokens=max_new_tokens,
-                    do_sample=False,
-                    use_cache=True,
-                    pad_token_id=pad_id,
-                    eos_token_id=sorted(stop_ids),
-                ),
-            )
-    finally:
-        model.train(was_training)
+    with inference(model) as device:
+        output = model.generate(
+            input_ids=input_ids.to(device),
+            attention_mask=mask.to(device),
+            # A configuration of our own: the model's may set a temperature, or a max_length.
+            generation_config=GenerationConfig(
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=pad_id,
+                eos_token_id=sorted(stop_ids),
+            ),
+        )
     return [str(tokenizer.decode(row[width:], skip_special_tokens=True)).strip() for row in output]

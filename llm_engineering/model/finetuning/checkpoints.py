@@ -60,18 +60,28 @@ def interrupted_checkpoints(work: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda c: (c.step, c.folder.stat().st_mtime), reverse=True)
 
 
+def require_interrupted(work: Path) -> list[Checkpoint]:
+    """The interrupted checkpoints under ``work``, newest first.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    found = interrupted_checkpoints(work)
+    if not found:
+        raise TrainingError(
+            f"--resume: no interrupted run with a complete checkpoint under {work}; "
+            "start without --resume"
+        )
+    return found
+
+
 def checkpoint_to_resume(work: Path, identity: dict[str, str]) -> Checkpoint:
     """The newest complete checkpoint of an interrupted run with the same identity.
 
     Raises:
         TrainingError: There is none; says in what the nearest interrupted run differs.
     """
-    candidates = interrupted_checkpoints(work)
-    if not candidates:
-        raise TrainingError(
-            f"--resume: no interrupted run with a complete checkpoint under {work}; "
-            "start without --resume"
-        )
+    candidates = require_interrupted(work)
     differences = []
     for checkpoint in candidates:
         other = json.loads((checkpoint.run / _IDENTITY).read_text(encoding="utf-8"))
