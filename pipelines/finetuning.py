@@ -5,6 +5,7 @@ from zenml.enums import ExecutionMode
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.lineage.fingerprints import Fingerprints
+from llm_engineering.model.finetuning.train import Resume
 from llm_engineering.sagemaker.launch import Launch
 from steps.finetuning import evaluate, inject_lora, load_model, prepare_data, save_model, train
 
@@ -14,7 +15,7 @@ def finetuning(
     config: FinetuningConfig,
     fingerprints: Fingerprints,
     started: float,
-    resume: bool = False,
+    resume: Resume = "never",
     launch: Launch | None = None,
     remote_dtype: str | None = None,
 ) -> None:
@@ -25,7 +26,7 @@ def finetuning(
             that a change elsewhere does not run it again.
         fingerprints: Digests of what lies behind the settings, for the cache.
         started: When the command started, seconds since the epoch.
-        resume: Continue an interrupted, otherwise equal run.
+        resume: Whether to continue an interrupted, otherwise equal run.
         launch: Train in a SageMaker job; None trains here.
         remote_dtype: Type of the frozen weights in that job.
     """

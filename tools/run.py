@@ -1,4 +1,4 @@
-"""The command of this project: fine-tune, and look at what came of it.
+"""The command of this project: fine-tune, on request or on a schedule, and look after the results.
 
 poetry run python tools/run.py --finetune
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,43 +44,138 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 )
 @click.option("--attach", metavar="JOB", help="Follow a SageMaker job that is there already.")
 @click.option("--detach", is_flag=True, help="On Ctrl-C, leave the SageMaker job running.")
-def main(
-    finetune: bool,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    resume: bool,
-    dry_run: bool,
-    no_cache: bool,
-    target: str,
-    attach: str | None,
-    detach: bool,
-) -> None:
+@click.option(
+    "--schedule", metavar="CRON", help='With --finetune: do it by this clock, e.g. "0 3 * * 1".'
+)
+@click.option("--name", metavar="NAME", help="With --schedule: the schedule's name.")
+@click.option("--schedules", is_flag=True, help="List schedules: next and last run, outcome.")
+@click.option("--unschedule", metavar="NAME", help="Remove a schedule.")
+@click.option("--run-scheduled", metavar="NAME", help="Run a schedule now.")
+@click.option("--force", is_flag=True, help="With --run-scheduled: even if nothing changed.")
+@click.option("--dashboard", is_flag=True, help="Open the ZenML dashboard on the newest run.")
+@click.option("--stop", is_flag=True, help="With --dashboard: stop ZenML's local server.")
+@click.option("--models", is_flag=True, help="List registered adapters: stage and figures.")
+@click.option("--promote", metavar="VERSION", help="Make a registered adapter the production one.")
+@click.option("--rollback", is_flag=True, help="Put the former production adapter back.")
+def main(**options: Any) -> None:
     """Fine-tune LoRA adapters through a ZenML pipeline."""
-    if not finetune:
-        raise click.UsageError("say what to do, for example --finetune")
-
     from llm_engineering.errors import FinetuningError
 
+    action = _action(options)
     try:
-        from llm_engineering.commands import finetune as command
-
-        command.run(
-            config_path,
-            overrides,
-            resume=resume,
-            dry_run=dry_run,
-            use_cache=not no_cache,
-            target=target,
-            attach=attach,
-            detach=detach,
-        )
+        action(options)
     except FinetuningError as error:
         click.secho(f"error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        hint = "; continue with --resume" if target == "local" else ""
+        resumable = action is _finetune and options["target"] == "local"
+        hint = "; continue with --resume" if resumable else ""
         click.secho(f"interrupted{hint}", fg="yellow", err=True)
         sys.exit(130)
+
+
+def _finetune(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import finetune
+
+    finetune.run(
+        options["config_path"],
+        options["overrides"],
+        resume="required" if options["resume"] else "never",
+        dry_run=options["dry_run"],
+        use_cache=not options["no_cache"],
+        target=options["target"],
+        attach=options["attach"],
+        detach=options["detach"],
+    )
+
+
+def _schedule(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import schedule
+
+    schedule.add(
+        options["schedule"],
+        options["name"],
+        options["config_path"],
+        options["overrides"],
+        target=options["target"],
+    )
+
+
+def _schedules(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import schedule
+
+    schedule.show()
+
+
+def _unschedule(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import schedule
+
+    schedule.remove(options["unschedule"])
+
+
+def _run_scheduled(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import schedule
+
+    schedule.run_now(options["run_scheduled"], force=options["force"])
+
+
+def _dashboard(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import dashboard
+
+    dashboard.stop() if options["stop"] else dashboard.start()
+
+
+def _models(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import models
+
+    models.show()
+
+
+def _promote(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import models
+
+    models.promote(options["promote"], options["config_path"], options["overrides"])
+
+
+def _rollback(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import models
+
+    models.rollback(options["config_path"], options["overrides"])
+
+
+_ACTIONS = {
+    "finetune": _finetune,
+    "schedules": _schedules,
+    "unschedule": _unschedule,
+    "run_scheduled": _run_scheduled,
+    "dashboard": _dashboard,
+    "models": _models,
+    "promote": _promote,
+    "rollback": _rollback,
+}
+# An option that means nothing without its action is a mistake, not a silent nothing.
+_BELONGS_TO = {
+    "schedule": "finetune",
+    "name": "schedule",
+    "force": "run_scheduled",
+    "stop": "dashboard",
+}
+
+
+def _action(options: dict[str, Any]) -> Any:
+    chosen = [name for name in _ACTIONS if options[name]]
+    for option, owner in _BELONGS_TO.items():
+        if options[option] and not options[owner]:
+            raise click.UsageError(f"{_flag(option)} goes with {_flag(owner)}")
+    if not chosen:
+        raise click.UsageError("say what to do, for example --finetune")
+    if len(chosen) > 1:
+        raise click.UsageError(f"{' and '.join(map(_flag, chosen))} are two commands; give one")
+    return _schedule if options["schedule"] else _ACTIONS[chosen[0]]
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
 
 
 if __name__ == "__main__":

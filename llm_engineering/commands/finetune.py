@@ -22,6 +22,8 @@ from llm_engineering.outputs import run_name, work_folder
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
+    from llm_engineering.model.finetuning.train import Resume
+
 ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = {
@@ -38,7 +40,7 @@ def run(
     config_path: Path,
     overrides: Sequence[str],
     *,
-    resume: bool = False,
+    resume: Resume = "never",
     dry_run: bool = False,
     use_cache: bool = True,
     target: str = "local",
@@ -55,7 +57,7 @@ def run(
     name = run_name(config, datetime.now())
     if target == "local" and (attach or detach):
         raise ConfigError("--attach and --detach go with --target sagemaker")
-    if target == "sagemaker" and resume:
+    if target == "sagemaker" and resume == "required":
         raise ConfigError(
             "--resume is for local runs: a job goes on from its checkpoints when the same command "
             "is given again"
@@ -112,12 +114,12 @@ def run(
     _report(config, name, finished)
 
 
-def _check_host(config: FinetuningConfig, *, resume: bool) -> None:
+def _check_host(config: FinetuningConfig, *, resume: Resume) -> None:
     from llm_engineering.hardware import require_hardware
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
 
     require_hardware(config)
-    if resume:
+    if resume == "required":
         require_interrupted(work_folder(config.run.output_dir))
 
 

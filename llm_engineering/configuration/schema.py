@@ -5,7 +5,7 @@ Defaults are the handbook's recipe where it states a value, and otherwise the li
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -304,6 +304,72 @@ class SagemakerSettings(Section):
         return self
 
 
+CheckName = Literal[
+    "finite_losses",
+    "trained_end_of_turn",
+    "intact_adapter",
+    "not_rolled_back",
+    "better_than_base",
+    "better_than_production",
+]
+
+
+class RegistrySettings(Section):
+    """The registered model that a run adds a version to, and what makes a version production."""
+
+    model: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Name of the ZenML model; default: base model and data, as in the run's name.",
+    )
+    promote: bool = Field(
+        True, description="Promote a version that passes every check; false: register it only."
+    )
+    checks: list[CheckName] = Field(
+        list(get_args(CheckName)), description="What a version must pass to be promoted."
+    )
+    min_improvement: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.0,
+        description="Least decrease of the held-out loss, as a share of the production version's.",
+    )
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = Field(
+        0.95, description="Confidence that the decrease is real (paired bootstrap over rows)."
+    )
+
+
+class RetentionSettings(Section):
+    """Which old output folders a scheduled run removes; production and the newest always stay."""
+
+    keep_runs: PositiveInt = Field(10, description="Newest finished runs that are kept.")
+    keep_days: PositiveInt = Field(
+        30, description="Finished runs younger than so many days are kept too."
+    )
+    keep_interrupted_days: PositiveInt = Field(
+        7, description="Checkpoints of interrupted runs are kept for so many days."
+    )
+
+
+class ScheduleSettings(Section):
+    """What a scheduled run does beside fine-tuning."""
+
+    retries: NonNegativeInt = Field(
+        2, description="Further attempts after one that failed for no fault of the input."
+    )
+    retry_wait_seconds: NonNegativeInt = Field(
+        60, description="Wait before the first retry, in seconds; doubled each time."
+    )
+    alert_command: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Program and arguments run when a scheduled run fails; the message comes on "
+        "its standard input. Default: the alerter of the ZenML stack, if it has one.",
+    )
+    keep_logs: PositiveInt = Field(20, description="Newest logs that are kept.")
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, description="Which old outputs are removed."
+    )
+
+
 class FinetuningConfig(Section):
     """A whole fine-tuning configuration, as one YAML file states it."""
 
@@ -313,6 +379,8 @@ class FinetuningConfig(Section):
     data: DataSettings
     train: TrainSettings = Field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     sagemaker: SagemakerSettings | None = Field(
         None, description="The job of --target sagemaker; not needed for local runs."
     )

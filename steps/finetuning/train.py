@@ -23,7 +23,7 @@ def train(
     evaluate: EvaluateSettings,
     seed: int,
     output_dir: str,
-    resume: bool,
+    resume: training.Resume,
     fingerprints: list[str],
     launch: Launch | None = None,
 ) -> tuple[Annotated[AdapterFolder, "adapter"], Annotated[TrainingRecord, "training_record"]]:
@@ -39,7 +39,7 @@ def train(
             seed=seed,
             work=work,
             name=run,
-            resume="required" if resume else "never",
+            resume=resume,
             on_progress=training_progress(),
         )
     else:

@@ -22,7 +22,7 @@ def run_pipeline():
     from pipelines.finetuning import finetuning
 
     def run(config, name, **options):
-        resume = options.pop("resume", False)
+        resume = options.pop("resume", "never")
         return finetuning.with_options(run_name=name, **options)(
             config=config,
             fingerprints=take_fingerprints(config),

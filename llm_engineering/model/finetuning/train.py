@@ -21,7 +21,6 @@ from llm_engineering.model.evaluation.held_out import held_out_metrics
 from llm_engineering.model.finetuning.checkpoints import (
     Checkpoint,
     checkpoint_to_resume,
-    interrupted_checkpoints,
     mark_complete,
     open_work_folder,
 )
@@ -152,9 +151,15 @@ def _identity(
 
 
 def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpoint | None:
-    if resume == "never" or (resume == "if-possible" and not interrupted_checkpoints(work)):
+    if resume == "never":
         return None
-    return checkpoint_to_resume(work, identity)
+    try:
+        return checkpoint_to_resume(work, identity)
+    except TrainingError as reason:
+        if resume == "required":
+            raise
+        logger.info("starting from the first step: %s", reason)
+        return None
 
 
 def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:

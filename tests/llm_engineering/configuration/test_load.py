@@ -72,7 +72,17 @@ def test_a_resolved_configuration_states_every_key_in_the_schemas_order(tmp_path
     text = to_yaml(load_config(write(tmp_path, REQUIRED)))
 
     sections = [line.split(":")[0] for line in text.splitlines() if not line.startswith((" ", "-"))]
-    assert sections == ["run", "model", "lora", "data", "train", "evaluate", "sagemaker"]
+    assert sections == [
+        "run",
+        "model",
+        "lora",
+        "data",
+        "train",
+        "evaluate",
+        "registry",
+        "schedule",
+        "sagemaker",
+    ]
     assert "  keep_checkpoints: 2\n" in text
     assert "  revision: null\n" in text
 
@@ -389,7 +399,7 @@ def test_a_file_that_is_no_configuration(text: str, message: str, tmp_path: Path
         (
             "wandb: {}",
             6,
-            "wandb: unknown key; known here: run, model, lora, data, train, evaluate, sagemaker",
+            "wandb: unknown key; known here: run, model, lora, data, train, evaluate, registry, schedule, sagemaker",
         ),
         (
             "evaluate:\n  metric: bleu",

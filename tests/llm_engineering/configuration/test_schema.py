@@ -10,7 +10,17 @@ from pydantic import BaseModel, ValidationError
 
 from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
 
-SECTIONS = {"run", "model", "lora", "data", "train", "evaluate", "sagemaker"}
+SECTIONS = {
+    "run",
+    "model",
+    "lora",
+    "data",
+    "train",
+    "evaluate",
+    "registry",
+    "schedule",
+    "sagemaker",
+}
 REQUIRED: dict[str, Any] = {
     "model": {"id": "models/tiny"},
     "data": {"sources": [{"source": "rows.jsonl"}], "held_out": {"fraction": 0.1}},
