@@ -34,9 +34,14 @@ def run_name(config: FinetuningConfig, now: datetime) -> str:
                 "run takes a new name too), or leave it out"
             )
         return name
+    return f"{model_and_data(config)}-{now.strftime('%Y%m%d-%H%M%S')}"
+
+
+def model_and_data(config: FinetuningConfig) -> str:
+    """What a configuration trains, in a name: ``SmolLM2-135M-Instruct-stdlib_qa``."""
     source = Path(config.data.sources[0].source)
     data = source.parent.name if source.stem in ("train", "data") else source.stem
-    parts = [Path(config.model.id).name, data or source.stem, now.strftime("%Y%m%d-%H%M%S")]
+    parts = [Path(config.model.id).name, data or source.stem]
     return "-".join("".join(c if c.isalnum() or c in "._-" else "-" for c in p) for p in parts)
 
 

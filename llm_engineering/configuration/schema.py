@@ -123,7 +123,9 @@ class HeldOutSettings(Section):
     source: str | None = Field(None, description="A file, or a Hub data set, of held-out rows.")
     split: str = Field("test", description="Split of a Hub data set named by source.")
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        None, description="Share of the training rows to hold out, chosen by the run's seed."
+        None,
+        description="Share of the training rows to hold out, about; a row's text and the run's "
+        "seed decide, so that data that grows never moves a trained row here.",
     )
     max_rows: PositiveInt | None = Field(
         None, description="Evaluate on the first so many held-out rows; default: all."

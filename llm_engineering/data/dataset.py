@@ -31,6 +31,7 @@ class DatasetSummary(BaseModel):
     train: LabelAudit
     held_out: LabelAudit
     digest: str = Field(description="SHA-256 over all token ids and labels, in order.")
+    held_out_digest: str = Field(description="The same over the held-out rows alone.")
 
 
 @dataclass(frozen=True)

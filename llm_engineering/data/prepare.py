@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import random
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -86,6 +85,7 @@ def prepare_data(
         train=audits["train"],
         held_out=audits["held_out"],
         digest=_digest(tokenized),
+        held_out_digest=_digest({"held_out": tokenized["held_out"]}),
     )
     columns = {split: _columns(rows) for split, rows in tokenized.items()}
     return PreparedDataset.write(folder, columns, summary)
@@ -111,13 +111,25 @@ def _conversations(
 def _split(
     rows: list[_Conversation], fraction: float, seed: int
 ) -> tuple[list[_Conversation], list[_Conversation]]:
-    """Hold out ``fraction`` of the rows, at least one; both parts keep the rows' order."""
-    count = min(max(1, round(fraction * len(rows))), len(rows))
-    chosen = set(random.Random(seed).sample(range(len(rows)), count))
+    """Hold out about ``fraction`` of the rows, at least one; both parts keep the rows' order.
+
+    A row's place follows from its own text, so that data that grows never moves a trained row
+    among the held-out ones, and equal rows stay on one side.
+    """
+    if not rows:
+        return [], []
+    places = [_place(conversation, seed) for _, conversation in rows]
+    limit = max(fraction, min(places))
     return (
-        [row for index, row in enumerate(rows) if index not in chosen],
-        [row for index, row in enumerate(rows) if index in chosen],
+        [row for row, place in zip(rows, places, strict=True) if place > limit],
+        [row for row, place in zip(rows, places, strict=True) if place <= limit],
     )
+
+
+def _place(conversation: list[Message], seed: int) -> float:
+    """A number from 0 to 1, evenly spread, that the text and the seed decide."""
+    text = json.dumps([seed, conversation], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 def _tokenize_all(

@@ -21,11 +21,19 @@ class HeldOutMetrics(BaseModel):
     token_accuracy: float = Field(description="Share (0 to 1) of them that were the likeliest.")
     tokens: int = Field(description="Labelled tokens.")
     rows: int
+    row_losses: list[float] = Field(
+        [], description="Sum of the negative log-likelihoods of each row's labelled tokens, in nats."
+    )
+    row_tokens: list[int] = Field([], description="Labelled tokens of each row.")
 
     @property
     def perplexity(self) -> float:
         """exp(loss)."""
         return math.exp(self.loss)
+
+    def forget_rows(self) -> None:
+        """Keep the means alone: the rows' own figures matter before and after training only."""
+        self.row_losses, self.row_tokens = [], []
 
 
 def held_out_metrics(
@@ -44,19 +52,22 @@ def held_out_metrics(
     """
     import torch
 
-    pairs = sorted(zip(rows["input_ids"], rows["labels"], strict=True), key=lambda p: len(p[0]))
-    loss, correct, tokens = 0.0, 0, 0
+    pairs = list(zip(rows["input_ids"], rows["labels"], strict=True))
+    by_length = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]))
+    row_losses, row_tokens = [0.0] * len(pairs), [0] * len(pairs)
+    correct = 0
     with inference(model) as device:
         for start in range(0, len(pairs), batch_size):
-            batch = pairs[start : start + batch_size]
+            indices = by_length[start : start + batch_size]
+            batch = [pairs[index] for index in indices]
             width = max(len(ids) for ids, _ in batch)
             input_ids = torch.full((len(batch), width), pad_id)
             labels = torch.full((len(batch), width), IGNORED)
             mask = torch.zeros((len(batch), width), dtype=torch.long)
-            for index, (ids, row_labels) in enumerate(batch):
-                input_ids[index, : len(ids)] = torch.tensor(ids)
-                labels[index, : len(ids)] = torch.tensor(row_labels)
-                mask[index, : len(ids)] = 1
+            for position, (ids, row_labels) in enumerate(batch):
+                input_ids[position, : len(ids)] = torch.tensor(ids)
+                labels[position, : len(ids)] = torch.tensor(row_labels)
+                mask[position, : len(ids)] = 1
             # Logits cost (batch, seq, vocab): none are made before the first labelled token.
             first = int((labels != IGNORED).any(0).nonzero()[0])
             kept = width - max(first - 1, 0)
@@ -67,10 +78,21 @@ def held_out_metrics(
             ).logits[:, :-1]
             targets = labels[:, width - kept + 1 :].to(device)
             chosen = targets != IGNORED
-            picked, targets = logits[chosen].float(), targets[chosen]
-            loss += torch.nn.functional.cross_entropy(picked, targets, reduction="sum").item()
-            correct += int((picked.argmax(-1) == targets).sum())
-            tokens += len(targets)
+            picked = logits[chosen].float()
+            losses = torch.zeros(targets.shape, device=device)
+            losses[chosen] = torch.nn.functional.cross_entropy(
+                picked, targets[chosen], reduction="none"
+            )
+            correct += int((picked.argmax(-1) == targets[chosen]).sum())
+            sums, counts = losses.double().sum(1).tolist(), chosen.sum(1).tolist()
+            for index, loss, count in zip(indices, sums, counts, strict=True):
+                row_losses[index], row_tokens[index] = loss, count
+    tokens = sum(row_tokens)
     return HeldOutMetrics(
-        loss=loss / tokens, token_accuracy=correct / tokens, tokens=tokens, rows=len(pairs)
+        loss=sum(row_losses) / tokens,
+        token_accuracy=correct / tokens,
+        tokens=tokens,
+        rows=len(pairs),
+        row_losses=row_losses,
+        row_tokens=row_tokens,
     )

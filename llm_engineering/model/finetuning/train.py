@@ -267,6 +267,7 @@ def _make_recorder(
             every = settings.evaluate_every
             if every and state.global_step % every == 0 and state.global_step < state.max_steps:
                 self.evaluate(state.global_step)
+                record.held_out[-1].metrics.forget_rows()
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any

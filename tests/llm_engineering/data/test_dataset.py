@@ -22,6 +22,7 @@ AUDIT = LabelAudit(
     example=[LabelledPiece(text="日本", trained=True)],
 )
 SUMMARY = DatasetSummary(
+    held_out_digest="4" * 64,
     sources=[SourceSummary(source="Größe.jsonl", rows=3)],
     bad_rows=["Größe.jsonl:2: response is empty"],
     train=AUDIT,

@@ -103,6 +103,7 @@ def _run() -> RunReport:
         device="One GPU",
     )
     summary = DatasetSummary(
+        held_out_digest="4" * 64,
         sources=[
             SourceSummary(source="data/train.jsonl", rows=2620),
             SourceSummary(source="acme/questions", rows=1000),
