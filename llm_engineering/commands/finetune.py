@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
-import os
-import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
-from llm_engineering.errors import ConfigError, FinetuningError, SetupError
+from llm_engineering.errors import ConfigError, FinetuningError
 from llm_engineering.outputs import run_name, work_folder
 
 if TYPE_CHECKING:
@@ -32,7 +30,8 @@ STEPS = {
     "inject_lora": "adapters into the projections",
     "train": "held-out loss, training, held-out loss",
     "evaluate": "sample answers before and after",
-    "save_model": "adapter, metrics, manifest, report",
+    "save_model": "adapter, metrics, manifest, report; a version in the registry",
+    "promote": "production's new version, if it passes every check",
 }
 
 
@@ -65,13 +64,11 @@ def run(
     if dry_run:
         print(_plan(config, config_path, name, target))
         return
-    if importlib.util.find_spec("zenml") is None:
-        raise SetupError("ZenML is not installed: run `make setup`")
+    set_up_terminal()
 
     from llm_engineering.training_stack import require_training_stack
 
     require_training_stack()
-    _set_up_terminal()
     if target == "local":
         _check_host(config, resume=resume)
     else:
@@ -171,17 +168,6 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str) -
         "dry run: nothing was loaded or written",
     ]
     return "\n".join(lines)
-
-
-def _set_up_terminal() -> None:
-    """Before ZenML and the Hub's libraries are imported, since they read these once."""
-    os.environ.setdefault("ZENML_ANALYTICS_OPT_IN", "false")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    if not sys.stderr.isatty():  # a log file wants neither colours nor bars
-        os.environ.setdefault("ZENML_LOGGING_COLORS_DISABLED", "true")
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    for noisy in ("httpx", "datasets", "torchao", "torch.utils._pytree"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 class _NoTraceback(logging.Filter):

@@ -1,0 +1,27 @@
+"""What every command that uses ZenML does first: a terminal, or a log file, that is easy to read."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+
+from llm_engineering.errors import SetupError
+
+
+def set_up_terminal() -> None:
+    """Quieten the libraries; before ZenML and the Hub's are imported, since they read this once.
+
+    Raises:
+        SetupError: ZenML is not installed.
+    """
+    if importlib.util.find_spec("zenml") is None:
+        raise SetupError("ZenML is not installed: run `make setup`")
+    os.environ.setdefault("ZENML_ANALYTICS_OPT_IN", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if not sys.stderr.isatty():  # a log file wants neither colours nor bars
+        os.environ.setdefault("ZENML_LOGGING_COLORS_DISABLED", "true")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for noisy in ("httpx", "datasets", "torchao", "torch.utils._pytree"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
