@@ -70,3 +70,9 @@ class SecretError(FinetuningError):
     """Something that looks like a secret would leave this machine."""
 
     exit_code = 9
+
+
+class RegistryError(FinetuningError):
+    """A registered version is not there, or cannot be promoted, rolled back or compared."""
+
+    exit_code = 10

@@ -6,12 +6,22 @@ from zenml.enums import ExecutionMode
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.lineage.fingerprints import Fingerprints
 from llm_engineering.model.finetuning.train import Resume
+from llm_engineering.registry.versions import zenml_model
 from llm_engineering.sagemaker.launch import Launch
-from steps.finetuning import evaluate, inject_lora, load_model, prepare_data, save_model, train
+from steps.finetuning import (
+    evaluate,
+    inject_lora,
+    load_model,
+    prepare_data,
+    promote,
+    save_model,
+    train,
+)
 
 
 @pipeline(execution_mode=ExecutionMode.FAIL_FAST)
 def finetuning(
+    name: str,
     config: FinetuningConfig,
     fingerprints: Fingerprints,
     started: float,
@@ -19,9 +29,10 @@ def finetuning(
     launch: Launch | None = None,
     remote_dtype: str | None = None,
 ) -> None:
-    """Prepare data, load model, inject LoRA, train, evaluate, save model.
+    """Prepare data, load model, inject LoRA, train, evaluate, save model, promote.
 
     Args:
+        name: The run's name, which its output folder and its model version share.
         config: The resolved configuration; each step gets only the sections that it reads, so
             that a change elsewhere does not run it again.
         fingerprints: Digests of what lies behind the settings, for the cache.
@@ -70,7 +81,8 @@ def finetuning(
         settings=config.evaluate,
         fingerprints=[fingerprints.code],
     )
-    save_model(
+    version = zenml_model(config, name)  # made when the save begins: a run that fails leaves none
+    manifest, _ = save_model.with_options(model=version)(
         config=config,
         dataset=dataset,
         lora=lora,
@@ -78,4 +90,13 @@ def finetuning(
         record=record,
         evaluation=evaluation,
         started=started,
+    )
+    promote.with_options(model=version)(
+        config=config,
+        dataset=dataset,
+        lora=lora,
+        adapter=adapter,
+        record=record,
+        evaluation=evaluation,
+        manifest=manifest,
     )

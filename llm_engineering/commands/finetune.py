@@ -94,6 +94,7 @@ def run(
         tags=["finetuning", Path(config.model.id).name, target],
     )
     arguments: dict[str, Any] = {
+        "name": name,
         "config": config,
         "fingerprints": fingerprints,
         "started": started,

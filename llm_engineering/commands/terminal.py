@@ -25,3 +25,9 @@ def set_up_terminal() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for noisy in ("httpx", "datasets", "torchao", "torch.utils._pytree"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("zenml.orchestrators.step_run_utils").addFilter(_no_advert)
+
+
+def _no_advert(record: logging.LogRecord) -> bool:
+    """Drops ZenML's invitation to its paid product, which comes with every model version."""
+    return "ZenML Pro" not in record.getMessage()

@@ -16,6 +16,7 @@ from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference, ModelReference
+from llm_engineering.registry.decision import Decision
 from llm_engineering.reporting.manifest import Manifest
 
 _FILES = "files"
@@ -31,6 +32,7 @@ class RecordMaterializer(PydanticMaterializer):
         TrainingRecord,
         Evaluation,
         Manifest,
+        Decision,
     )
 
     def extract_metadata(self, data: Any) -> dict[str, Any]:

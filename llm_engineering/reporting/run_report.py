@@ -9,6 +9,7 @@ from llm_engineering.data.dataset import DatasetSummary
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.model.references import LoraReference
+from llm_engineering.registry.decision import Decision
 from llm_engineering.reporting.manifest import Manifest
 
 
@@ -23,3 +24,4 @@ class RunReport:
     record: TrainingRecord
     evaluation: Evaluation
     manifest: Manifest
+    promotion: Decision | None = None

@@ -138,7 +138,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         wall_seconds=time.time() - started,
     )
     records = {"lora": lora, "training_record": record, "evaluation": evaluation}
-    leave_results(saved, records, folders.model)
+    leave_results(saved.folder, records, folders.model)
     shutil.rmtree(folders.checkpoints / "job", ignore_errors=True)  # done: nothing to resume
 
 

@@ -4,7 +4,16 @@ from steps.finetuning.evaluate import evaluate
 from steps.finetuning.inject_lora import inject_lora
 from steps.finetuning.load_model import load_model
 from steps.finetuning.prepare_data import prepare_data
+from steps.finetuning.promote import promote
 from steps.finetuning.save_model import save_model
 from steps.finetuning.train import train
 
-__all__ = ["evaluate", "inject_lora", "load_model", "prepare_data", "save_model", "train"]
+__all__ = [
+    "evaluate",
+    "inject_lora",
+    "load_model",
+    "prepare_data",
+    "promote",
+    "save_model",
+    "train",
+]

@@ -13,6 +13,8 @@ from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning import save
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
+from llm_engineering.registry.register import register
+from llm_engineering.reporting.manifest import Manifest
 
 
 @step(enable_cache=False)
@@ -24,9 +26,9 @@ def save_model(
     record: TrainingRecord,
     evaluation: Evaluation,
     started: float,
-) -> Annotated[HTMLString, "report"]:
-    """Write the run's output folder; never from the cache, since every run leaves its own."""
-    folder = save.save_model(
+) -> tuple[Annotated[Manifest, "manifest"], Annotated[HTMLString, "report"]]:
+    """Write the run's folder and register it; never from the cache, since every run leaves its own."""
+    saved = save.save_model(
         config,
         dataset,
         lora,
@@ -36,5 +38,8 @@ def save_model(
         name=get_step_context().pipeline_run.name,
         wall_seconds=time.time() - started,
     )
-    log_metadata(metadata={"output_folder": str(folder.resolve())})
-    return HTMLString((folder / "report.html").read_text(encoding="utf-8"))
+    folder = str(saved.folder.resolve())
+    log_metadata(metadata={"output_folder": folder})
+    register(saved.run, saved.metrics, folder)
+    manifest, report = saved.run.manifest, HTMLString(saved.report)
+    return manifest, report

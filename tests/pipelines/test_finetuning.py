@@ -13,7 +13,7 @@ from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = ["prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model"]
+STEPS = ["prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model", "promote"]
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def run_pipeline():
     def run(config, name, **options):
         resume = options.pop("resume", "never")
         return finetuning.with_options(run_name=name, **options)(
+            name=name,
             config=config,
             fingerprints=take_fingerprints(config),
             started=time.time(),
@@ -74,6 +75,7 @@ def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model)
         "adapter",
         "metrics.json",
         "manifest.json",
+        "promotion.json",
         "report.html",
     }
     assert {"adapter_model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md"} <= {
@@ -105,14 +107,18 @@ def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model)
     assert train["step"] == 4
     assert train["held_out_loss_after"] == metrics["held_out_loss_after"]
     assert train["train_tokens"] == metrics["train_tokens"]
-    report = run.steps["save_model"].outputs["report"][0].load()
+    report = run.steps["promote"].outputs["report"][0].load()
     assert report == (folder / "report.html").read_text()
 
     # Again: everything but the save comes from the cache, and the outputs are there all the same.
     live.release()
     weight_loads.clear()
     again = run_pipeline(config, "again")
-    assert statuses(again) == dict.fromkeys(STEPS[:-1], "cached") | {"save_model": "completed"}
+    assert statuses(again) == {
+        **dict.fromkeys(STEPS, "cached"),
+        "save_model": "completed",
+        "promote": "completed",
+    }
     assert weight_loads == []
     cached = json.loads((outputs / "again" / "manifest.json").read_text())
     assert cached["adapter_digest"] == manifest["adapter_digest"]
@@ -136,6 +142,7 @@ def test_only_what_a_change_reaches_runs_again_and_is_rebuilt_to_the_bit(
         "train": "completed",
         "evaluate": "completed",
         "save_model": "completed",
+        "promote": "completed",
     }
     assert len(weight_loads) > 0
     third = run_pipeline(make_config(own), "r4-from-scratch", enable_cache=False)

@@ -22,7 +22,8 @@ class HeldOutMetrics(BaseModel):
     tokens: int = Field(description="Labelled tokens.")
     rows: int
     row_losses: list[float] = Field(
-        [], description="Sum of the negative log-likelihoods of each row's labelled tokens, in nats."
+        [],
+        description="Sum of the negative log-likelihoods of each row's labelled tokens, in nats.",
     )
     row_tokens: list[int] = Field([], description="Labelled tokens of each row.")
 

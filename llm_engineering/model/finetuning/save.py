@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,16 @@ from llm_engineering.reporting.report import render_report
 from llm_engineering.reporting.run_report import RunReport
 
 
+@dataclass(frozen=True)
+class SavedRun:
+    """A run's output folder, and what is written in it."""
+
+    folder: Path
+    run: RunReport
+    metrics: dict[str, float]
+    report: str
+
+
 def save_model(
     config: FinetuningConfig,
     dataset: PreparedDataset,
@@ -30,14 +42,11 @@ def save_model(
     *,
     name: str,
     wall_seconds: float,
-) -> Path:
+) -> SavedRun:
     """Write ``<run.output_dir>/<name>/`` and point ``latest`` at it.
 
     The folder holds ``adapter/`` (PEFT's format, with tokenizer, chat template and model card),
     ``metrics.json``, ``manifest.json`` and ``report.html``.
-
-    Returns:
-        The folder.
     """
     manifest = make_manifest(
         name, config, dataset.summary, lora, adapter, record, wall_seconds=wall_seconds
@@ -51,17 +60,32 @@ def save_model(
         evaluation=evaluation,
         manifest=manifest,
     )
+    figures, report = metrics(lora, record, evaluation, wall_seconds), render_report(run)
     with new_output(config.run.output_dir, name) as folder:
         shutil.copytree(adapter.folder, folder / "adapter")
         tokenizer = load_tokenizer(config.model)
         tokenizer.chat_template = lora.model.chat_template
         tokenizer.save_pretrained(folder / "adapter")
         _write(folder / "adapter" / "README.md", render_model_card(run))
-        _write_json(folder / "metrics.json", metrics(lora, record, evaluation, wall_seconds))
+        _write_json(folder / "metrics.json", figures)
         _write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
-        _write(folder / "report.html", render_report(run))
+        _write(folder / "report.html", report)
     remove_work(config.run.output_dir, name, record.resumed_from_run)
-    return Path(config.run.output_dir) / name
+    return SavedRun(Path(config.run.output_dir) / name, run, figures, report)
+
+
+def save_decision(run: RunReport) -> str:
+    """Add the promotion gate's decision to a saved run's folder; returns the report with it.
+
+    On a host that does not have the folder, nothing is written.
+    """
+    report = render_report(run)
+    folder = Path(run.config.run.output_dir) / run.name
+    if run.promotion is not None and folder.is_dir():
+        _write_json(folder / "promotion.json", run.promotion.model_dump(mode="json"))
+        _write(folder / "report.html.part", report)
+        os.replace(folder / "report.html.part", folder / "report.html")
+    return report
 
 
 def metrics(

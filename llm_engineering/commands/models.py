@@ -1,0 +1,115 @@
+"""``--models``, ``--promote`` and ``--rollback``: the registered adapters and their stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_engineering.commands.terminal import set_up_terminal
+from llm_engineering.configuration import load_config
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from zenml.models import ModelVersionResponse
+
+
+def show() -> None:
+    """Print every registered model's versions, newest first, with stages and figures."""
+    set_up_terminal()
+
+    from rich.console import Console
+    from zenml.client import Client
+    from zenml.utils.pagination_utils import depaginate
+
+    from llm_engineering.registry.versions import TAG, all_versions
+
+    console = Console()
+    shown = False
+    for model in depaginate(Client().list_models, tags=[TAG]):
+        versions = all_versions(model.name)
+        if versions:
+            console.print(f"\n[bold]{model.name}[/bold]", highlight=False)
+            console.print(_table(versions))
+            shown = True
+    if not shown:
+        print("no adapter is registered yet: --finetune makes the first version")
+
+
+def promote(version: str, config_path: Path, overrides: Sequence[str]) -> None:
+    """Make a version of the configuration's model the production one.
+
+    Raises:
+        RegistryError: There is no such version, or it is in production already.
+    """
+    model = _model(config_path, overrides)
+
+    from llm_engineering.registry.stages import promote_by_hand
+
+    name, replaced = promote_by_hand(model, version)
+    print(f"{name} is the production version of {model}")
+    if replaced is not None:
+        print(f"{replaced} is archived; --rollback puts it back")
+
+
+def rollback(config_path: Path, overrides: Sequence[str]) -> None:
+    """Put the configuration's former production version back.
+
+    Raises:
+        RegistryError: There is no production version, or none before it.
+    """
+    model = _model(config_path, overrides)
+
+    from llm_engineering.registry.stages import roll_back
+
+    archived, restored = roll_back(model)
+    print(f"{restored} is the production version of {model} again")
+    print(f"{archived} is archived; the gate will not promote this adapter again")
+
+
+def _model(config_path: Path, overrides: Sequence[str]) -> str:
+    config = load_config(config_path, overrides)
+    set_up_terminal()
+
+    from llm_engineering.registry.versions import model_name
+
+    return model_name(config)
+
+
+def _table(versions: list[ModelVersionResponse]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("No.", justify="right")
+    table.add_column("Version", overflow="fold")
+    table.add_column("Stage")
+    table.add_column("Held-out loss", justify="right")
+    table.add_column("Base model's", justify="right")
+    table.add_column("Held-out set")  # losses compare only where it is the same
+    table.add_column("Registered (UTC)")
+    for version in versions:
+        figures = version.run_metadata
+        stage = _stage(version)
+        table.add_row(
+            str(version.number),
+            str(version.name),
+            f"[green]{stage}[/green]" if stage == "production" else stage,
+            _loss(figures.get("held_out_loss_after")),
+            _loss(figures.get("held_out_loss_before")),
+            f"{figures.get('held_out_rows', '')} rows, {str(figures.get('held_out_digest'))[:6]}",
+            f"{version.created:%Y-%m-%d %H:%M}",
+        )
+    return table
+
+
+def _stage(version: ModelVersionResponse) -> str:
+    from llm_engineering.registry.versions import ROLLED_BACK
+
+    if version.run_metadata.get(ROLLED_BACK):
+        return "rolled back"
+    return str(version.stage or "-")
+
+
+def _loss(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "-"

@@ -1,0 +1,144 @@
+"""The checks of the promotion gate, by name; ``registry.checks`` says which of them count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llm_engineering.configuration.schema import CheckName, RegistrySettings
+from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.evaluation.evaluation import Evaluation
+from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.registry.bootstrap import paired_bootstrap
+from llm_engineering.registry.decision import Check
+
+FEWEST_ROWS = 8
+"""With fewer held-out rows, resampling says nothing about noise."""
+
+
+@dataclass(frozen=True)
+class Production:
+    """The version to beat, as far as the gate looks at it."""
+
+    name: str
+    row_losses: list[float] | None
+    """Its summed loss of each of the candidate's held-out rows, in nats; None: not comparable."""
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A saved version, and what it is held against."""
+
+    summary: DatasetSummary
+    adapter: AdapterFolder
+    record: TrainingRecord
+    evaluation: Evaluation
+    rolled_back: dict[str, str]
+    """Digests of adapters that were rolled back, and the versions that they were."""
+    production: Production | None
+
+
+def run_checks(candidate: Candidate, settings: RegistrySettings) -> list[Check]:
+    """Run the configured checks, in their order."""
+    outcomes = [(name, *CHECKS[name](candidate, settings)) for name in settings.checks]
+    return [Check(name=name, passed=passed, detail=text) for name, passed, text in outcomes]
+
+
+Outcome = tuple[bool, str]
+
+
+def _finite_losses(candidate: Candidate, settings: RegistrySettings) -> Outcome:
+    record = candidate.record
+    losses = [(point.step, point.loss) for point in record.points]
+    losses += [(point.step, point.metrics.loss) for point in record.held_out]
+    for step, loss in losses:
+        if not math.isfinite(loss):
+            return False, f"the loss is {loss} at step {step}"
+    return True, f"all {len(losses)} losses are finite"
+
+
+def _trained_end_of_turn(candidate: Candidate, settings: RegistrySettings) -> Outcome:
+    audit = candidate.summary.train
+    share = audit.stop_tokens / audit.rows
+    text = f"{audit.stop_tokens} end-of-turn tokens are trained in {audit.rows} rows"
+    return share > 0.5, text + ("" if share > 0.5 else ": most answers were cut before they ended")
+
+
+def _intact_adapter(candidate: Candidate, settings: RegistrySettings) -> Outcome:
+    from safetensors import safe_open
+
+    path = candidate.adapter.folder / "adapter_model.safetensors"
+    if file_digest(path) != candidate.adapter.digest:
+        return False, "the stored file is not the one that training wrote (its SHA-256 differs)"
+    changed = False
+    with safe_open(path, framework="pt") as tensors:
+        names = list(tensors.keys())
+        for name in names:
+            tensor = tensors.get_tensor(name)
+            if not bool(tensor.isfinite().all()):
+                return False, f"{name} holds a value that is not finite"
+            # LoRA's B starts at zero (arXiv 2106.09685, section 4.1): all zero is untrained.
+            changed |= "lora_B" in name and bool(tensor.any())
+    if not changed:
+        return False, "every lora_B is zero: the adapter changes nothing"
+    return True, f"{len(names)} tensors, all finite, with the SHA-256 that training gave"
+
+
+def _not_rolled_back(candidate: Candidate, settings: RegistrySettings) -> Outcome:
+    same = candidate.rolled_back.get(candidate.adapter.digest)
+    if same is not None:
+        return False, f"this very adapter was rolled back, as {same}"
+    return True, "this adapter was never rolled back"
+
+
+def _better_than_base(candidate: Candidate, settings: RegistrySettings) -> Outcome:
+    before, after = candidate.evaluation.before, candidate.evaluation.after
+    return _better(
+        "the base model", before.row_losses, after.row_losses, settings.confidence, least=0.0
+    )
+
+
+def _better_than_production(candidate: Candidate, settings: RegistrySettings) -> Outcome:
+    production = candidate.production
+    if production is None:
+        return True, "there is no production version yet"
+    if production.row_losses is None:
+        return False, f"cannot be compared with {production.name}: {production.why_not}"
+    return _better(
+        production.name,
+        production.row_losses,
+        candidate.evaluation.after.row_losses,
+        settings.confidence,
+        least=settings.min_improvement,
+    )
+
+
+def _better(
+    other: str, theirs: Sequence[float], ours: Sequence[float], confidence: float, *, least: float
+) -> Outcome:
+    if len(ours) < FEWEST_ROWS:
+        return False, (
+            f"{len(ours)} held-out rows are too few to tell an improvement from noise; hold out "
+            f"at least {FEWEST_ROWS}"
+        )
+    found = paired_bootstrap(theirs, ours, confidence=confidence)
+    passed = found.at_least > least
+    course = "lower" if found.share >= 0 else "higher"
+    wanted = f", {least:.2%} is asked for" if least else ""
+    return passed, (
+        f"held-out loss {abs(found.share):.2%} {course} than that of {other}; at {confidence:.0%} "
+        f"confidence at least {found.at_least:+.2%} better{wanted} ({len(ours)} rows)"
+    )
+
+
+CHECKS: dict[CheckName, Callable[[Candidate, RegistrySettings], Outcome]] = {
+    "finite_losses": _finite_losses,
+    "trained_end_of_turn": _trained_end_of_turn,
+    "intact_adapter": _intact_adapter,
+    "not_rolled_back": _not_rolled_back,
+    "better_than_base": _better_than_base,
+    "better_than_production": _better_than_production,
+}

@@ -1,0 +1,55 @@
+"""One promotion at a time, whatever host it runs on: a lock in the ZenML server itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+from llm_engineering.errors import RegistryError
+
+STALE_SECONDS = 120.0
+"""A holder needs less than a second; one that is older was killed."""
+
+
+@contextmanager
+def promotion_lock(model: str, *, wait_seconds: float = 300.0) -> Iterator[None]:
+    """Hold the model's lock. It is a ZenML tag, whose name the server lets exist only once.
+
+    Raises:
+        RegistryError: Others held it for ``wait_seconds``.
+    """
+    from zenml.client import Client
+    from zenml.exceptions import EntityExistsError
+
+    client = Client()
+    name = f"promoting {model}"
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            tag = client.create_tag(name)
+            break
+        except EntityExistsError:
+            _break_if_stale(name)
+        if time.monotonic() > deadline:
+            raise RegistryError(
+                f"model {model}: another promotion has held the lock for {wait_seconds:.0f} s; "
+                f"if none runs, remove it: zenml tag delete '{name}'"
+            )
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        with suppress(KeyError):  # broken as stale meanwhile
+            client.delete_tag(tag.id)
+
+
+def _break_if_stale(name: str) -> None:
+    from zenml.client import Client
+
+    with suppress(KeyError):  # released meanwhile
+        tag = Client().get_tag(name, allow_name_prefix_match=False)
+        created = tag.created if tag.created.tzinfo else tag.created.replace(tzinfo=UTC)
+        if (datetime.now(UTC) - created).total_seconds() > STALE_SECONDS:
+            Client().delete_tag(tag.id)

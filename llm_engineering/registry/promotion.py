@@ -1,0 +1,149 @@
+"""The gate: compare a saved version with production and the base model, and promote the better."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from llm_engineering.configuration.schema import EvaluateSettings, RegistrySettings
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.errors import RegistryError
+from llm_engineering.model.evaluation.evaluation import Evaluation
+from llm_engineering.model.evaluation.other_adapter import other_adapter_metrics
+from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.references import LoraReference
+from llm_engineering.registry.checks import Candidate, Production, run_checks
+from llm_engineering.registry.decision import Decision
+from llm_engineering.registry.stages import promote_if_unchallenged
+from llm_engineering.registry.versions import (
+    ADAPTER_DIGEST,
+    ROLLED_BACK,
+    all_versions,
+    artifact,
+    production_version,
+)
+
+if TYPE_CHECKING:
+    from zenml.models import ModelVersionResponse
+
+logger = logging.getLogger(__name__)
+
+
+def promote(
+    model: str,
+    version: str,
+    settings: RegistrySettings,
+    evaluate: EvaluateSettings,
+    *,
+    dataset: PreparedDataset,
+    lora: LoraReference,
+    adapter: AdapterFolder,
+    record: TrainingRecord,
+    evaluation: Evaluation,
+) -> Decision:
+    """Decide on a version, and make it the production one if it passes every check.
+
+    If another version is promoted while this one is compared, it is compared with that one.
+
+    Args:
+        model: Name of the ZenML model.
+        version: Name of the version that was just saved.
+        settings: The rules.
+        evaluate: Batch size, where production is evaluated again.
+        dataset: The run's data; both versions are compared on its held-out rows.
+        lora: The run's model.
+        adapter: The run's adapter.
+        record: Its training.
+        evaluation: Its held-out metrics, and the base model's.
+
+    Returns:
+        The decision, whatever it is.
+    """
+    if not settings.promote:
+        reason = "registered only (registry.promote: false)"
+        return Decision(model=model, version=version, promoted=False, reason=reason)
+    while True:
+        current = production_version(model)
+        candidate = Candidate(
+            summary=dataset.summary,
+            adapter=adapter,
+            record=record,
+            evaluation=evaluation,
+            rolled_back=_rolled_back(model),
+            production=None
+            if current is None
+            else _production(current, dataset, lora, adapter, record, evaluate),
+        )
+        decision = _decide(model, version, candidate, settings)
+        if not decision.promoted or promote_if_unchallenged(
+            model, version, expected=decision.production, reason=decision.reason
+        ):
+            return decision
+        logger.info("another version was promoted meanwhile; comparing again")
+
+
+def _decide(model: str, version: str, candidate: Candidate, settings: RegistrySettings) -> Decision:
+    checks = run_checks(candidate, settings)
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        reason = "; ".join(f"{check.name}: {check.detail}" for check in failed)
+    elif candidate.production is None:
+        reason = f"the first version to pass all {len(checks)} checks"
+    else:
+        reason = f"better than {candidate.production.name}, and passed all {len(checks)} checks"
+    return Decision(
+        model=model,
+        version=version,
+        promoted=not failed,
+        reason=reason,
+        production=candidate.production.name if candidate.production else None,
+        checks=checks,
+    )
+
+
+def _production(
+    current: ModelVersionResponse,
+    dataset: PreparedDataset,
+    lora: LoraReference,
+    adapter: AdapterFolder,
+    record: TrainingRecord,
+    evaluate: EvaluateSettings,
+) -> Production:
+    """Production's losses on this run's held-out rows: as stored, or measured again."""
+    name = str(current.name)
+    try:
+        its_lora: LoraReference = artifact(current, "lora_model")
+        if its_lora.model.weight_digests != lora.model.weight_digests:
+            raise RegistryError(
+                f"it adapts another base model ({its_lora.model.id}), whose loss is counted on "
+                "other tokens; promote by hand (--promote) after a comparison of your own"
+            )
+        if current.run_metadata.get("held_out_digest") == dataset.summary.held_out_digest:
+            stored: Evaluation = artifact(current, "evaluation")
+            return Production(name, stored.after.row_losses)
+        if record.job is not None:
+            raise RegistryError(
+                "the held-out rows have changed since it was measured, and this host launched a "
+                "job instead of loading the model; promote by hand (--promote), or hold out a "
+                "fixed file (data.held_out.source)"
+            )
+        logger.info("the held-out rows have changed: evaluating %s again", name)
+        again = other_adapter_metrics(
+            lora,
+            adapter,
+            its_lora,
+            artifact(current, "adapter"),
+            dataset,
+            batch_size=evaluate.batch_size,
+        )
+        return Production(name, again.row_losses)
+    except RegistryError as reason:
+        return Production(name, None, str(reason))
+
+
+def _rolled_back(model: str) -> dict[str, str]:
+    return {
+        str(version.run_metadata[ADAPTER_DIGEST]): str(version.name)
+        for version in all_versions(model)
+        if version.run_metadata.get(ROLLED_BACK)
+    }

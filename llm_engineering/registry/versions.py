@@ -1,0 +1,90 @@
+"""The versions of a registered model in ZenML: finding them, and the figures that they carry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llm_engineering.configuration import FinetuningConfig
+from llm_engineering.errors import RegistryError
+from llm_engineering.outputs import model_and_data
+
+if TYPE_CHECKING:
+    from zenml import Model
+    from zenml.models import ModelVersionResponse
+
+TAG = "finetuning"
+PRODUCTION = "production"
+
+ROLLED_BACK = "rolled_back"
+REPLACED = "replaced"
+ADAPTER_DIGEST = "adapter_digest"
+
+
+def model_name(config: FinetuningConfig) -> str:
+    """``registry.model``, else base model and data: ``SmolLM2-135M-Instruct-stdlib_qa``."""
+    return config.registry.model or model_and_data(config)
+
+
+def zenml_model(config: FinetuningConfig, run: str) -> Model:
+    """The ZenML model version that a run adds; it has the run's name, and so its folder's."""
+    from zenml import Model
+
+    return Model(name=model_name(config), version=run, tags=[TAG])
+
+
+def all_versions(model: str) -> list[ModelVersionResponse]:
+    """A model's versions, newest first; empty if there is no such model.
+
+    Versions of runs that were killed before their adapter was saved are left out.
+    """
+    from zenml.client import Client
+    from zenml.utils.pagination_utils import depaginate
+
+    try:
+        found = depaginate(
+            Client().list_model_versions,
+            model=model,
+            sort_by="desc:number",
+            hydrate=True,
+        )
+    except KeyError:
+        return []
+    return [version for version in found if ADAPTER_DIGEST in version.run_metadata]
+
+
+def production_version(model: str) -> ModelVersionResponse | None:
+    """The version in stage production, if there is one."""
+    return next((v for v in all_versions(model) if v.stage == PRODUCTION), None)
+
+
+def find_version(model: str, name_or_number: str) -> ModelVersionResponse:
+    """A version by its name or number.
+
+    Raises:
+        RegistryError: There is none; lists the newest that there are.
+    """
+    versions = all_versions(model)
+    for version in versions:
+        if name_or_number in (version.name, str(version.number)):
+            return version
+    if not versions:
+        raise RegistryError(f"model {model} has no versions; --models lists what there is")
+    known = ", ".join(f"{version.number} ({version.name})" for version in versions[:5])
+    raise RegistryError(f"model {model} has no version {name_or_number}; newest: {known}")
+
+
+def artifact(version: ModelVersionResponse, name: str) -> Any:
+    """Load an artifact that a version carries.
+
+    Raises:
+        RegistryError: It is not there any more.
+    """
+    from zenml.exceptions import DoesNotExistException
+
+    found = version.get_artifact(name)
+    try:
+        if found is not None:
+            return found.load()
+    except (OSError, KeyError, DoesNotExistException):
+        pass
+    raise RegistryError(f"the {name.replace('_', ' ')} of {version.name} is not in the store")
