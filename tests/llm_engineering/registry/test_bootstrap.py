@@ -1,0 +1,73 @@
+"""Tests of ``llm_engineering.registry.bootstrap``."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from llm_engineering.registry.bootstrap import paired_bootstrap
+
+
+def test_the_share_is_that_of_the_summed_losses() -> None:
+    found = paired_bootstrap([10.0, 30.0], [9.0, 27.0], confidence=0.95)
+
+    assert found.share == pytest.approx(0.1)
+    assert found.at_least == pytest.approx(0.1)  # every row is better by the same tenth
+
+
+def test_equal_losses_are_no_improvement() -> None:
+    rows = [random.Random(0).uniform(1, 50) for _ in range(40)]
+
+    found = paired_bootstrap(rows, rows, confidence=0.95)
+
+    assert (found.share, found.at_least) == (0.0, 0.0)
+
+
+def test_noise_of_the_size_of_the_gain_is_not_taken_for_one() -> None:
+    draw = random.Random(1)
+    old = [20.0] * 60
+    noise = [draw.gauss(0, 2) for _ in range(30)]
+    new = [19.9 + sign * value for value in noise for sign in (1, -1)]  # better by 0.5 % in sum
+
+    found = paired_bootstrap(old, new, confidence=0.95)
+
+    assert found.share == pytest.approx(0.005)
+    assert found.at_least < 0
+
+
+def test_pairing_finds_a_small_gain_among_rows_that_differ_a_lot() -> None:
+    draw = random.Random(2)
+    old = [draw.uniform(1, 100) for _ in range(60)]
+    new = [loss * 0.98 for loss in old]
+
+    assert paired_bootstrap(old, new, confidence=0.95).at_least == pytest.approx(0.02)
+
+
+def test_the_bound_agrees_with_the_normal_approximation() -> None:
+    draw = random.Random(3)
+    old = [10.0] * 400
+    new = [9.0 + draw.gauss(0, 1) for _ in old]
+    mean = sum(new) / len(new)
+    error = (sum((value - mean) ** 2 for value in new) / len(new) / len(new)) ** 0.5
+
+    found = paired_bootstrap(old, new, confidence=0.95)
+
+    assert found.at_least == pytest.approx(1 - (mean + 1.645 * error) / 10, abs=0.001)
+
+
+def test_more_confidence_asks_for_more() -> None:
+    draw = random.Random(4)
+    old = [draw.uniform(5, 15) for _ in range(50)]
+    new = [loss - draw.uniform(-1, 2) for loss in old]
+
+    bounds = [paired_bootstrap(old, new, confidence=c).at_least for c in (0.5, 0.9, 0.99)]
+
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[0] > bounds[2]
+
+
+@pytest.mark.parametrize(("old", "new"), [([], []), ([1.0], [1.0, 2.0])])
+def test_rows_that_do_not_pair(old: list[float], new: list[float]) -> None:
+    with pytest.raises(ValueError, match="cannot pair"):
+        paired_bootstrap(old, new, confidence=0.95)

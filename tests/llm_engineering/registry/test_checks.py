@@ -1,0 +1,212 @@
+"""Tests of ``llm_engineering.registry.checks``: what each check lets pass, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from llm_engineering.configuration.schema import CheckName, RegistrySettings
+from llm_engineering.data.audit import LabelAudit
+from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.evaluation.evaluation import Evaluation
+from llm_engineering.model.evaluation.held_out import HeldOutMetrics
+from llm_engineering.model.finetuning.record import (
+    AdapterFolder,
+    HeldOutPoint,
+    TrainingPoint,
+    TrainingRecord,
+)
+from llm_engineering.registry.checks import CHECKS, Candidate, Production, run_checks
+
+BASE = [30.0 + index for index in range(20)]
+OURS = [loss * 0.8 for loss in BASE]
+
+
+def metrics(row_losses: list[float]) -> HeldOutMetrics:
+    tokens = 10 * len(row_losses)
+    return HeldOutMetrics(
+        loss=sum(row_losses) / tokens,
+        token_accuracy=0.5,
+        tokens=tokens,
+        rows=len(row_losses),
+        row_losses=row_losses,
+        row_tokens=[10] * len(row_losses),
+    )
+
+
+def adapter(folder: Path, **tensors: torch.Tensor) -> AdapterFolder:
+    folder.mkdir(exist_ok=True)
+    path = folder / "adapter_model.safetensors"
+    save_file({f"model.q_proj.{name}.weight": value for name, value in tensors.items()}, path)
+    return AdapterFolder(folder, file_digest(path))
+
+
+@pytest.fixture
+def candidate(tmp_path: Path) -> Any:
+    def make(**changes: Any) -> Candidate:
+        audit = LabelAudit(
+            rows=20,
+            tokens=400,
+            trained_tokens=200,
+            longest_row=30,
+            truncated_rows=0,
+            stop_tokens=changes.pop("stop_tokens", 20),
+            example_origin="train.jsonl:1",
+            example=[],
+        )
+        losses = changes.pop("train_losses", [3.0, 2.0])
+        record = TrainingRecord(
+            points=[
+                TrainingPoint(
+                    step=step, loss=loss, learning_rate=1e-3, grad_norm=1.0, tokens_per_second=1.0
+                )
+                for step, loss in enumerate(losses, 1)
+            ],
+            held_out=[HeldOutPoint(step=0, metrics=metrics(BASE))],
+        )
+        values: dict[str, Any] = {
+            "summary": DatasetSummary(
+                sources=[],
+                bad_rows=[],
+                train=audit,
+                held_out=audit,
+                digest="d",
+                held_out_digest="h",
+            ),
+            "adapter": adapter(tmp_path / "adapter", lora_A=torch.ones(2), lora_B=torch.ones(2)),
+            "record": record,
+            "evaluation": Evaluation(before=metrics(BASE), after=metrics(OURS), samples=[]),
+            "rolled_back": {},
+            "production": None,
+        }
+        return Candidate(**(values | changes))
+
+    return make
+
+
+def outcome(name: CheckName, candidate: Candidate, **settings: Any) -> tuple[bool, str]:
+    (check,) = run_checks(candidate, RegistrySettings(checks=[name], **settings))
+    assert check.name == name
+    return check.passed, check.detail
+
+
+def test_every_name_of_the_configuration_is_a_check() -> None:
+    assert set(CHECKS) == set(get_args(CheckName))
+
+
+def test_a_sound_run_passes_all_in_the_configured_order(candidate: Any) -> None:
+    checks = run_checks(candidate(), RegistrySettings())
+
+    assert [check.name for check in checks] == list(get_args(CheckName))
+    assert all(check.passed for check in checks), checks
+
+
+def test_only_the_configured_checks_run(candidate: Any) -> None:
+    settings = RegistrySettings(checks=["finite_losses"])
+
+    assert len(run_checks(candidate(stop_tokens=0), settings)) == 1
+
+
+def test_a_loss_that_is_not_finite(candidate: Any) -> None:
+    passed, detail = outcome("finite_losses", candidate(train_losses=[3.0, float("nan")]))
+
+    assert (passed, detail) == (False, "the loss is nan at step 2")
+
+
+@pytest.mark.parametrize(("stop_tokens", "passed"), [(20, True), (11, True), (10, False)])
+def test_most_answers_must_have_ended(stop_tokens: int, passed: bool, candidate: Any) -> None:
+    assert outcome("trained_end_of_turn", candidate(stop_tokens=stop_tokens))[0] is passed
+
+
+def test_an_adapter_that_was_altered(candidate: Any, tmp_path: Path) -> None:
+    altered = AdapterFolder(adapter(tmp_path / "a", lora_B=torch.ones(2)).folder, "0" * 64)
+
+    passed, detail = outcome("intact_adapter", candidate(adapter=altered))
+
+    assert not passed
+    assert "SHA-256 differs" in detail
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (torch.tensor([1.0, float("inf")]), "model.q_proj.lora_B.weight holds a value that is not"),
+        (torch.zeros(2), "every lora_B is zero"),
+    ],
+)
+def test_an_adapter_that_is_not_sound(
+    value: torch.Tensor, says: str, candidate: Any, tmp_path: Path
+) -> None:
+    broken = adapter(tmp_path / "b", lora_A=torch.ones(2), lora_B=value)
+
+    passed, detail = outcome("intact_adapter", candidate(adapter=broken))
+
+    assert not passed
+    assert says in detail
+
+
+def test_an_adapter_that_was_rolled_back(candidate: Any) -> None:
+    made = candidate()
+    again = candidate(rolled_back={made.adapter.digest: "run-7"})
+
+    assert outcome("not_rolled_back", again) == (
+        False,
+        "this very adapter was rolled back, as run-7",
+    )
+
+
+def test_no_better_than_the_base_model(candidate: Any) -> None:
+    worse = Evaluation(before=metrics(OURS), after=metrics(BASE), samples=[])
+
+    passed, detail = outcome("better_than_base", candidate(evaluation=worse))
+
+    assert not passed
+    assert "25.00% higher than that of the base model" in detail
+
+
+def test_the_first_version_has_nothing_to_beat(candidate: Any) -> None:
+    assert outcome("better_than_production", candidate())[0]
+
+
+@pytest.mark.parametrize(
+    ("production", "settings", "passed"),
+    [
+        ([loss * 1.1 for loss in OURS], {}, True),
+        (OURS, {}, False),
+        ([loss * 0.99 for loss in OURS], {}, False),
+        ([loss * 1.1 for loss in OURS], {"min_improvement": 0.2}, False),
+        ([loss * 1.1 for loss in OURS], {"min_improvement": 0.05}, True),
+    ],
+)
+def test_better_equal_and_worse_than_production(
+    production: list[float], settings: dict[str, float], passed: bool, candidate: Any
+) -> None:
+    held_against = candidate(production=Production("run-1", production))
+
+    found, detail = outcome("better_than_production", held_against, **settings)
+
+    assert found is passed, detail
+    assert "run-1" in detail
+
+
+def test_a_production_version_that_cannot_be_compared_is_not_beaten(candidate: Any) -> None:
+    held_against = candidate(production=Production("run-1", None, "it adapts another base model"))
+
+    assert outcome("better_than_production", held_against) == (
+        False,
+        "cannot be compared with run-1: it adapts another base model",
+    )
+
+
+def test_a_handful_of_rows_proves_nothing(candidate: Any) -> None:
+    few = Evaluation(before=metrics(BASE[:7]), after=metrics(OURS[:7]), samples=[])
+
+    passed, detail = outcome("better_than_base", candidate(evaluation=few))
+
+    assert not passed
+    assert "7 held-out rows are too few" in detail

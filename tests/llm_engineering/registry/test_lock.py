@@ -1,0 +1,63 @@
+"""Tests of ``llm_engineering.registry.lock``."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from zenml.client import Client
+
+from llm_engineering.errors import RegistryError
+from llm_engineering.registry import lock
+from llm_engineering.registry.lock import promotion_lock
+
+
+def test_a_second_holder_waits_for_the_first(model: str) -> None:
+    order = []
+
+    def second() -> None:
+        with promotion_lock(model):
+            order.append("second")
+
+    with promotion_lock(model):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.5)
+        order.append("first")
+    thread.join(timeout=30)
+
+    assert order == ["first", "second"]
+
+
+def test_another_model_is_not_waited_for(model: str) -> None:
+    with promotion_lock(model), promotion_lock(f"{model}-other", wait_seconds=0):
+        pass
+
+
+def test_a_holder_that_failed_lets_go(model: str) -> None:
+    with pytest.raises(RuntimeError, match="on the way"), promotion_lock(model):
+        raise RuntimeError("on the way")
+
+    with promotion_lock(model, wait_seconds=0):
+        pass
+
+
+def test_a_lock_that_is_held_too_long_names_the_way_out(model: str) -> None:
+    Client().create_tag(f"promoting {model}")
+
+    held = promotion_lock(model, wait_seconds=0.3)
+
+    with pytest.raises(RegistryError, match=f"zenml tag delete 'promoting {model}'"), held:
+        pass
+
+
+def test_the_lock_of_a_killed_promotion_is_broken(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Client().create_tag(f"promoting {model}")
+    monkeypatch.setattr(lock, "STALE_SECONDS", 0.5)
+    time.sleep(0.6)
+
+    with promotion_lock(model, wait_seconds=5):
+        pass
