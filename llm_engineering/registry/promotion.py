@@ -9,7 +9,7 @@ from llm_engineering.configuration.schema import EvaluateSettings, RegistrySetti
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import RegistryError
 from llm_engineering.model.evaluation.evaluation import Evaluation
-from llm_engineering.model.evaluation.other_adapter import other_adapter_metrics
+from llm_engineering.model.evaluation.production import ProductionAdapter, measure_production
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.registry.checks import Candidate, Production, run_checks
@@ -101,6 +101,36 @@ def _decide(model: str, version: str, candidate: Candidate, settings: RegistrySe
     )
 
 
+def production_to_measure(
+    model: str, dataset: PreparedDataset, lora: LoraReference
+) -> ProductionAdapter | None:
+    """The production version's adapter, if its losses on these held-out rows are not known.
+
+    None too if it cannot be measured; the gate says why.
+    """
+    current = production_version(model)
+    if current is None or _was_measured_on(current, dataset):
+        return None
+    try:
+        return _adapter(current, lora)
+    except RegistryError:
+        return None
+
+
+def _was_measured_on(version: ModelVersionResponse, dataset: PreparedDataset) -> bool:
+    return version.run_metadata.get("held_out_digest") == dataset.summary.held_out_digest
+
+
+def _adapter(current: ModelVersionResponse, lora: LoraReference) -> ProductionAdapter:
+    its_lora: LoraReference = artifact(current, "lora_model")
+    if its_lora.model.weight_digests != lora.model.weight_digests:
+        raise RegistryError(
+            f"it adapts another base model ({its_lora.model.id}), whose loss is counted on other "
+            "tokens; promote by hand (--promote) after a comparison of your own"
+        )
+    return ProductionAdapter(str(current.name), its_lora, artifact(current, "adapter"))
+
+
 def _production(
     current: ModelVersionResponse,
     dataset: PreparedDataset,
@@ -112,31 +142,23 @@ def _production(
     """Production's losses on this run's held-out rows: as stored, or measured again."""
     name = str(current.name)
     try:
-        its_lora: LoraReference = artifact(current, "lora_model")
-        if its_lora.model.weight_digests != lora.model.weight_digests:
-            raise RegistryError(
-                f"it adapts another base model ({its_lora.model.id}), whose loss is counted on "
-                "other tokens; promote by hand (--promote) after a comparison of your own"
-            )
-        if current.run_metadata.get("held_out_digest") == dataset.summary.held_out_digest:
+        production = _adapter(current, lora)
+        if _was_measured_on(current, dataset):
             stored: Evaluation = artifact(current, "evaluation")
             return Production(name, stored.after.row_losses)
-        if record.job is not None:
-            raise RegistryError(
-                "the held-out rows have changed since it was measured, and this host launched a "
-                "job instead of loading the model; promote by hand (--promote), or hold out a "
-                "fixed file (data.held_out.source)"
+        if record.job is None:
+            logger.info("the held-out rows have changed: evaluating %s again", name)
+            measured = measure_production(
+                lora, adapter, production, dataset, batch_size=evaluate.batch_size
             )
-        logger.info("the held-out rows have changed: evaluating %s again", name)
-        again = other_adapter_metrics(
-            lora,
-            adapter,
-            its_lora,
-            artifact(current, "adapter"),
-            dataset,
-            batch_size=evaluate.batch_size,
-        )
-        return Production(name, again.row_losses)
+            return Production(name, measured.metrics.row_losses)
+        in_job = record.job.production
+        if in_job is None or in_job.version != name:
+            raise RegistryError(
+                "the held-out rows have changed since it was measured, and the job that trained "
+                "measured another; run again with --no-cache, or promote by hand (--promote)"
+            )
+        return Production(name, in_job.metrics.row_losses)
     except RegistryError as reason:
         return Production(name, None, str(reason))
 

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 CONFIG_FILE = "config.yaml"
 JOB_FILE = "job.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
+PRODUCTION = "production"
 RECORDS = "records"
 MAX_FAILURE_CHARACTERS = 1024
 """The service keeps so many characters of the failure file (CreateTrainingJob reference)."""
@@ -101,6 +102,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     from llm_engineering.data.dataset import PreparedDataset
     from llm_engineering.model.base_model import relocate
     from llm_engineering.model.evaluation.evaluate import evaluate
+    from llm_engineering.model.evaluation.production import ProductionAdapter, measure_production
     from llm_engineering.model.finetuning.inject import inject_lora
     from llm_engineering.model.finetuning.load import load_model
     from llm_engineering.model.finetuning.save import save_model
@@ -125,6 +127,17 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         stop=stop,
     )
     evaluation = evaluate(lora, adapter, dataset, record, config.evaluate)
+    records: dict[str, BaseModel] = {
+        "lora": lora,
+        "training_record": record,
+        "evaluation": evaluation,
+    }
+    if (folders.channel("config") / PRODUCTION).is_dir():
+        production = ProductionAdapter.read(folders.channel("config") / PRODUCTION)
+        logger.info("evaluating the production version %s on this run's rows", production.version)
+        records[PRODUCTION] = measure_production(
+            lora, adapter, production, dataset, batch_size=config.evaluate.batch_size
+        )
     output = folders.root / "finetuning"
     here = config.run.model_copy(update={"output_dir": str(output)})
     saved = save_model(
@@ -137,7 +150,6 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         name=order.run,
         wall_seconds=time.time() - started,
     )
-    records = {"lora": lora, "training_record": record, "evaluation": evaluation}
     leave_results(saved.folder, records, folders.model)
     shutil.rmtree(folders.checkpoints / "job", ignore_errors=True)  # done: nothing to resume
 

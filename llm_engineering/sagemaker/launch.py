@@ -17,6 +17,7 @@ from llm_engineering.configuration.schema import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import LaunchError
 from llm_engineering.model.base_model import model_folder, read_config
+from llm_engineering.model.evaluation.production import ProductionAdapter
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.memory import SHAPE, estimate_memory
 from llm_engineering.model.references import LoraReference
@@ -31,7 +32,7 @@ from llm_engineering.sagemaker.inputs import (
     upload_folder,
     write_config_channel,
 )
-from llm_engineering.sagemaker.job import JobOrder
+from llm_engineering.sagemaker.job import PRODUCTION, JobOrder
 from llm_engineering.sagemaker.job_requirements import job_requirements
 from llm_engineering.sagemaker.request import JobInputs, build_request, job_name
 from llm_engineering.sagemaker.results import console_link, fetch_results
@@ -91,6 +92,7 @@ def train_in_job(
     run: str,
     folder: Path,
     on_submitted: Callable[[SubmittedJob], None] | None = None,
+    production: ProductionAdapter | None = None,
 ) -> tuple[AdapterFolder, TrainingRecord]:
     """Train in a SageMaker job, as ``train`` does here.
 
@@ -105,6 +107,7 @@ def train_in_job(
         run: Name of the run, for tags.
         folder: Receives the job's results.
         on_submitted: Called once the job exists, before it is waited for.
+        production: Evaluated in the job too, since only that host may be able to.
 
     Raises:
         LaunchError: Nothing was submitted, or the job did not complete; says which and why.
@@ -123,8 +126,9 @@ def train_in_job(
     _check_memory(launch, lora)
     with tempfile.TemporaryDirectory(prefix="job-") as temporary:
         return _submit_and_follow(
-            aws, launch, lora, dataset, run, folder, Path(temporary), digest, attempt, on_submitted
-        )
+            aws, launch, lora, dataset, run, folder, Path(temporary), digest, attempt, on_submitted,
+            production,
+        )  # fmt: skip
 
 
 def training_digest(launch: Launch, lora: LoraReference, dataset: PreparedDataset) -> str:
@@ -176,6 +180,7 @@ def _submit_and_follow(
     digest: str,
     attempt: int,
     on_submitted: Callable[[SubmittedJob], None] | None,
+    production: ProductionAdapter | None,
 ) -> tuple[AdapterFolder, TrainingRecord]:
     settings, config = launch.settings, launch.config
     s3 = aws.client("s3")
@@ -187,6 +192,8 @@ def _submit_and_follow(
         has_base_model=base_model is not None,
     )
     channel = write_config_channel(config, order, temporary / "config")
+    if production is not None:
+        production.write(channel / PRODUCTION)
     stage(config, settings, temporary / "source")
     inputs = JobInputs(
         config=upload_folder(s3, channel, settings, f"jobs/{name_of(config, digest)}/config"),

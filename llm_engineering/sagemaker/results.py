@@ -13,10 +13,15 @@ from llm_engineering.configuration.schema import SagemakerSettings
 from llm_engineering.errors import LaunchError
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation
-from llm_engineering.model.finetuning.record import AdapterFolder, JobRecord, TrainingRecord
+from llm_engineering.model.finetuning.record import (
+    AdapterFolder,
+    JobRecord,
+    ProductionMetrics,
+    TrainingRecord,
+)
 from llm_engineering.model.references import LoraReference
 from llm_engineering.sagemaker.aws import Aws
-from llm_engineering.sagemaker.job import RECORDS
+from llm_engineering.sagemaker.job import PRODUCTION, RECORDS
 from llm_engineering.sagemaker.model_archive import extract, verify_inventory
 
 logger = logging.getLogger(__name__)
@@ -58,6 +63,8 @@ def fetch_results(
     record.job = job_record(
         job, manifest, _read(extracted, "evaluation", Evaluation), settings, aws.region
     )
+    if (extracted / RECORDS / f"{PRODUCTION}.json").is_file():
+        record.job.production = _read(extracted, PRODUCTION, ProductionMetrics)
     adapter = folder / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     adapter.mkdir()

@@ -12,6 +12,8 @@ from llm_engineering.model.finetuning import train as training
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.outputs import work_folder
+from llm_engineering.registry.promotion import production_to_measure
+from llm_engineering.registry.versions import model_name
 from llm_engineering.sagemaker.launch import Launch, train_in_job
 
 
@@ -50,6 +52,7 @@ def train(
             run=run,
             folder=work / run,
             on_submitted=lambda job: log_metadata(metadata=job.model_dump()),
+            production=production_to_measure(model_name(launch.config), dataset, lora),
         )
         log_metadata(metadata=job_metadata(record))
     return adapter, record  # two names: ZenML reads the number of outputs from this line

@@ -28,6 +28,13 @@ class HeldOutPoint(BaseModel):
     metrics: HeldOutMetrics
 
 
+class ProductionMetrics(BaseModel):
+    """A production version's metrics on held-out rows that it was not saved with."""
+
+    version: str
+    metrics: HeldOutMetrics
+
+
 class JobRecord(BaseModel):
     """The remote job that trained, and what it cost."""
 
@@ -46,6 +53,9 @@ class JobRecord(BaseModel):
     python: str
     platform: str
     evaluation: Evaluation = Field(description="Made in the job, after training.")
+    production: ProductionMetrics | None = Field(
+        None, description="The production version on this run's rows, where it was not known."
+    )
 
 
 class TrainingRecord(BaseModel):

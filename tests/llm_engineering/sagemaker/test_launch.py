@@ -16,6 +16,7 @@ from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import LaunchError
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
+from llm_engineering.model.evaluation.production import ProductionAdapter
 from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
 from llm_engineering.model.finetuning.load import describe_model, load_model
 from llm_engineering.model.finetuning.train import train
@@ -41,7 +42,7 @@ class Planned:
     folder: Path
     told: list
 
-    def go(self, **changes):
+    def go(self, production=None, **changes):
         launch = self.launch.model_copy(update=changes)
         return train_in_job(
             launch,
@@ -50,6 +51,7 @@ class Planned:
             run="run-1",
             folder=self.folder,
             on_submitted=self.told.append,
+            production=production,
         )
 
 
@@ -167,8 +169,13 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     with pytest.raises(LaunchError, match=f"--attach {told.name}: that job trains something else"):
         other.go(attach=told.name)
 
-    # On demand, equal or not, it is trained again, from the start.
-    fresh, record = planned.go(fresh=True)
+    # On demand, equal or not, it is trained again, from the start; and the production version,
+    # here this very adapter, is measured on the same rows.
+    assert record.job.production is None
+    production = ProductionAdapter("run-0", planned.lora, adapter)
+    fresh, record = planned.go(production, fresh=True)
+    assert record.job.production.version == "run-0"
+    assert record.job.production.metrics == record.after
     assert fresh.digest == adapter.digest
     assert record.resumed_from_step is None
     assert len(jobs(sagemaker_service)) == 2
