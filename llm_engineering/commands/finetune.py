@@ -202,5 +202,10 @@ def _report(config: FinetuningConfig, name: str, finished: PipelineRunResponse |
     print(f"\nheld-out loss  {before:.3f} -> {after:.3f}  ({after / before - 1:+.1%})")
     print(f"adapter        {folder}/adapter")
     print(f"report         {folder}/report.html")
+    decision = folder / "promotion.json"
+    if decision.is_file():
+        promotion = json.loads(decision.read_text(encoding="utf-8"))
+        outcome = "promoted" if promotion["promoted"] else "not promoted"
+        print(f"production     {outcome}: {promotion['reason']}")
     if cached:
         print(f"from cache     {', '.join(cached)}  (--no-cache runs them again)")

@@ -25,6 +25,8 @@ def show() -> None:
     from llm_engineering.registry.versions import TAG, all_versions
 
     console = Console()
+    if not console.is_terminal:  # a file or a pipe has no edge to fold at
+        console.width = 200
     shown = False
     for model in depaginate(Client().list_models, tags=[TAG]):
         versions = all_versions(model.name)
@@ -84,8 +86,7 @@ def _table(versions: list[ModelVersionResponse]) -> Table:
     table.add_column("No.", justify="right")
     table.add_column("Version", overflow="fold")
     table.add_column("Stage")
-    table.add_column("Held-out loss", justify="right")
-    table.add_column("Base model's", justify="right")
+    table.add_column("Held-out loss")
     table.add_column("Held-out set")  # losses compare only where it is the same
     table.add_column("Registered (UTC)")
     for version in versions:
@@ -95,8 +96,8 @@ def _table(versions: list[ModelVersionResponse]) -> Table:
             str(version.number),
             str(version.name),
             f"[green]{stage}[/green]" if stage == "production" else stage,
-            _loss(figures.get("held_out_loss_after")),
-            _loss(figures.get("held_out_loss_before")),
+            f"{_loss(figures.get('held_out_loss_before'))} → "
+            f"{_loss(figures.get('held_out_loss_after'))}",
             f"{figures.get('held_out_rows', '')} rows, {str(figures.get('held_out_digest'))[:6]}",
             f"{version.created:%Y-%m-%d %H:%M}",
         )

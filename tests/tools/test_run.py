@@ -47,6 +47,22 @@ def test_saying_nothing_says_what_to_say():
     assert "say what to do, for example --finetune" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--models", "--rollback"], "--models and --rollback are two commands; give one"),
+        (["--finetune", "--force"], "--force goes with --run-scheduled"),
+        (["--schedule", "0 3 * * 1"], "--schedule goes with --finetune"),
+        (["--finetune", "--name", "weekly"], "--name goes with --schedule"),
+        (["--models", "--stop"], "--stop goes with --dashboard"),
+    ],
+)
+def test_flags_that_do_not_go_together(arguments, says):
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
 def test_dry_run_prints_the_plan_and_touches_nothing(tmp_path):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     before = sorted(tmp_path.rglob("*"))
@@ -58,7 +74,7 @@ def test_dry_run_prints_the_plan_and_touches_nothing(tmp_path):
     resolved = yaml.safe_load(done.stdout[: done.stdout.index("# steps")])
     assert resolved["train"]["learning_rate"] == 1e-4
     assert resolved["lora"]["r"] == 32
-    for step in ("prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model"):
+    for step in ("prepare_data", "load_model", "inject_lora", "train", "save_model", "promote"):
         assert re.search(rf"^  {step} ", done.stdout, re.MULTILINE)
     for name in ("adapter/", "metrics.json", "manifest.json", "report.html"):
         assert f"/{name}" in done.stdout
@@ -175,3 +191,4 @@ def test_the_embedded_default_end_to_end(tmp_path):
     report = (latest / "report.html").read_text()
     assert "SmolLM2-135M-Instruct" in report
     assert "held-out loss" in done.stdout
+    assert "production     promoted: the first version to pass all 6 checks" in done.stdout

@@ -27,9 +27,9 @@ def add_version(model: str) -> AddVersion:
     client = Client()
     client.create_model(model, tags=[TAG])
 
-    def add(name: str, digest: str | None = None) -> str:
+    def add(name: str, **figures: float | str) -> str:
         version = client.create_model_version(model, name)
-        log_metadata(metadata={ADAPTER_DIGEST: digest or name}, model_version_id=version.id)
+        log_metadata(metadata={ADAPTER_DIGEST: name, **figures}, model_version_id=version.id)
         return name
 
     return add
