@@ -76,3 +76,15 @@ class RegistryError(FinetuningError):
     """A registered version is not there, or cannot be promoted, rolled back or compared."""
 
     exit_code = 10
+
+
+class HubError(FinetuningError):
+    """The Hugging Face Hub cannot be asked now."""
+
+    exit_code = 12
+
+
+class ScheduledRunError(FinetuningError):
+    """A scheduled run failed; its log and its alert say why."""
+
+    exit_code = 13

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from llm_engineering.configuration.schema import DataSettings, FinetuningConfig, ModelSettings
 from llm_engineering.data.chat_template import read_chat_template
 from llm_engineering.data.sources import is_file
-from llm_engineering.errors import DataError
+from llm_engineering.errors import DataError, HubError
 from llm_engineering.model.base_model import (
     TOKENIZER_FILES,
     file_digest,
@@ -29,24 +29,32 @@ class Fingerprints(BaseModel):
     code: str = Field(description="Source of data/ and model/, and versions of what they run on.")
 
 
-def take_fingerprints(config: FinetuningConfig) -> Fingerprints:
+def take_fingerprints(config: FinetuningConfig, *, require_hub: bool = False) -> Fingerprints:
     """Look at the configured inputs, without importing the training stack.
+
+    Args:
+        config: Names the inputs.
+        require_hub: Raise where the Hub is out of reach; otherwise the name of the branch stands
+            in for its commit then.
 
     Raises:
         DataError: A data file is missing.
+        HubError: The Hub is out of reach and required.
         ModelError: A local model is missing or incomplete.
     """
-    return Fingerprints(data=_data(config.data), model=_model(config.model), code=_code())
+    return Fingerprints(
+        data=_data(config.data, require_hub), model=_model(config.model, require_hub), code=_code()
+    )
 
 
-def _data(data: DataSettings) -> str:
+def _data(data: DataSettings, require_hub: bool) -> str:
     sources = [(source.source, source.revision) for source in data.sources]
     if data.held_out.source:
         sources.append((data.held_out.source, None))
     parts = []
     for source, revision in sources:
         if not is_file(source):
-            parts.append(_hub_commit(source, revision, "dataset"))
+            parts.append(_hub_commit(source, revision, "dataset", require_hub))
         elif Path(source).is_file():
             parts.append(file_digest(Path(source)))
         else:
@@ -54,9 +62,9 @@ def _data(data: DataSettings) -> str:
     return _join(parts)
 
 
-def _model(model: ModelSettings) -> str:
+def _model(model: ModelSettings, require_hub: bool) -> str:
     if is_hub_model(model):
-        commit = _hub_commit(model.id, model.revision, "model")
+        commit = _hub_commit(model.id, model.revision, "model", require_hub)
         return _join([commit, read_chat_template(model.chat_template) or ""])
     folder = model_folder(model, weights=True)
     files = weight_files(folder)
@@ -66,15 +74,24 @@ def _model(model: ModelSettings) -> str:
     return _join([*digests, read_chat_template(model.chat_template) or ""])
 
 
-def _hub_commit(repo: str, revision: str | None, kind: str) -> str:
+def _hub_commit(repo: str, revision: str | None, kind: str, required: bool) -> str:
     """The commit that a branch or tag stands for; the name itself where the Hub is out of reach."""
     from httpx import HTTPError
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         info = HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=10)
-    except (HfHubHTTPError, OfflineModeIsEnabled, HTTPError, OSError):
+    except (OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError):
+        return revision or "main"  # offline on purpose; or reading it will say what is wrong
+    except (HfHubHTTPError, HTTPError, OSError) as error:
+        if required:
+            raise HubError(f"{kind} {repo}: the Hub cannot be asked for its commit: {error}") from None
         return revision or "main"
     return info.sha or revision or "main"
 

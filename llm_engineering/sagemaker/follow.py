@@ -30,9 +30,13 @@ class JobRanTooLongError(LaunchError):
 class JobWaitedTooLongError(LaunchError):
     """The job got no capacity in the time it may wait."""
 
+    exit_code = 11  # unlike others of its kind, may be cured by waiting
+
 
 class NoCapacityError(LaunchError):
     """AWS has no instance of this type to give at present."""
+
+    exit_code = 11
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def _submit_and_follow(
             logger.warning("%s", error)
             lost = error
             attempt += 1
-    raise LaunchError(
+    raise NoCapacityError(
         f"no capacity for any of {', '.join(settings.instance_types)} in {aws.region}, tried "
         f"{1 + settings.capacity_retries} time(s) (sagemaker.capacity_retries); try later, or add "
         "other types or another region"

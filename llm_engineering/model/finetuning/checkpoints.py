@@ -53,7 +53,7 @@ def interrupted_checkpoints(work: Path) -> list[Checkpoint]:
     found = [
         Checkpoint(folder, int(folder.name.rsplit("-", 1)[1]), identity.parent)
         for identity in work.glob(f"*/{_IDENTITY}")
-        if not _is_running(identity.parent)
+        if not is_running(identity.parent)
         for folder in identity.parent.glob("checkpoints/checkpoint-*")
         if _is_complete(folder)
     ]
@@ -97,7 +97,8 @@ def checkpoint_to_resume(work: Path, identity: dict[str, str]) -> Checkpoint:
     )
 
 
-def _is_running(run: Path) -> bool:
+def is_running(run: Path) -> bool:
+    """Whether a process is training in this work folder."""
     try:
         with (run / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
