@@ -10,6 +10,7 @@ from llm_engineering.data.audit import LabelledPiece
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.model.finetuning.record import JobRecord
+from llm_engineering.registry.decision import Check, Decision
 from llm_engineering.reporting.report import headline_tiles, outcome, render_report
 from llm_engineering.reporting.run_report import RunReport
 
@@ -273,3 +274,23 @@ def test_what_a_remote_job_was_and_cost(make_run: Callable[..., RunReport], run:
     page = render_report(remote)
     for text in (job.arn, "ml.g5.2xlarge, spot", "an/image:1", "2.27 USD"):
         assert text in page
+
+
+def test_the_gates_decision_is_told_with_every_check(make_run: Callable[..., RunReport]) -> None:
+    decision = Decision(
+        model="Llama-qa",
+        version="run-2",
+        promoted=False,
+        reason="better_than_production: <b>1 %</b> higher",
+        production="run-1",
+        checks=[
+            Check(name="finite_losses", passed=True, detail="all 8 losses are finite"),
+            Check(name="better_than_production", passed=False, detail="<b>1 %</b> higher"),
+        ],
+    )
+    shown = page(make_run(promotion=decision))
+
+    assert "Not promoted" in shown.line
+    assert "<b>1 %</b> higher" in shown.line  # as text
+    assert "finite_losses passed all 8 losses are finite" in " ".join(shown.line.split())
+    assert "Promotion" not in page(make_run()).line

@@ -1,0 +1,60 @@
+"""Tests of ``llm_engineering.model.evaluation.held_out``: each row's own loss, and the means."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.model.evaluation.held_out import held_out_metrics
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def rows() -> datasets.Dataset:
+    draw = random.Random(0)
+    ids = [[draw.randrange(5, 500) for _ in range(length)] for length in (20, 7, 31, 12, 7)]
+    labels = [[IGNORED] * (len(row) // 2) + row[len(row) // 2 :] for row in ids]
+    return datasets.Dataset.from_dict({"input_ids": ids, "labels": labels})
+
+
+def test_each_row_has_the_loss_that_transformers_gives_it_alone(
+    model: Any, rows: datasets.Dataset
+) -> None:
+    import torch
+
+    found = held_out_metrics(model, rows, batch_size=3, pad_id=0)
+
+    for index, row in enumerate(rows):
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+        with torch.inference_mode():
+            alone = model(input_ids=ids, labels=labels).loss.item()
+        count = sum(label != IGNORED for label in row["labels"])
+        assert found.row_tokens[index] == count
+        assert found.row_losses[index] == pytest.approx(alone * count, rel=1e-5)
+
+
+def test_the_mean_is_over_tokens_not_rows(model: Any, rows: datasets.Dataset) -> None:
+    found = held_out_metrics(model, rows, batch_size=2, pad_id=0)
+
+    assert found.loss == pytest.approx(sum(found.row_losses) / sum(found.row_tokens))
+    assert found.tokens == sum(found.row_tokens)
+    found.forget_rows()
+    assert (found.row_losses, found.row_tokens, found.rows) == ([], [], 5)
+
+
+def test_the_batch_size_changes_nothing(model: Any, rows: datasets.Dataset) -> None:
+    one, all_ = (held_out_metrics(model, rows, batch_size=size, pad_id=0) for size in (1, 5))
+
+    assert one.row_losses == pytest.approx(all_.row_losses, rel=1e-5)
+    assert one.token_accuracy == all_.token_accuracy
