@@ -20,7 +20,7 @@ finetune: setup
 	$(POETRY) run python tools/run.py --finetune
 
 test: setup .venv/.sagemaker lint types
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --dist worksteal
 
 lint: .venv/.installed
 	.venv/bin/ruff check .

@@ -20,6 +20,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # So does ZenML: the tests have a store of their own, and leave the user's alone.
 os.environ["ZENML_CONFIG_PATH"] = tempfile.mkdtemp(prefix="zenml-tests-")
 os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
+# Workers share the cores: more threads than cores make PyTorch several times slower.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // WORKERS))
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data" / "stdlib_qa"
