@@ -12,6 +12,7 @@ from steps.finetuning import (
     evaluate,
     inject_lora,
     load_model,
+    look_at_inputs,
     prepare_data,
     promote,
     save_model,
@@ -23,8 +24,8 @@ from steps.finetuning import (
 def finetuning(
     name: str,
     config: FinetuningConfig,
-    fingerprints: Fingerprints,
-    started: float,
+    fingerprints: Fingerprints | None = None,
+    started: float | None = None,
     resume: Resume = "never",
     launch: Launch | None = None,
     remote_dtype: str | None = None,
@@ -35,23 +36,30 @@ def finetuning(
         name: The run's name, which its output folder and its model version share.
         config: The resolved configuration; each step gets only the sections that it reads, so
             that a change elsewhere does not run it again.
-        fingerprints: Digests of what lies behind the settings, for the cache.
-        started: When the command started, seconds since the epoch.
+        fingerprints: Digests of what lies behind the settings, for the cache; None takes them in
+            a first step, for runs that an orchestrator starts by its own schedule.
+        started: When the command started, seconds since the epoch; None: when the run did.
         resume: Whether to continue an interrupted, otherwise equal run.
         launch: Train in a SageMaker job; None trains here.
         remote_dtype: Type of the frozen weights in that job.
     """
     output_dir, seed = config.run.output_dir, config.run.seed
+    if fingerprints is None:
+        data_inputs, model_inputs, code_inputs = look_at_inputs(config=config)
+    else:
+        data_inputs = [fingerprints.data, fingerprints.model, fingerprints.code]
+        model_inputs = [fingerprints.model, fingerprints.code]
+        code_inputs = [fingerprints.code]
     dataset = prepare_data(
         data=config.data,
         model=config.model,
         seed=seed,
         output_dir=output_dir,
-        fingerprints=[fingerprints.data, fingerprints.model, fingerprints.code],
+        fingerprints=data_inputs,
     )
     base_model = load_model(
         settings=config.model,
-        fingerprints=[fingerprints.model, fingerprints.code],
+        fingerprints=model_inputs,
         remote_dtype=remote_dtype,
         after=["prepare_data"],  # bad data stops the run before a weight is loaded
     )
@@ -59,7 +67,7 @@ def finetuning(
         model=base_model,
         settings=config.lora,
         gradient_checkpointing=config.train.gradient_checkpointing,
-        fingerprints=[fingerprints.code],
+        fingerprints=code_inputs,
         remote=launch is not None,
     )
     adapter, record = train(
@@ -70,7 +78,7 @@ def finetuning(
         seed=seed,
         output_dir=output_dir,
         resume=resume,
-        fingerprints=[fingerprints.code],
+        fingerprints=code_inputs,
         launch=launch,
     )
     evaluation = evaluate(
@@ -79,7 +87,7 @@ def finetuning(
         dataset=dataset,
         record=record,
         settings=config.evaluate,
-        fingerprints=[fingerprints.code],
+        fingerprints=code_inputs,
     )
     version = zenml_model(config, name)  # made when the save begins: a run that fails leaves none
     manifest, _ = save_model.with_options(model=version)(

@@ -31,7 +31,13 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
     metavar="KEY=VALUE",
     help="Override one key of the configuration, e.g. train.learning_rate=1e-4. Repeatable.",
 )
-@click.option("--resume", is_flag=True, help="Continue the interrupted run of this configuration.")
+@click.option(
+    "--resume",
+    type=click.Choice(["required", "if-possible"]),
+    is_flag=False,
+    flag_value="required",
+    help="Continue the interrupted run of this configuration; =if-possible: or start anew.",
+)
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved configuration and the plan; touch nothing."
 )
@@ -52,6 +58,7 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 @click.option("--unschedule", metavar="NAME", help="Remove a schedule.")
 @click.option("--run-scheduled", metavar="NAME", help="Run a schedule now.")
 @click.option("--force", is_flag=True, help="With --run-scheduled: even if nothing changed.")
+@click.option("--run-name", hidden=True)  # given by --run-scheduled to the run that it starts
 @click.option("--dashboard", is_flag=True, help="Open the ZenML dashboard on the newest run.")
 @click.option("--stop", is_flag=True, help="With --dashboard: stop ZenML's local server.")
 @click.option("--models", is_flag=True, help="List registered adapters: stage and figures.")
@@ -80,12 +87,13 @@ def _finetune(options: dict[str, Any]) -> None:
     finetune.run(
         options["config_path"],
         options["overrides"],
-        resume="required" if options["resume"] else "never",
+        resume=options["resume"] or "never",
         dry_run=options["dry_run"],
         use_cache=not options["no_cache"],
         target=options["target"],
         attach=options["attach"],
         detach=options["detach"],
+        name=options["run_name"],
     )
 
 
@@ -157,6 +165,7 @@ _ACTIONS = {
 _BELONGS_TO = {
     "schedule": "finetune",
     "name": "schedule",
+    "run_name": "finetune",
     "force": "run_scheduled",
     "stop": "dashboard",
 }

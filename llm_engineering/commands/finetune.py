@@ -45,15 +45,27 @@ def run(
     target: str = "local",
     attach: str | None = None,
     detach: bool = False,
+    name: str | None = None,
 ) -> None:
     """Fine-tune as a configuration says, here or in a SageMaker job.
+
+    Args:
+        config_path: The configuration file.
+        overrides: Values of --set.
+        resume: Whether to continue an interrupted, otherwise equal run.
+        dry_run: Only print what would be done.
+        use_cache: Whether ZenML may skip steps whose inputs are unchanged.
+        target: "local" or "sagemaker".
+        attach: Name of a SageMaker job to follow.
+        detach: Leave the SageMaker job running on Ctrl-C.
+        name: The run's name, in place of the configuration's.
 
     Raises:
         FinetuningError: Anything that is the user's to mend; nothing half-finished is left.
     """
     started = time.time()
     config = load_config(config_path, overrides)
-    name = run_name(config, datetime.now())
+    name = name or run_name(config, datetime.now())
     if target == "local" and (attach or detach):
         raise ConfigError("--attach and --detach go with --target sagemaker")
     if target == "sagemaker" and resume == "required":
@@ -75,6 +87,7 @@ def run(
         _check_aws(config)
 
     from llm_engineering.lineage.fingerprints import take_fingerprints
+    from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
 
     fingerprints = take_fingerprints(config)
 
@@ -83,6 +96,8 @@ def run(
 
     if Client().list_pipeline_runs(name=name, size=1).total:
         raise ConfigError(f"run.name: ZenML has a run {name} already; choose another name")
+    work = work_folder(config.run.output_dir)
+    close_killed_runs(work)
     source_utils.set_custom_source_root(str(ROOT))
     for handler in logging.getLogger().handlers:
         handler.addFilter(_NoTraceback())
@@ -103,7 +118,8 @@ def run(
     if target == "sagemaker":
         arguments |= _launch(config, fingerprints.code, attach, detach, fresh=not use_cache)
     try:
-        finished = pipeline(**arguments)
+        with marked_as_running(work, name):
+            finished = pipeline(**arguments)
     except Exception as error:
         cause = _users_error(error)
         if cause is None:

@@ -1,6 +1,7 @@
 """Step: save model."""
 
 import time
+from datetime import UTC
 from typing import Annotated
 
 from zenml import get_step_context, log_metadata, step
@@ -25,9 +26,11 @@ def save_model(
     adapter: AdapterFolder,
     record: TrainingRecord,
     evaluation: Evaluation,
-    started: float,
+    started: float | None,
 ) -> tuple[Annotated[Manifest, "manifest"], Annotated[HTMLString, "report"]]:
     """Write the run's folder and register it; never from the cache, since every run leaves its own."""
+    run = get_step_context().pipeline_run
+    began = run.start_time or run.created
     saved = save.save_model(
         config,
         dataset,
@@ -35,11 +38,12 @@ def save_model(
         adapter,
         record,
         evaluation,
-        name=get_step_context().pipeline_run.name,
-        wall_seconds=time.time() - started,
+        name=run.name,
+        wall_seconds=time.time() - (started or began.replace(tzinfo=UTC).timestamp()),
     )
     folder = str(saved.folder.resolve())
     log_metadata(metadata={"output_folder": folder})
+    log_metadata(metadata={**saved.metrics}, run_id_name_or_prefix=run.id)
     register(saved.run, saved.metrics, folder)
     manifest, report = saved.run.manifest, HTMLString(saved.report)
     return manifest, report

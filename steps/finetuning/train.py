@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from zenml import get_step_context, log_metadata, step
+from zenml.config.cache_policy import CachePolicy
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
@@ -17,7 +18,7 @@ from llm_engineering.registry.versions import model_name
 from llm_engineering.sagemaker.launch import Launch, train_in_job
 
 
-@step
+@step(cache_policy=CachePolicy(ignored_inputs=["resume"]))  # a resumed run learns the same
 def train(
     lora: LoraReference,
     dataset: PreparedDataset,

@@ -1,0 +1,66 @@
+"""Schedules of a ZenML stack whose orchestrator keeps them itself: Kubernetes, Airflow, SageMaker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.scheduling.cron_expression import to_aws_cron
+from llm_engineering.scheduling.schedules import ROOT, Schedule
+
+if TYPE_CHECKING:
+    from zenml.config.schedule import Schedule as ZenmlSchedule
+
+_WITH_AWS_CRON = "sagemaker"
+
+
+def is_available() -> bool:
+    """Whether the active stack's orchestrator can keep schedules; the local one cannot."""
+    from zenml.client import Client
+
+    return Client().active_stack.orchestrator.config.is_schedulable
+
+
+def install(schedule: Schedule, config: FinetuningConfig) -> None:
+    """Hand the pipeline and its schedule to the orchestrator, in place of one of the same name.
+
+    What lies behind the settings is looked at by a first step of each run, not now.
+
+    Raises:
+        ConfigError: The orchestrator's notation cannot express the times.
+    """
+    from zenml.client import Client
+    from zenml.utils import source_utils
+
+    when = zenml_schedule(schedule, Client().active_stack.orchestrator.flavor)
+    if Client().list_schedules(name=schedule.name, size=1).total:
+        remove(schedule.name)
+    source_utils.set_custom_source_root(str(ROOT))
+    from pipelines.finetuning import finetuning
+
+    name = schedule.name + "-{date}-{time}"  # ZenML puts in those of each run
+    finetuning.with_options(
+        run_name=name,
+        schedule=when,
+        tags=["finetuning", Path(config.model.id).name, "scheduled"],
+    )(name=name, config=config)
+
+
+def zenml_schedule(schedule: Schedule, flavor: str) -> ZenmlSchedule:
+    """The ZenML schedule, in the notation that a flavor of orchestrator reads.
+
+    Raises:
+        ConfigError: That notation cannot express it.
+    """
+    from zenml.config.schedule import Schedule as ZenmlSchedule
+
+    cron = to_aws_cron(schedule.cron) if flavor == _WITH_AWS_CRON else schedule.cron
+    return ZenmlSchedule(name=schedule.name, cron_expression=cron, catchup=False)
+
+
+def remove(name: str) -> None:
+    """Delete a schedule in ZenML, and at the orchestrator where ZenML can (it warns elsewhere)."""
+    from zenml.client import Client
+
+    Client().delete_schedule(name)

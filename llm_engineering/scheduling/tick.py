@@ -1,0 +1,201 @@
+"""One call of a schedule: look what is new, train if anything is, record, tidy, raise the alarm."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from llm_engineering.configuration import FinetuningConfig, load_config
+from llm_engineering.configuration.schema import ScheduleSettings
+from llm_engineering.errors import HubError, ScheduledRunError
+from llm_engineering.outputs import work_folder
+from llm_engineering.scheduling.alert import send_alert
+from llm_engineering.scheduling.attempt import describe_failure, may_be_cured, run_attempt
+from llm_engineering.scheduling.changes import Inputs, take_inputs, what_changed
+from llm_engineering.scheduling.history import (
+    Tick,
+    append_tick,
+    last_success,
+    read_history,
+    shorten_history,
+)
+from llm_engineering.scheduling.lock import schedule_lock
+from llm_engineering.scheduling.retention import prune
+from llm_engineering.scheduling.schedules import ROOT, Schedule
+
+logger = logging.getLogger(__name__)
+
+Wait = Callable[[float], None]
+
+
+def run_tick(schedule: Schedule, *, force: bool = False, wait: Wait = time.sleep) -> Tick:
+    """Do what a schedule is for, once.
+
+    Args:
+        schedule: The schedule.
+        force: Train even if nothing changed.
+        wait: Sleeps before another attempt, so many seconds.
+
+    Raises:
+        ScheduledRunError: It failed; recorded and told to the user, as far as possible.
+    """
+    tick = Tick(started=_now())
+    with schedule_lock(schedule.folder) as lock:
+        if lock is None:
+            tick.reason = "the run before it is still going on"
+            return _record(schedule, tick, "skipped")
+        settings = schedule.settings
+        try:
+            os.chdir(schedule.working_directory)
+            config = load_config(schedule.config_path, schedule.overrides)
+            settings = config.schedule
+            changed = _look(config, schedule, tick, wait)
+            if changed is None and not force:
+                tick.reason = "nothing changed since the last success"
+                return _record(schedule, tick, "skipped")
+            tick.reason = changed or "forced, nothing changed"
+            tick.output_dir = Path(config.run.output_dir).resolve()
+            try:
+                _train(schedule, settings, tick, lock, wait)
+                _look_at_result(tick)
+                _record(schedule, tick, "succeeded")
+            finally:
+                _tidy(schedule, settings, tick)
+        except Exception as error:  # every failure, of any kind, is to be recorded and told
+            reason = str(error) or type(error).__name__
+            _fail(schedule, settings, tick, reason)
+            raise ScheduledRunError(f"schedule {schedule.name} failed: {reason}") from error
+        except BaseException:
+            tick.reason = f"{tick.reason}; stopped on request".removeprefix("; ")
+            _record(schedule, tick, "interrupted")
+            raise
+    return tick
+
+
+def _look(config: FinetuningConfig, schedule: Schedule, tick: Tick, wait: Wait) -> str | None:
+    """What changed since the last success, or None."""
+    tick.inputs = _take_inputs(config, wait)
+    last = last_success(read_history(schedule.folder))
+    return what_changed(tick.inputs, last.inputs if last else None)
+
+
+def _take_inputs(config: FinetuningConfig, wait: Wait) -> Inputs:
+    for pause in _pauses(config.schedule):
+        try:
+            return take_inputs(config)
+        except HubError as error:
+            logger.info("%s; the next attempt in %d s", error, pause)
+            wait(pause)
+    return take_inputs(config)
+
+
+def _train(
+    schedule: Schedule, settings: ScheduleSettings, tick: Tick, lock: int, wait: Wait
+) -> None:
+    logs = schedule.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    tick.log = f"{datetime.now():%Y%m%d-%H%M%S}.log"
+    path = logs / tick.log
+    with path.open("ab", buffering=0) as log:
+        for pause in [*_pauses(settings), None]:
+            run = f"{schedule.name}-{datetime.now():%Y%m%d-%H%M%S}"
+            if tick.runs:
+                run += f"-{len(tick.runs) + 1}"
+            tick.runs.append(run)
+            begin = log.tell()
+            status = run_attempt(schedule, run, log, lock)
+            if status == 0:
+                return
+            failure = describe_failure(status, path, begin)
+            if pause is None or not may_be_cured(status):
+                raise ScheduledRunError(failure)
+            log.write(f"--- failed: {failure}; the next attempt in {pause} s\n".encode())
+            wait(pause)
+
+
+def _pauses(settings: ScheduleSettings) -> list[int]:
+    """Seconds before each further attempt: doubled each time."""
+    return [settings.retry_wait_seconds * 2**attempt for attempt in range(settings.retries)]
+
+
+def _look_at_result(tick: Tick) -> None:
+    decision = tick.folders[-1] / "promotion.json"
+    if decision.is_file():
+        values = json.loads(decision.read_text(encoding="utf-8"))
+        tick.promoted, tick.version = values["promoted"], values.get("version")
+    tick.url = _dashboard_url(tick.runs[-1])
+
+
+def _dashboard_url(run: str) -> str | None:
+    from zenml.client import Client
+    from zenml.utils.dashboard_utils import get_run_url
+
+    try:
+        return get_run_url(Client().get_pipeline_run(run))
+    except Exception as error:  # a link is no reason to fail
+        logger.info("no link to the run: %s", error)
+        return None
+
+
+def _tidy(schedule: Schedule, settings: ScheduleSettings, tick: Tick) -> None:
+    """Old logs, outputs and lines of history; runs that were killed are failed in ZenML."""
+    try:
+        logs = sorted((schedule.folder / "logs").glob("*.log"))
+        for log in logs[: -settings.keep_logs]:
+            log.unlink()
+        for folder in prune(read_history(schedule.folder), settings.retention):
+            logger.info("pruned %s", folder)
+        shorten_history(schedule.folder)
+        if tick.output_dir is not None and tick.outcome != "succeeded":
+            from llm_engineering.lineage.killed_runs import close_killed_runs
+
+            close_killed_runs(work_folder(tick.output_dir))
+    except Exception as error:  # what the run came to must not depend on it
+        logger.warning("tidying up: %s", error)
+
+
+def _fail(schedule: Schedule, settings: ScheduleSettings, tick: Tick, reason: str) -> None:
+    cause, tick.reason = tick.reason, reason
+    try:
+        _record(schedule, tick, "failed")
+    except OSError as error:  # a full disk, most likely: the user must hear of both
+        reason += f"\nIt could not be recorded in {schedule.folder}: {error}"
+    send_alert(_alert_text(schedule, tick, cause, reason), settings)
+
+
+def _alert_text(schedule: Schedule, tick: Tick, cause: str, reason: str) -> str:
+    try:
+        success = last_success(read_history(schedule.folder))
+    except OSError:
+        success = None
+    again = [sys.executable, str(ROOT / "tools" / "run.py"), "--run-scheduled", schedule.name]
+    facts = {
+        "why it ran": cause or "not known yet",
+        "attempts": str(len(tick.runs)),
+        "last success": f"{success.runs[-1]}, {success.finished}" if success else "none yet",
+        "configuration": str(schedule.config_path),
+        "log": str(schedule.folder / "logs" / tick.log) if tick.log else "none: it did not begin",
+        "run it again": shlex.join(again),
+    }
+    lines = [f"The scheduled fine-tuning {schedule.name} failed on {socket.gethostname()}.", ""]
+    lines += [reason, "", *(f"{name:<14} {value}" for name, value in facts.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _record(schedule: Schedule, tick: Tick, outcome: str) -> Tick:
+    recorded = tick.model_copy(update={"outcome": outcome, "finished": _now()})
+    append_tick(schedule.folder, recorded)
+    tick.outcome, tick.finished = recorded.outcome, recorded.finished
+    return tick
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
