@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ from llm_engineering.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_LENGTH_BINS = 24
 
 
 class LabelledPiece(BaseModel):
@@ -28,6 +32,10 @@ class LabelAudit(BaseModel):
     tokens: int = Field(description="Tokens in all rows.")
     trained_tokens: int = Field(description="Tokens that carry a label.")
     longest_row: int = Field(description="Tokens in the longest row.")
+    length_bin: int = Field(description="Tokens by which the bins of rows_by_length grow.")
+    rows_by_length: list[int] = Field(
+        description="Rows of at most length_bin tokens, of at most twice that, and so on."
+    )
     truncated_rows: int = Field(description="Rows cut at model.max_seq_length.")
     stop_tokens: int = Field(description="Trained end-of-turn tokens; one for each answer.")
     example_origin: str = Field(description="file:line of the row shown.")
@@ -73,16 +81,25 @@ def audit_labels(
             f"lose their end; allowed by data.max_truncated_share: {max_truncated_share:.1%}. "
             "Raise model.max_seq_length, or that share"
         )
+    lengths = [len(row.input_ids) for row in rows]
+    length_bin = math.ceil(max(lengths) / _LENGTH_BINS)
     return LabelAudit(
         rows=len(rows),
-        tokens=sum(len(row.input_ids) for row in rows),
+        tokens=sum(lengths),
         trained_tokens=sum(label != IGNORED for row in rows for label in row.labels),
-        longest_row=max(len(row.input_ids) for row in rows),
+        longest_row=max(lengths),
+        length_bin=length_bin,
+        rows_by_length=_by_length(lengths, length_bin),
         truncated_rows=len(truncated),
         stop_tokens=stops,
         example_origin=origins[0],
         example=_pieces(rows[0], tokenizer),
     )
+
+
+def _by_length(lengths: Sequence[int], length_bin: int) -> list[int]:
+    counted = Counter(math.ceil(length / length_bin) for length in lengths)
+    return [counted[index] for index in range(1, max(counted) + 1)]
 
 
 def _stop_message(

@@ -33,6 +33,20 @@ class DatasetSummary(BaseModel):
     digest: str = Field(description="SHA-256 over all token ids and labels, in order.")
     held_out_digest: str = Field(description="The same over the held-out rows alone.")
 
+    @property
+    def figures(self) -> dict[str, int | str]:
+        """Rows, tokens and what was skipped or cut, by name."""
+        return {
+            "train_rows": self.train.rows,
+            "train_row_tokens": self.train.tokens,
+            "trained_tokens": self.train.trained_tokens,
+            "truncated_rows": self.train.truncated_rows,
+            "held_out_rows": self.held_out.rows,
+            "held_out_row_tokens": self.held_out.tokens,
+            "bad_rows": len(self.bad_rows),
+            "digest": self.digest,
+        }
+
 
 @dataclass(frozen=True)
 class PreparedDataset:

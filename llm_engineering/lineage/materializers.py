@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
-from zenml.enums import ArtifactType
+from zenml.enums import ArtifactType, VisualizationType
 from zenml.io import fileio
 from zenml.materializers.base_materializer import BaseMaterializer
 from zenml.materializers.pydantic_materializer import PydanticMaterializer
@@ -17,6 +17,7 @@ from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference, ModelReference
 from llm_engineering.registry.decision import Decision
+from llm_engineering.reporting.data_page import render_data_page
 from llm_engineering.reporting.manifest import Manifest
 
 _FILES = "files"
@@ -78,19 +79,16 @@ class DatasetMaterializer(FolderMaterializer):
         """Open the stored splits."""
         return PreparedDataset.read(self.load_folder())
 
+    def save_visualizations(self, data: PreparedDataset) -> dict[str, VisualizationType]:
+        """Write the page that the dashboard shows of the data."""
+        uri = f"{self.uri}/data.html"
+        with fileio.open(uri, "wb") as file:
+            file.write(render_data_page(data.summary).encode())
+        return {uri: VisualizationType.HTML}
+
     def extract_metadata(self, data: PreparedDataset) -> dict[str, Any]:
         """Rows, tokens and what was skipped or cut."""
-        train, held_out = data.summary.train, data.summary.held_out
-        return {
-            "train_rows": train.rows,
-            "train_tokens": train.tokens,
-            "trained_tokens": train.trained_tokens,
-            "truncated_rows": train.truncated_rows,
-            "held_out_rows": held_out.rows,
-            "held_out_tokens": held_out.tokens,
-            "bad_rows": len(data.summary.bad_rows),
-            "digest": data.summary.digest,
-        }
+        return dict(data.summary.figures)
 
     def compute_content_hash(self, data: PreparedDataset) -> str | None:
         """Equal token ids and labels are the same data, whatever run prepared them."""

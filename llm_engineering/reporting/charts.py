@@ -1,4 +1,4 @@
-"""Line charts as inline SVG; their colours are the page's, by class name."""
+"""Charts as inline SVG; their colours are the page's, by class name."""
 
 from __future__ import annotations
 
@@ -55,11 +55,7 @@ def line_chart(
     marked = any(one.style == "marks" for one in series)
     top, bottom = (50.0 if len(series) > 1 else 30.0), height - _BOTTOM
     right = width - (_RIGHT_OF_MARKS if marked else _RIGHT)
-    name = Markup("{} {}").format(title, _element("tspan", unit, class_="unit"))
-    parts = [
-        _element("title", f"{title}, {unit}" if unit else title),
-        _text(0, 12, name, "name", "start"),
-    ]
+    parts = _name(title, unit)
     if points:
         ys = [y for one in series for _, y in one.points] + [0.0] * from_zero
         y_ticks = ticks(*_spread(ys), 4, outward=True)
@@ -70,23 +66,56 @@ def line_chart(
             x = _LEFT + (point[0] - x_low) / (x_high - x_low) * (right - _LEFT)
             return x, bottom - (point[1] - y_low) / (y_high - y_low) * (bottom - top)
 
-        for value, label in zip(y_ticks, tick_labels(y_ticks), strict=True):
-            y = at((x_low, value))[1]
-            parts.append(_line(_LEFT, y, right, y, "grid" if value > y_low else "axis"))
-            parts.append(_text(_LEFT - 8, y + 4, label, "tick", "end"))
         x_ticks = ticks(x_low, x_high, width // 60, whole=True)
-        for value, label in zip(x_ticks, tick_labels(x_ticks), strict=True):
-            parts.append(_text(at((value, y_low))[0], bottom + 16, label, "tick", "middle"))
-        parts.append(_text(_LEFT - 24, bottom + 16, x_label, "tick", "end"))
+        parts += _scales(x_ticks, y_ticks, at, right, x_label)
         parts += _legend(series) if len(series) > 1 else []
         for one in series:
             parts += _drawing(one, at, top, right)
         parts += _readouts(series, at, x_label, (top, right, bottom))
     else:
         parts.append(_text(width / 2, height / 2, "nothing was logged", "tick", "middle"))
-    return _element(
-        "svg", Markup("").join(parts), class_="chart", viewBox=f"0 0 {width} {height}", role="img"
-    )
+    return _chart(parts, width, height)
+
+
+def histogram(
+    title: str,
+    unit: str,
+    counts: Sequence[int],
+    bin_width: int,
+    *,
+    width: int,
+    height: int,
+    x_label: str,
+) -> Markup:
+    """Draw how many there are of each size, as an ``<svg>`` element; read-outs need no script.
+
+    Args:
+        title: What is counted.
+        unit: By what.
+        counts: Of those from 1 to ``bin_width``, of those up to twice that, and so on.
+        bin_width: In whole units of ``x_label``.
+        width: In units of the view box, in which text is 11 high.
+        height: Likewise.
+        x_label: What is on the horizontal axis.
+    """
+    top, bottom, right = 30.0, height - _BOTTOM, width - _RIGHT
+    y_ticks = ticks(0, max([*counts, 1]), 4, outward=True, whole=True)
+    x_high = bin_width * len(counts) or 1
+
+    def at(point: Point) -> Point:
+        x = _LEFT + point[0] / x_high * (right - _LEFT)
+        return x, bottom - point[1] / y_ticks[-1] * (bottom - top)
+
+    parts = _name(title, unit)
+    parts += _scales(ticks(0, x_high, width // 60, whole=True), y_ticks, at, right, x_label)
+    for index, count in enumerate(counts):
+        (x, y), end = at((index * bin_width, count)), at(((index + 1) * bin_width, 0))[0]
+        bar = _element("rect", class_="bar", x=x + 0.5, y=y, width=end - x - 1, height=bottom - y)
+        band = _element("rect", x=x, y=top, width=end - x, height=bottom - top)
+        sizes = f"{index * bin_width + 1:,} to {(index + 1) * bin_width:,} {x_label}: {count:,}"
+        text = _text(right, 12, sizes, "tick", "end")
+        parts += [bar, _element("g", band + text, class_="readout")]
+    return _chart(parts, width, height)
 
 
 def moving_mean(points: Sequence[Point], window: int) -> list[Point]:
@@ -149,6 +178,40 @@ def _spread(values: Sequence[float]) -> Point:
         return low, high
     around = 0.1 * abs(low) or 1.0
     return low - around, high + around
+
+
+def _chart(parts: Sequence[Markup], width: int, height: int) -> Markup:
+    return _element(
+        "svg", Markup("").join(parts), class_="chart", viewBox=f"0 0 {width} {height}", role="img"
+    )
+
+
+def _name(title: str, unit: str) -> list[Markup]:
+    name = Markup("{} {}").format(title, _element("tspan", unit, class_="unit"))
+    return [
+        _element("title", f"{title}, {unit}" if unit else title),
+        _text(0, 12, name, "name", "start"),
+    ]
+
+
+def _scales(
+    x_ticks: Sequence[float],
+    y_ticks: Sequence[float],
+    at: Callable[[Point], Point],
+    right: float,
+    x_label: str,
+) -> list[Markup]:
+    """Both scales, and the lines across the plot; the lowest of ``y_ticks`` is its bottom."""
+    parts = []
+    for value, label in zip(y_ticks, tick_labels(y_ticks), strict=True):
+        y = at((x_ticks[0], value))[1]
+        parts.append(_line(_LEFT, y, right, y, "grid" if value > y_ticks[0] else "axis"))
+        parts.append(_text(_LEFT - 8, y + 4, label, "tick", "end"))
+    below = at((x_ticks[0], y_ticks[0]))[1] + 16
+    for value, label in zip(x_ticks, tick_labels(x_ticks), strict=True):
+        parts.append(_text(at((value, y_ticks[0]))[0], below, label, "tick", "middle"))
+    parts.append(_text(_LEFT - 24, below, x_label, "tick", "end"))
+    return parts
 
 
 def _legend(series: Sequence[Series]) -> list[Markup]:

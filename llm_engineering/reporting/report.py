@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from llm_engineering.configuration.load import to_yaml
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.charts import Series, line_chart, moving_mean
+from llm_engineering.reporting.data_page import data_section
+from llm_engineering.reporting.page import page_templates
 from llm_engineering.reporting.run_report import RunReport
 
-_TEMPLATES = Path(__file__).parent / "templates"
-_MOST_BAD_ROWS = 50
 _WIDE, _NARROW = 720, 350  # view boxes of a chart over the page's width, and over half of it
 
 
@@ -34,30 +31,18 @@ class Tile:
 
 def render_report(run: RunReport) -> str:
     """Render report.html: all of it is in the page, and no text of the data becomes markup."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        count=formats.count,
-        trimmed=formats.trimmed,
-        percent=formats.percent,
-        duration=formats.duration,
-        usd=formats.usd,
-        moment=formats.moment,
-        visible=visible_controls,
-    )
-    return environment.get_template("report.html.jinja").render(
-        run=run,
-        tiles=headline_tiles(run),
-        outcome=outcome(run.evaluation),
-        loss_chart=_loss_chart(run.record),
-        small_charts=_small_charts(run.record),
-        bad_rows=run.summary.bad_rows[:_MOST_BAD_ROWS],
-        config_yaml=to_yaml(run.config),
+    return (
+        page_templates()
+        .get_template("report.html.jinja")
+        .render(
+            run=run,
+            tiles=headline_tiles(run),
+            outcome=outcome(run.evaluation),
+            loss_chart=_loss_chart(run.record),
+            small_charts=_small_charts(run.record),
+            **data_section(run.summary),
+            config_yaml=to_yaml(run.config),
+        )
     )
 
 
@@ -139,23 +124,6 @@ def outcome(evaluation: Evaluation) -> str:
         f"On {formats.count(after.rows)} held-out rows ({formats.count(after.tokens)} labelled "
         f"tokens), which were not trained on, the loss {course} nats per token."
     )
-
-
-def visible_controls(text: str) -> Markup:
-    """Text with its control and format characters shown: ``↵``, ``→``, ``␀``, ``U+200B``."""
-    return Markup("").join(_visible(character) for character in text)
-
-
-def _visible(character: str) -> Markup:
-    shown = {"\n": "↵", "\t": "→", "\x7f": "␡"}.get(character)
-    if shown is None and ord(character) < 0x20:
-        shown = chr(0x2400 + ord(character))
-    if shown is None and unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Co", "Cn"):
-        shown = f"U+{ord(character):04X}"
-    if shown is None:
-        return escape(character)
-    rest = character if character in "\n\t" else ""
-    return Markup('<span class="control">{}</span>{}').format(shown, rest)
 
 
 def _verdict(gain: float) -> str:

@@ -74,6 +74,18 @@ def test_it_counts_rows_tokens_and_stops(tokenizer: Any) -> None:
     assert found.truncated_rows == 0
 
 
+def test_it_counts_rows_by_their_length(tokenizer: Any) -> None:
+    lengths = [2, 3, 49, 49, 50]
+    rows = [make_row(tokenizer, ("a" * (n - 1), False), ("<|im_end|>", True)) for n in lengths]
+    assert [len(row.input_ids) for row in rows] == lengths
+
+    found = audit(rows, tokenizer)
+
+    # 50 tokens in at most 24 bins: of 3 tokens, the last holding 49 to 51
+    assert found.length_bin == 3
+    assert found.rows_by_length == [2] + [0] * 15 + [3]
+
+
 def test_it_shows_the_first_row_as_the_model_sees_it(tokenizer: Any) -> None:
     pieces = (
         ("Q: Größe?", False),

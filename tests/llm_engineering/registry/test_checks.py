@@ -54,6 +54,8 @@ def candidate(tmp_path: Path) -> Any:
             tokens=400,
             trained_tokens=200,
             longest_row=30,
+            length_bin=2,
+            rows_by_length=[20],
             truncated_rows=0,
             stop_tokens=changes.pop("stop_tokens", 20),
             example_origin="train.jsonl:1",

@@ -159,6 +159,8 @@ def _audit(*, rows: int, tokens: int, trained_tokens: int) -> LabelAudit:
         tokens=tokens,
         trained_tokens=trained_tokens,
         longest_row=168,
+        length_bin=7,
+        rows_by_length=[0] * 22 + [rows - 1, 1],
         truncated_rows=7,
         stop_tokens=rows,
         example_origin="data/train.jsonl:1",

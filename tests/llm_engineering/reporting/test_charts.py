@@ -10,6 +10,7 @@ from markupsafe import Markup
 from llm_engineering.reporting.charts import (
     Point,
     Series,
+    histogram,
     line_chart,
     moving_mean,
     thinned,
@@ -157,3 +158,19 @@ def test_steps_are_counted_in_whole_numbers() -> None:
 def test_more_than_a_page_of_readouts_is_not_written() -> None:
     svg = chart([(float(i), 1.0) for i in range(480)])
     assert len(re.findall('class="readout"', svg)) == 120
+
+
+def test_a_histogram_has_a_bar_of_its_counts_height_in_its_place() -> None:
+    svg = histogram("Rows", "by length", [2, 0, 4, 1], 16, width=350, height=190, x_label="tokens")
+    bars = [
+        {key: float(bar.attrib[key]) for key in ("x", "y", "width", "height")}
+        for bar in ElementTree.fromstring(svg).iter("rect")
+        if bar.get("class") == "bar"
+    ]
+    heights = [bar["height"] for bar in bars]
+    assert heights[2] > 0
+    assert heights == pytest.approx([heights[2] / 2, 0, heights[2], heights[2] / 4], abs=0.11)
+    assert len({bar["width"] for bar in bars}) == 1
+    assert [bar["x"] for bar in bars] == sorted(bar["x"] for bar in bars)
+    assert bars[-1]["x"] + bars[-1]["width"] < 350
+    assert "33 to 48 tokens: 4" in svg

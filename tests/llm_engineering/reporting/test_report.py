@@ -162,7 +162,8 @@ def test_configuration_environment_and_digests_are_there(run: RunReport) -> None
 def test_every_chart_is_there_with_the_held_out_losses(run: RunReport) -> None:
     html = render_report(run)
     assert re.findall('role="img"><title>([^<]*)', html) == [
-        *("Loss, nats per token", "Learning rate", "Throughput, tokens/s")
+        *("Loss, nats per token", "Learning rate", "Throughput, tokens/s"),
+        *("Training rows, by length in tokens", "Held-out rows, by length in tokens"),
     ]
     assert re.findall('class="value"[^>]*>([^<]*)', html) == ["3.50", "2.80"]
     assert "mean of 5 steps" in html

@@ -1,0 +1,51 @@
+"""What every HTML page here is made with: templates that escape, and numbers as people read them."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from llm_engineering.reporting import formats
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def page_templates() -> Environment:
+    """The templates; no text that is put into one becomes markup."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=formats.count,
+        trimmed=formats.trimmed,
+        percent=formats.percent,
+        duration=formats.duration,
+        usd=formats.usd,
+        moment=formats.moment,
+        visible=visible_controls,
+    )
+    return environment
+
+
+def visible_controls(text: str) -> Markup:
+    """Text with its control and format characters shown: ``↵``, ``→``, ``␀``, ``U+200B``."""
+    return Markup("").join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> Markup:
+    shown = {"\n": "↵", "\t": "→", "\x7f": "␡"}.get(character)
+    if shown is None and ord(character) < 0x20:
+        shown = chr(0x2400 + ord(character))
+    if shown is None and unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Co", "Cn"):
+        shown = f"U+{ord(character):04X}"
+    if shown is None:
+        return escape(character)
+    rest = character if character in "\n\t" else ""
+    return Markup('<span class="control">{}</span>{}').format(shown, rest)

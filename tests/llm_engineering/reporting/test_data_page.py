@@ -1,0 +1,44 @@
+"""The page of the prepared data, which the dashboard shows before anything is trained."""
+
+from __future__ import annotations
+
+import re
+
+from llm_engineering.data.audit import LabelledPiece
+from llm_engineering.reporting.data_page import render_data_page
+from llm_engineering.reporting.run_report import RunReport
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
+
+
+def text(html: str) -> str:
+    return " ".join(re.sub("<[^>]*>", " ", html.split("</style>")[1]).split())
+
+
+def test_it_says_what_is_trained_on(run: RunReport) -> None:
+    summary = run.summary.model_copy(update={"bad_rows": ["data/train.jsonl:9: is not JSON"]})
+    html = render_data_page(summary)
+    shown = text(html)
+    assert "data/train.jsonl 2,620" in shown  # rows read from a source
+    assert "Training 3,620 160,000 96,000 60.0 % 168 7" in shown
+    assert "Held-out 64 3,646 2,034 55.8 % 168 7" in shown
+    assert "Skipped rows: 1 data/train.jsonl:9: is not JSON" in shown
+    assert "162 to 168 tokens: 1" in shown
+    assert summary.digest in shown
+    assert "<mark>Hello&lt;|im_end|&gt;</mark>" in html
+
+
+def test_text_of_the_data_never_becomes_markup(run: RunReport) -> None:
+    train = run.summary.train.model_copy(
+        update={
+            "example": [LabelledPiece(text=HOSTILE, trained=True)],
+            "example_origin": HOSTILE,
+        }
+    )
+    sources = [run.summary.sources[0].model_copy(update={"source": HOSTILE})]
+    html = render_data_page(
+        run.summary.model_copy(update={"train": train, "sources": sources, "bad_rows": [HOSTILE]})
+    )
+    assert not re.search("<script|<img", html)
+    assert html.count("&lt;script&gt;") == 4
+    assert "{{ 7 * 7 }}" in html
