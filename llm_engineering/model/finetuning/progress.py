@@ -1,8 +1,9 @@
-"""The progress of training on the terminal: a live bar, or a line now and then in a log."""
+"""The progress of training: a live bar on a terminal, and a line now and then in every log."""
 
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,6 @@ class ProgressDisplay:
     """Shows steps, losses, tokens per second and the time left."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._last_line = 0.0
         self._steps = 0
@@ -37,7 +37,7 @@ class ProgressDisplay:
     def start(self, steps: int, done: int = 0) -> None:
         """Begin, with ``done`` of ``steps`` optimizer steps behind us."""
         self._steps = steps
-        if not self._console.is_terminal:
+        if sys.stderr is None or not sys.stderr.isatty():
             return
         self._bar = Progress(
             TextColumn("[bold]train"),
@@ -47,12 +47,15 @@ class ProgressDisplay:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=self._console,
+            # A stream of its own: ZenML copies what is written to sys.stderr into the step's log.
+            console=Console(file=open(2, "w", closefd=False)),  # noqa: SIM115
             redirect_stdout=False,
             redirect_stderr=False,
         )
         self._task = self._bar.add_task("train", total=steps, completed=done, note="")
         self._bar.start()
+        for handler in _terminal_handlers():
+            handler.addFilter(_beside_the_bar)
 
     def advance(self, step: int) -> None:
         """Move to ``step`` optimizer steps done."""
@@ -63,8 +66,7 @@ class ProgressDisplay:
         """Say what is going on while no step is made."""
         if self._bar:
             self._bar.update(self._task, note=what)
-        else:
-            logger.info("%s", what)
+        logger.info("%s", what)
 
     def show(self, record: TrainingRecord) -> None:
         """Show the newest figures of the record."""
@@ -79,7 +81,8 @@ class ProgressDisplay:
         note = " · ".join(parts)
         if self._bar:
             self._bar.update(self._task, note=note)
-        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or not record.points:
+        ends = record.steps in (0, self._steps)
+        if ends or time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             logger.info("step %d of %d · %s", record.steps, self._steps, note)
 
@@ -88,3 +91,19 @@ class ProgressDisplay:
         if self._bar:
             self._bar.stop()
             self._bar = None
+            for handler in _terminal_handlers():
+                handler.removeFilter(_beside_the_bar)
+
+
+def _terminal_handlers() -> list[logging.Handler]:
+    return [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler)
+        and not isinstance(handler, logging.FileHandler)
+    ]
+
+
+def _beside_the_bar(record: logging.LogRecord) -> bool:
+    """Keeps from the terminal the lines that tell a log what the bar tells the terminal."""
+    return record.name != __name__
