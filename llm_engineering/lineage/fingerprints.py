@@ -91,7 +91,9 @@ def _hub_commit(repo: str, revision: str | None, kind: str, required: bool) -> s
         return revision or "main"  # offline on purpose; or reading it will say what is wrong
     except (HfHubHTTPError, HTTPError, OSError) as error:
         if required:
-            raise HubError(f"{kind} {repo}: the Hub cannot be asked for its commit: {error}") from None
+            raise HubError(
+                f"{kind} {repo}: the Hub cannot be asked for its commit: {error}"
+            ) from None
         return revision or "main"
     return info.sha or revision or "main"
 

@@ -1,4 +1,4 @@
-"""What a step shows of itself in ZenML while it runs."""
+"""What the train step shows of itself in ZenML, by the names that metrics.json has too."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def training_progress() -> Callable[[TrainingRecord], None]:
 
 def _figures(record: TrainingRecord) -> dict[str, Any]:
     return {
-        "step": record.steps,
-        "train_loss": record.points[-1].loss,
+        "train_steps": record.steps,
+        "train_loss_last": record.points[-1].loss,
         "tokens_per_second": round(record.tokens_per_second, 1),
         "train_tokens": record.train_tokens,
         "peak_memory_bytes": record.peak_memory_bytes,

@@ -26,7 +26,8 @@ def inject_lora(
             "trainable_parameters": lora.trainable_parameters,
             "total_parameters": lora.total_parameters,
             "trainable_share": lora.trainable_share,
-            "scaling": lora.scaling,
+            "adapted_modules": sum(target.modules for target in lora.matched),
+            "lora_scaling": lora.scaling,
         }
     )
     return lora

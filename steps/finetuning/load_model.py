@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from zenml import step
+from zenml import log_metadata, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.schema import ModelSettings
@@ -15,6 +15,17 @@ def load_model(
     settings: ModelSettings, fingerprints: list[str], remote_dtype: str | None = None
 ) -> Annotated[ModelReference, "base_model"]:
     """Load the base model into this process, or only describe it where a job will load it."""
-    if remote_dtype is not None:
-        return load.describe_model(settings, dtype=remote_dtype)
-    return load.load_model(settings)
+    if remote_dtype is None:
+        model = load.load_model(settings)
+    else:
+        model = load.describe_model(settings, dtype=remote_dtype)
+    log_metadata(
+        metadata={
+            "base_model": model.id,
+            "architecture": model.architecture,
+            "parameters": model.parameters,
+            "dtype": model.dtype,
+            "quantisation": model.quantisation,
+        }
+    )
+    return model

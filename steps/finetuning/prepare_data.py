@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from zenml import get_step_context, step
+from zenml import get_step_context, log_metadata, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.schema import DataSettings, ModelSettings
@@ -18,4 +18,6 @@ def prepare_data(
     """Read, check, split, tokenize and audit the data; no weight is loaded."""
     run = get_step_context().pipeline_run.name
     folder = work_folder(output_dir) / run / "data"
-    return prepare.prepare_data(data, model, seed=seed, folder=folder)
+    dataset = prepare.prepare_data(data, model, seed=seed, folder=folder)
+    log_metadata(metadata={**dataset.summary.figures})
+    return dataset

@@ -104,7 +104,7 @@ def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model)
 
     # What the dashboard shows
     train = run.steps["train"].run_metadata
-    assert train["step"] == 4
+    assert train["train_steps"] == 4
     assert train["held_out_loss_after"] == metrics["held_out_loss_after"]
     assert train["train_tokens"] == metrics["train_tokens"]
     report = run.steps["promote"].outputs["report"][0].load()
