@@ -1,4 +1,5 @@
 # make finetune   set up what is missing, then fine-tune the embedded model on the embedded data
+# make dashboard  set up what is missing, then open the ZenML dashboard on the newest run
 # make test       set up what is missing, then lint, type-check and test
 # make setup-sagemaker   set up what --target sagemaker needs, 740 MB
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
@@ -10,7 +11,7 @@ POETRY := .poetry/bin/poetry
 # Poetry asks PyPI's JSON interface, which mirrors often lack; the plugin makes it use pip's index.
 WITH_INDEX := POETRY_PYPI_MIRROR_URL="$$(tools/pip_index.sh .poetry/bin/python)"
 
-.PHONY: help setup setup-sagemaker model finetune test lint types benchmark clean
+.PHONY: help setup setup-sagemaker model finetune dashboard test lint types benchmark clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +19,9 @@ help:
 
 finetune: setup
 	$(POETRY) run python tools/run.py --finetune
+
+dashboard: setup
+	$(POETRY) run python tools/run.py --dashboard
 
 test: setup .venv/.sagemaker lint types
 	.venv/bin/python -m pytest -n auto --dist worksteal
