@@ -5,7 +5,7 @@ Defaults are the handbook's recipe where it states a value, and otherwise the li
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -154,9 +154,31 @@ class DataSettings(Section):
     )
 
 
+Objective = Literal["sft", "dpo", "orpo", "kto"]
+LEARNING_RATES: dict[str, float] = {"sft": 3e-4, "dpo": 2e-6, "orpo": 8e-6, "kto": 5e-6}
+"""Peak learning rate by objective: the handbook's for SFT and DPO, the papers' for ORPO
+(arXiv 2403.07691, section 5) and KTO (arXiv 2402.01306, upper end of its range)."""
+
+
 class TrainSettings(Section):
     """The optimisation."""
 
+    objective: Objective = Field(
+        "sft",
+        description="What is learned: answers (sft), which of two answers is better (dpo, orpo), "
+        "or whether an answer is good (kto).",
+    )
+    beta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        0.1,
+        description="How closely dpo and kto hold to the reference model, or the weight of orpo's "
+        "odds-ratio term.",
+    )
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="Adapter folder, or registered version, to start from; default: a fresh "
+        "adapter. It is the reference model of dpo and kto.",
+    )
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         3.0, description="Passes over the data."
     )
@@ -168,7 +190,9 @@ class TrainSettings(Section):
         8, description="Forward passes in one optimizer step."
     )
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
-        3e-4, description="Peak learning rate."
+        LEARNING_RATES["sft"],
+        description="Peak learning rate; default: 3e-4 for sft, 2e-6 for dpo, 8e-6 for orpo, 5e-6 "
+        "for kto.",
     )
     lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
         "linear", description="Course of the learning rate after the warm-up."
@@ -197,6 +221,14 @@ class TrainSettings(Section):
         50, description="Optimizer steps between checkpoints; null: none."
     )
     keep_checkpoints: PositiveInt = Field(2, description="Newest checkpoints kept while training.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_learning_rate(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "learning_rate" not in values:
+            rate = LEARNING_RATES.get(str(values.get("objective", "sft")))
+            return values if rate is None else {**values, "learning_rate": rate}
+        return values
 
 
 class EvaluateSettings(Section):
@@ -394,6 +426,8 @@ class FinetuningConfig(Section):
                 f"train.warmup_steps ({self.train.warmup_steps}) must be less than "
                 f"train.max_steps ({self.train.max_steps}): the learning rate would never peak"
             )
+        if self.train.objective != "sft":
+            _require_preference_settings(self)
         if self.model.load_in_4bit and self.model.dtype == "float32":
             raise ValueError(
                 "model.load_in_4bit computes in 16 bit: set model.dtype to auto, bfloat16 or "
@@ -414,3 +448,24 @@ class FinetuningConfig(Section):
                 f"model.max_seq_length ({self.model.max_seq_length})"
             )
         return self
+
+
+def _require_preference_settings(config: FinetuningConfig) -> None:
+    """Refuse what the preference objectives would ignore, or do otherwise than it says."""
+    objective = config.train.objective
+    if config.train.packing:
+        raise ValueError(f"train.packing: pairs cannot be packed; set it to false for {objective}")
+    if config.lora.lora_dropout:
+        raise ValueError(
+            f"lora.lora_dropout ({config.lora.lora_dropout}): {objective} compares log-probabilities "
+            "and so trains without dropout; set it to 0"
+        )
+    if config.data.loss_on != "completion":
+        raise ValueError(
+            f"data.loss_on: {objective} is about answers; set it to completion, the default"
+        )
+    if objective == "kto" and config.train.micro_batch == 1:
+        raise ValueError(
+            "train.micro_batch (1): kto estimates its reference point from the other answers of a "
+            "micro-batch; set it to at least 2"
+        )

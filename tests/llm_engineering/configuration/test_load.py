@@ -274,7 +274,7 @@ def test_a_malformed_override_is_refused(override: str, message: str, tmp_path: 
         ),
         ("train.max_stepz=3", "train.max_stepz: unknown key; did you mean train.max_steps?"),
         ("trian.max_steps=3", "trian: unknown key; did you mean train?"),
-        ("train=3", "train: expected a section with keys such as train.epochs (got 3)"),
+        ("train=3", "train: expected a section with keys such as train.objective (got 3)"),
         (
             "data.sources.0=x",
             "data.sources.0: expected a section with keys such as data.sources.0.source (got 'x')",
@@ -406,8 +406,8 @@ def test_a_file_that_is_no_configuration(text: str, message: str, tmp_path: Path
             7,
             "evaluate.metric: unknown key; known here: batch_size, samples, max_new_tokens",
         ),
-        ("train: 3", 6, "train: expected a section with keys such as train.epochs (got 3)"),
-        ("train:", 6, "train: expected a section with keys such as train.epochs (got null)"),
+        ("train: 3", 6, "train: expected a section with keys such as train.objective (got 3)"),
+        ("train:", 6, "train: expected a section with keys such as train.objective (got null)"),
         ("lora: [r]", 6, "lora: expected a section with keys such as lora.r"),
         (
             "train:\n  epochs: 3\n  max_steps: 2.5",

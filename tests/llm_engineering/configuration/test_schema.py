@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
+from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings, Objective
 
 SECTIONS = {
     "run",
@@ -100,6 +100,9 @@ def test_two_adapters_do_not_share_a_default_list() -> None:
         ("lora", "random_state", [-1, 2**32], [0]),
         ("lora", "bias", ["some"], ["none", "all", "lora_only"]),
         ("lora", "target_modules", [[], "q_proj", ["a", "a"], [1]], [["a"], "all-linear"]),
+        ("train", "objective", ["ppo", None], ["sft", "dpo", "orpo", "kto"]),
+        ("train", "beta", [0, -1, float("inf")], [1e-3, 5]),
+        ("train", "start_from", [""], ["outputs/latest/adapter", None]),
         ("train", "epochs", [0, -1, float("inf"), float("nan")], [0.01, 100]),
         ("train", "max_steps", [0, -1], [11, None]),
         ("train", "micro_batch", [0], [1]),
@@ -135,3 +138,35 @@ def test_the_range_of_a_key(
     for value in accepted:
         seen = getattr(getattr(validate(value), section), key)
         assert seen == (float(value) if value == "1e-4" else value)
+
+
+def test_every_objective_has_a_learning_rate_of_its_own_unless_one_is_given() -> None:
+    def rate(**train: Any) -> float:
+        config = FinetuningConfig.model_validate({**REQUIRED, "train": train})
+        return config.train.learning_rate
+
+    rates = {objective: rate(objective=objective) for objective in get_args(Objective)}
+    assert rates == {"sft": 3e-4, "dpo": 2e-6, "orpo": 8e-6, "kto": 5e-6}
+    assert rate(objective="dpo", learning_rate=1e-4) == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("objective", "section", "key", "value"),
+    [
+        ("dpo", "train", "packing", True),
+        ("orpo", "lora", "lora_dropout", 0.1),
+        ("dpo", "data", "loss_on", "everything"),
+        ("kto", "train", "micro_batch", 1),
+    ],
+)
+def test_what_a_preference_objective_cannot_honour_is_refused_by_its_key(
+    objective: str, section: str, key: str, value: Any
+) -> None:
+    def validate(objective: str) -> FinetuningConfig:
+        values: dict[str, Any] = {**REQUIRED, "train": {"objective": objective}}
+        values[section] = {**values.get(section, {}), key: value}
+        return FinetuningConfig.model_validate(values)
+
+    with pytest.raises(ValidationError, match=rf"{section}\.{key}"):
+        validate(objective)
+    assert getattr(getattr(validate("sft"), section), key) == value
