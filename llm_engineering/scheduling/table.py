@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -17,18 +18,25 @@ _COLOURS = {"succeeded": "green", "skipped": "cyan", "failed": "red", "interrupt
 
 
 def schedules_table(rows: list[tuple[Schedule, list[Tick]]], now: datetime) -> Table:
-    """One row a schedule: when it runs next, what became of its last call, where to look.
+    """For each schedule when it runs next, what became of its last call, and where to look.
+
+    Facts below one another, since a path to a report is as long as a terminal is wide.
 
     Args:
         rows: Schedules with their histories, oldest first.
         now: Local time, without a time zone.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0), expand=False)
-    table.add_column("schedule", overflow="fold", ratio=2)
-    table.add_column("next run", no_wrap=True)
-    table.add_column("last run", overflow="fold", ratio=3)
+    table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
     for schedule, ticks in rows:
-        table.add_row(_what(schedule), _next(schedule, now), _last(schedule, ticks, now))
+        if table.row_count:
+            table.add_row()
+        table.add_row("schedule", Text(schedule.name, "bold"))
+        table.add_row("", f"{schedule.cron}, by {schedule.clock}")
+        table.add_row("next run", _next(schedule, now))
+        for label, text in _last(schedule, ticks, now):
+            table.add_row(label, text)
     return table
 
 
@@ -40,40 +48,36 @@ def span(seconds: float) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
-def _what(schedule: Schedule) -> Text:
-    clock = "" if schedule.clock == "cron" else f" ({schedule.clock})"
-    return Text.assemble((schedule.name, "bold"), f"\n{schedule.cron}{clock}")
-
-
-def _next(schedule: Schedule, now: datetime) -> Text:
+def _next(schedule: Schedule, now: datetime) -> str:
     if schedule.clock == "orchestrator":
-        return Text("the orchestrator\nknows (UTC)", "dim")
+        return "as the orchestrator keeps time, mostly UTC"
     following = next_runs(schedule.cron, now, 1)[0]
     # Through time zones, since the clock may be put forward or back in between.
     seconds = (following.astimezone() - now.astimezone()).total_seconds()
-    return Text(f"{following:%a %d %b %H:%M}\nin {span(seconds)}")
+    return f"{following:%a %d %b %H:%M}, in {span(seconds)}"
 
 
-def _last(schedule: Schedule, ticks: list[Tick], now: datetime) -> Text:
-    """The newest call that did something, and below it the newest that had nothing to do."""
+def _last(schedule: Schedule, ticks: list[Tick], now: datetime) -> Iterator[tuple[str, Text]]:
+    """The newest call that did something, and after it the newest that had nothing to do."""
     if not ticks:
-        where = "in the ZenML dashboard" if schedule.clock == "orchestrator" else "never"
-        return Text(where, "dim")
-    lines = []
+        yield "last run", Text("in ZenML" if schedule.clock == "orchestrator" else "never")
+        return
     ran = next((tick for tick in reversed(ticks) if tick.outcome != "skipped"), None)
     if ran is not None:
-        lines += [_outcome(ran, now), Text(ran.reason)]
+        yield "last run", _outcome(ran, now)
         where = _where(schedule, ran)
-        lines += [Text(where, "dim")] if where else []
+        if where:
+            yield "", Text(where)
     if ticks[-1] is not ran:
-        lines.append(Text.assemble(_outcome(ticks[-1], now), f": {ticks[-1].reason}"))
-    return Text("\n").join(lines)
+        yield "since then" if ran else "last run", _outcome(ticks[-1], now)
 
 
 def _outcome(tick: Tick, now: datetime) -> Text:
     ago = (now.astimezone() - datetime.fromisoformat(tick.started)).total_seconds()
     promoted = {True: ", promoted", False: ", not promoted", None: ""}[tick.promoted]
-    return Text.assemble((f"{tick.outcome}{promoted}", _COLOURS[tick.outcome]), f" {span(ago)} ago")
+    return Text.assemble(
+        (f"{tick.outcome}{promoted}", _COLOURS[tick.outcome]), f" {span(ago)} ago: {tick.reason}"
+    )
 
 
 def _where(schedule: Schedule, tick: Tick) -> str | None:

@@ -29,7 +29,7 @@ from llm_engineering.scheduling.history import (
 )
 from llm_engineering.scheduling.lock import schedule_lock
 from llm_engineering.scheduling.retention import prune
-from llm_engineering.scheduling.schedules import ROOT, Schedule
+from llm_engineering.scheduling.schedules import ROOT, Schedule, write_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ def run_tick(schedule: Schedule, *, force: bool = False, wait: Wait = time.sleep
             os.chdir(schedule.working_directory)
             config = load_config(schedule.config_path, schedule.overrides)
             settings = config.schedule
+            _remember(schedule, settings)
             changed = _look(config, schedule, tick, wait)
             if changed is None and not force:
                 tick.reason = "nothing changed since the last success"
@@ -78,6 +79,12 @@ def run_tick(schedule: Schedule, *, force: bool = False, wait: Wait = time.sleep
             _record(schedule, tick, "interrupted")
             raise
     return tick
+
+
+def _remember(schedule: Schedule, settings: ScheduleSettings) -> None:
+    """Keep how to raise an alert, for when the configuration cannot be read."""
+    if schedule.settings != settings:
+        write_schedule(schedule.model_copy(update={"settings": settings}))
 
 
 def _look(config: FinetuningConfig, schedule: Schedule, tick: Tick, wait: Wait) -> str | None:

@@ -1,0 +1,39 @@
+"""The history survives what a crash or a full disk does to it, and does not grow for ever."""
+
+from __future__ import annotations
+
+from llm_engineering.scheduling import history
+from llm_engineering.scheduling.history import (
+    Tick,
+    append_tick,
+    last_success,
+    read_history,
+    shorten_history,
+)
+
+
+def test_an_unfinished_line_is_passed_over(tmp_path):
+    assert read_history(tmp_path) == []
+    append_tick(tmp_path, Tick(started="1", outcome="succeeded", runs=["a"]))
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"started": "2", "outc\n')
+    append_tick(tmp_path, Tick(started="3", outcome="skipped"))
+    ticks = read_history(tmp_path)
+    assert [tick.started for tick in ticks] == ["1", "3"]
+    assert last_success(ticks) is ticks[0]
+
+
+def test_a_long_history_is_shortened_but_keeps_what_is_still_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(history, "KEPT_LINES", 3)
+    (tmp_path / "outputs" / "kept").mkdir(parents=True)
+    outputs = tmp_path / "outputs"
+    append_tick(tmp_path, Tick(started="0", outcome="succeeded", runs=["gone"], output_dir=outputs))
+    append_tick(tmp_path, Tick(started="1", outcome="succeeded", runs=["kept"], output_dir=outputs))
+    append_tick(tmp_path, Tick(started="2", outcome="succeeded", runs=["last"], output_dir=outputs))
+    for number in range(3, 6):
+        append_tick(tmp_path, Tick(started=str(number), outcome="skipped"))
+    shorten_history(tmp_path)
+    assert len(read_history(tmp_path)) == 6, "not yet worth it"
+    append_tick(tmp_path, Tick(started="6", outcome="skipped"))
+    shorten_history(tmp_path)
+    assert [t.started for t in read_history(tmp_path)] == ["1", "2", "4", "5", "6"]

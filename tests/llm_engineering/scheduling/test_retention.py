@@ -1,0 +1,103 @@
+"""Pruning: only what a schedule made, never production, the newest success or a run under way."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from llm_engineering.configuration.schema import RetentionSettings
+from llm_engineering.scheduling.history import Tick
+from llm_engineering.scheduling.retention import prune
+
+DAY = 86_400
+NOW = time.time()
+POLICY = RetentionSettings(keep_runs=1, keep_days=30, keep_interrupted_days=7)
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    return tmp_path / "outputs"
+
+
+def finished(outputs: Path, name: str, days: int) -> Tick:
+    folder = outputs / name
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    os.utime(folder, (NOW - days * DAY, NOW - days * DAY))
+    return Tick(started="", outcome="succeeded", runs=[name], output_dir=outputs)
+
+
+def interrupted(outputs: Path, name: str, days: int) -> Tick:
+    folder = outputs / ".work" / name
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "lock").touch()
+    for path in (folder / "lock", folder / "checkpoints", folder):
+        os.utime(path, (NOW - days * DAY, NOW - days * DAY))
+    return Tick(started="", outcome="failed", runs=[name], output_dir=outputs)
+
+
+def pruned(ticks: list[Tick], *production: str, policy: RetentionSettings = POLICY) -> list[str]:
+    return [path.name for path in prune(ticks, policy, now=NOW, production=lambda: {*production})]
+
+
+def test_old_runs_beyond_the_newest_go(outputs):
+    ticks = [finished(outputs, name, days) for name, days in (("a", 90), ("b", 60), ("c", 40))]
+    assert pruned(ticks) == ["a", "b"]
+    assert [path.name for path in outputs.iterdir() if path.name != ".work"] == ["c"]
+    assert list((outputs / ".work").iterdir()) == []
+    assert pruned(ticks) == []
+
+
+def test_young_runs_stay_whatever_their_number(outputs):
+    ticks = [finished(outputs, name, days) for name, days in (("a", 31), ("b", 29), ("c", 1))]
+    assert pruned(ticks) == ["a"]
+
+
+def test_a_production_version_stays_whatever_its_age(outputs):
+    ticks = [finished(outputs, name, days) for name, days in (("a", 900), ("b", 800), ("c", 1))]
+    assert pruned(ticks, "a") == ["b"]
+    assert (outputs / "a" / "manifest.json").is_file()
+
+
+def test_the_newest_success_stays_where_newer_runs_failed(outputs):
+    ticks = [finished(outputs, name, days) for name, days in (("a", 900), ("b", 800), ("c", 700))]
+    ticks[2].outcome = "failed"  # saved, and failed after that
+    assert pruned(ticks) == ["a"]
+    assert (outputs / "b").is_dir()
+
+
+def test_what_latest_points_at_stays(outputs):
+    ticks = [finished(outputs, name, days) for name, days in (("a", 900), ("b", 800))]
+    (outputs / "latest").symlink_to("a")
+    assert pruned(ticks) == []
+
+
+def test_what_others_made_in_the_same_folder_stays(outputs):
+    finished(outputs, "by-hand", 900)
+    ticks = [finished(outputs, "a", 800), finished(outputs, "b", 700)]
+    assert pruned(ticks) == ["a"]
+    assert (outputs / "by-hand").is_dir()
+
+
+def test_nothing_goes_where_zenml_does_not_answer(outputs, caplog):
+    ticks = [finished(outputs, name, days) for name, days in (("a", 900), ("b", 800))]
+
+    def no_answer() -> set[str]:
+        raise ConnectionError("refused")
+
+    assert prune(ticks, POLICY, now=NOW, production=no_answer) == []
+    assert (outputs / "a").is_dir()
+    assert "nothing was pruned: ZenML cannot say what is in production (refused)" in caplog.text
+
+
+def test_old_checkpoints_go_unless_a_process_works_on_them(outputs):
+    ticks = [interrupted(outputs, name, days) for name, days in (("x", 8), ("y", 6), ("z", 8))]
+    with (outputs / ".work" / "z" / "lock").open("r") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert pruned(ticks) == ["x"]
+    assert (outputs / ".work" / "y").is_dir()
+    assert (outputs / ".work" / "z").is_dir()
