@@ -29,8 +29,8 @@ def evaluate(
             "held_out_loss_before": result.before.loss,
             "held_out_loss_after": result.after.loss,
             "held_out_loss_change": result.loss_change,
-            "token_accuracy_before": result.before.token_accuracy,
-            "token_accuracy_after": result.after.token_accuracy,
+            "held_out_token_accuracy_before": result.before.token_accuracy,
+            "held_out_token_accuracy_after": result.after.token_accuracy,
         }
     )
     return result
