@@ -22,13 +22,13 @@ def show() -> None:
     from zenml.client import Client
     from zenml.utils.pagination_utils import depaginate
 
-    from llm_engineering.registry.versions import TAG, all_versions
+    from llm_engineering.registry.versions import all_versions
 
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no edge to fold at
         console.width = 200
     shown = False
-    for model in depaginate(Client().list_models, tags=[TAG]):
+    for model in depaginate(Client().list_models):
         versions = all_versions(model.name)
         if versions:
             console.print(f"\n[bold]{model.name}[/bold]", highlight=False)
