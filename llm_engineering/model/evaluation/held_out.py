@@ -9,13 +9,18 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.data.tokenization import IGNORED
 from llm_engineering.model.evaluation.inference import inference
+from llm_engineering.model.evaluation.rewards import Rewards
 
 if TYPE_CHECKING:
     import datasets
 
 
 class HeldOutMetrics(BaseModel):
-    """Metrics over all labelled tokens of the held-out rows, each token weighing the same."""
+    """Metrics over all labelled tokens of the held-out rows, each token weighing the same.
+
+    With a preference objective the loss is that objective's, each pair (or judged answer) weighing
+    the same, and its rewards are there too.
+    """
 
     loss: float = Field(description="Mean negative log-likelihood of a labelled token, in nats.")
     token_accuracy: float = Field(description="Share (0 to 1) of them that were the likeliest.")
@@ -26,15 +31,23 @@ class HeldOutMetrics(BaseModel):
         description="Sum of the negative log-likelihoods of each row's labelled tokens, in nats.",
     )
     row_tokens: list[int] = Field([], description="Labelled tokens of each row.")
+    rewards: Rewards | None = Field(None, description="Of a preference objective.")
 
     @property
     def perplexity(self) -> float:
         """exp(loss)."""
         return math.exp(self.loss)
 
+    @property
+    def unit(self) -> str:
+        """Unit of the loss."""
+        return "nats per token" if self.rewards is None else self.rewards.unit
+
     def forget_rows(self) -> None:
         """Keep the means alone: the rows' own figures matter before and after training only."""
         self.row_losses, self.row_tokens = [], []
+        if self.rewards is not None:
+            self.rewards.log_probabilities = {}
 
 
 def held_out_metrics(

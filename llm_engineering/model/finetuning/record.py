@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from llm_engineering.configuration.schema import Objective
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 
@@ -19,6 +20,9 @@ class TrainingPoint(BaseModel):
     learning_rate: float
     grad_norm: float | None = Field(description="Norm of the gradient before clipping.")
     tokens_per_second: float = Field(description="Tokens read since the last point, per second.")
+    reward_margin: float | None = Field(
+        None, description="Reward of the better answers minus that of the worse, if any is learned."
+    )
 
 
 class HeldOutPoint(BaseModel):
@@ -61,6 +65,11 @@ class JobRecord(BaseModel):
 class TrainingRecord(BaseModel):
     """The course and the cost of a training run; a resumed run's includes what came before."""
 
+    objective: Objective = "sft"
+    beta: float = Field(0.0, description="Of a preference objective.")
+    started_from: str | None = Field(
+        None, description="SHA-256 of the adapter that training started from, if not a fresh one."
+    )
     points: list[TrainingPoint] = []
     held_out: list[HeldOutPoint] = []
     steps: int = Field(0, description="Optimizer steps.")
@@ -85,7 +94,7 @@ class TrainingRecord(BaseModel):
 
     @property
     def before(self) -> HeldOutMetrics:
-        """Held-out metrics of the base model."""
+        """Held-out metrics before the first step: of the base model, or of the starting adapter."""
         return self.held_out[0].metrics
 
     @property

@@ -1,4 +1,4 @@
-"""Train: trl's SFTTrainer on the prepared rows, with checkpoints and a record of the course."""
+"""Train: trl's trainers on the prepared rows, with checkpoints and a record of the course."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest
-from llm_engineering.model.evaluation.held_out import held_out_metrics
+from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.checkpoints import (
     Checkpoint,
     checkpoint_to_resume,
@@ -25,12 +25,19 @@ from llm_engineering.model.finetuning.checkpoints import (
     open_work_folder,
 )
 from llm_engineering.model.finetuning.inject import live_lora_model
+from llm_engineering.model.finetuning.objectives import preference_trainer
 from llm_engineering.model.finetuning.progress import ProgressDisplay
 from llm_engineering.model.finetuning.record import (
     AdapterFolder,
     HeldOutPoint,
     TrainingPoint,
     TrainingRecord,
+)
+from llm_engineering.model.finetuning.starting_adapter import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    load_adapter_weights,
+    starting_adapter,
 )
 from llm_engineering.model.references import LoraReference
 from llm_engineering.training_stack import import_unsloth
@@ -44,7 +51,6 @@ Progress = Callable[[TrainingRecord], None]
 Resume = Literal["never", "required", "if-possible"]
 
 _RECORD = "training_record.json"
-_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # Settings that change what is kept or shown, not what is learned.
 _NOT_IDENTITY = {"log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"}
 
@@ -78,16 +84,22 @@ def train(
         stop: Once set, the step under way is the last: a checkpoint is saved and the run ends.
 
     Raises:
+        LoraError: The adapter to start from is not there, or does not fit.
         TrainingError: The loss is not finite, or there is nothing to resume from.
         TrainingStoppedError: ``stop`` was set; says where the checkpoint is.
     """
-    identity = _identity(lora, dataset, settings, seed)
+    start = starting_adapter(settings.start_from) if settings.start_from else None
+    identity = _identity(lora, dataset, settings, start, seed)
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
     try:
         held = live_lora_model(lora)
+        if start is not None:
+            load_adapter_weights(held.model, start)
         rows = dataset.split("train")
         record = _record_at(checkpoint)
+        record.objective, record.beta = settings.objective, settings.beta
+        record.started_from = start.digest if start else None
         trainer = _trainer(held, rows, lora, settings, seed, work / name / "checkpoints")
         trainer.add_callback(
             _make_recorder(
@@ -112,12 +124,8 @@ def live_trained_model(lora: LoraReference, adapter: AdapterFolder) -> live.Live
     held = live.find(adapter.digest)
     if held is not None:
         return held
-    from safetensors.torch import load_file
-
     fresh = live_lora_model(lora)
-    from peft import set_peft_model_state_dict
-
-    set_peft_model_state_dict(fresh.model, load_file(adapter.folder / _ADAPTER_WEIGHTS))
+    load_adapter_weights(fresh.model, adapter)
     live.hold(adapter.digest, fresh)
     return fresh
 
@@ -127,7 +135,7 @@ def save_adapter(model: Any, lora: LoraReference, folder: Path) -> AdapterFolder
     import json
 
     model.save_pretrained(str(folder))
-    config = folder / "adapter_config.json"
+    config = folder / ADAPTER_CONFIG
     values = json.loads(config.read_text(encoding="utf-8"))
     # unsloth and PEFT write the folder that the weights were read from, which means nothing
     # on another machine.
@@ -135,11 +143,15 @@ def save_adapter(model: Any, lora: LoraReference, folder: Path) -> AdapterFolder
     values["revision"] = lora.model.revision
     config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; ours comes with the save
-    return AdapterFolder(folder, file_digest(folder / _ADAPTER_WEIGHTS))
+    return AdapterFolder(folder, file_digest(folder / ADAPTER_WEIGHTS))
 
 
 def _identity(
-    lora: LoraReference, dataset: PreparedDataset, settings: TrainSettings, seed: int
+    lora: LoraReference,
+    dataset: PreparedDataset,
+    settings: TrainSettings,
+    start: AdapterFolder | None,
+    seed: int,
 ) -> dict[str, str]:
     text = settings.model_dump_json(exclude=_NOT_IDENTITY) + str(seed)
     return {
@@ -147,6 +159,7 @@ def _identity(
         "adapter": lora.digest,
         "data": dataset.summary.digest,
         "training settings": hashlib.sha256(text.encode()).hexdigest(),
+        "starting adapter": start.digest if start else "",
     }
 
 
@@ -185,41 +198,44 @@ def _trainer(
     from trl import SFTConfig, SFTTrainer
 
     checkpointing = settings.gradient_checkpointing != "none"
-    config = SFTConfig(
-        output_dir=str(folder),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
-        per_device_train_batch_size=settings.micro_batch,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_scheduler,
-        warmup_steps=settings.warmup_steps,
-        optim=settings.optimizer,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        packing=settings.packing,
-        max_length=lora.model.max_seq_length,
-        gradient_checkpointing=checkpointing,
-        bf16=lora.model.dtype == "bfloat16",
-        fp16=lora.model.dtype == "float16",
-        seed=seed,
-        data_seed=seed,
-        logging_steps=settings.log_every,
-        logging_nan_inf_filter=False,  # a loss that is not finite must be seen
-        include_num_input_tokens_seen="all" if settings.packing else "non_padding",
-        save_strategy="steps" if settings.checkpoint_every else "no",
-        save_steps=settings.checkpoint_every or 1,
-        save_total_limit=settings.keep_checkpoints,
-        eval_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    trainer = SFTTrainer(
-        model=held.model,
-        processing_class=held.tokenizer,
-        args=config,
-        train_dataset=rows.select_columns(["input_ids", "labels"]),
-    )
+    arguments: dict[str, Any] = {
+        "output_dir": str(folder),
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "per_device_train_batch_size": settings.micro_batch,
+        "gradient_accumulation_steps": settings.gradient_accumulation,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_scheduler,
+        "warmup_steps": settings.warmup_steps,
+        "optim": settings.optimizer,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "gradient_checkpointing": checkpointing,
+        "bf16": lora.model.dtype == "bfloat16",
+        "fp16": lora.model.dtype == "float16",
+        "seed": seed,
+        "data_seed": seed,
+        "logging_steps": settings.log_every,
+        "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
+        "include_num_input_tokens_seen": "all" if settings.packing else "non_padding",
+        "save_strategy": "steps" if settings.checkpoint_every else "no",
+        "save_steps": settings.checkpoint_every or 1,
+        "save_total_limit": settings.keep_checkpoints,
+        "eval_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    if settings.objective == "sft":
+        trainer = SFTTrainer(
+            model=held.model,
+            processing_class=held.tokenizer,
+            args=SFTConfig(
+                **arguments, packing=settings.packing, max_length=lora.model.max_seq_length
+            ),
+            train_dataset=rows.select_columns(["input_ids", "labels"]),
+        )
+    else:
+        trainer = preference_trainer(held, rows, settings, arguments)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -290,6 +306,7 @@ def _make_recorder(
                     learning_rate=logs["learning_rate"],
                     grad_norm=logs.get("grad_norm"),
                     tokens_per_second=tokens / seconds if seconds else 0.0,
+                    reward_margin=logs.get("rewards/margins"),
                 )
             )
             display.show(record)
@@ -314,9 +331,13 @@ def _make_recorder(
 
         def evaluate(self, step: int) -> None:
             display.announce(f"evaluating {len(held_out)} held-out rows")
-            metrics = held_out_metrics(
+            before = record.before.rewards if record.held_out else None
+            metrics = objective_metrics(
                 held.model,
                 held_out,
+                objective=settings.objective,
+                beta=settings.beta,
+                reference=before.log_probabilities if before else None,
                 batch_size=evaluate.batch_size,
                 pad_id=held.tokenizer.pad_token_id,
             )

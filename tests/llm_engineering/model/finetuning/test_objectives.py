@@ -1,0 +1,209 @@
+"""Preference objectives on the tiny Llama: what is learned, against which reference, and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from llm_engineering.configuration import to_yaml
+from llm_engineering.data.preference import prepare_preferences
+from llm_engineering.data.prepare import prepare_data
+from llm_engineering.errors import LoraError
+from llm_engineering.model import live
+from llm_engineering.model.evaluation.preference import objective_metrics
+from llm_engineering.model.finetuning.inject import inject_lora
+from llm_engineering.model.finetuning.load import load_model
+from llm_engineering.model.finetuning.starting_adapter import require_same_shape, starting_adapter
+from llm_engineering.model.finetuning.train import live_trained_model, train
+
+ROOT = Path(__file__).resolve().parents[4]
+LN2 = 0.6931
+
+
+def run(config, folder, *, resume="never", on_progress=None):
+    """Prepare, load, inject and train in a row, whatever the objective."""
+    objective = config.train.objective
+    if objective == "sft":
+        dataset = prepare_data(config.data, config.model, seed=0, folder=folder / "data")
+    else:
+        dataset = prepare_preferences(
+            config.data, config.model, objective=objective, seed=0, folder=folder / "data"
+        )
+    lora = inject_lora(load_model(config.model), config.lora)
+    adapter, record = train(
+        lora,
+        dataset,
+        config.train,
+        config.evaluate,
+        seed=config.run.seed,
+        work=folder / "work",
+        name="run",
+        resume=resume,
+        on_progress=on_progress,
+    )
+    return lora, dataset, adapter, record
+
+
+@pytest.fixture
+def preference_config(make_config, write_jsonl, tmp_path):
+    """A configuration whose better answers are real and whose worse ones are in capitals."""
+
+    def make(objective, overrides=None):
+        sources = make_config().data
+        for path in (sources.sources[0].source, sources.held_out.source):
+            rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+            pairs = [
+                {
+                    "prompt": row["instruction"],
+                    "chosen": row["response"][:60],
+                    "rejected": row["response"][:40].upper(),
+                }
+                for row in rows
+            ]
+            write_jsonl(tmp_path / "pairs" / Path(path).name, pairs)
+        return make_config(
+            {
+                "train.objective": objective,
+                "train.learning_rate": 0.003,
+                "train.max_steps": 12,
+                "data.sources": [{"source": str(tmp_path / "pairs" / "train.jsonl")}],
+                "data.held_out": {"source": str(tmp_path / "pairs" / "held_out.jsonl")},
+                **(overrides or {}),
+            }
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "kto"])
+def test_the_better_answers_are_preferred_after_training(preference_config, tmp_path, objective):
+    lora, dataset, adapter, record = run(preference_config(objective), tmp_path)
+    before, after = record.before.rewards, record.after.rewards
+    assert after.margin > before.margin + 0.005
+    assert after.accuracy > 0.7
+    assert record.after.loss < record.before.loss
+    assert len(record.before.row_losses) == len(dataset.split("held_out"))
+    assert record.train_tokens > 0
+    assert record.points[-1].reward_margin is not None or objective == "kto"
+    if objective == "dpo":
+        assert record.points[0].loss == pytest.approx(LN2, abs=1e-4), "policy and reference agree"
+        assert record.before.loss == pytest.approx(LN2, abs=1e-4)
+        assert (before.margin, before.accuracy) == (0.0, 0.5)
+    # One adapter on disk, not trl's frozen copy of it too:
+    assert sorted(path.name for path in adapter.folder.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert list(live_trained_model(lora, adapter).model.peft_config) == ["default"]
+
+
+def held_out(held, dataset, reference=None):
+    return objective_metrics(
+        held.model, dataset.split("held_out"), objective="dpo", beta=0.1, reference=reference,
+        batch_size=3, pad_id=held.tokenizer.pad_token_id,
+    )  # fmt: skip
+
+
+def test_the_reference_of_a_fresh_adapter_is_the_base_model(preference_config, tmp_path):
+    lora, dataset, adapter, record = run(preference_config("dpo"), tmp_path)
+    held = live_trained_model(lora, adapter)
+    with held.model.disable_adapter():
+        base = held_out(held, dataset)
+    reference = record.before.rewards.log_probabilities
+    for name, values in base.rewards.log_probabilities.items():
+        assert reference[name] == pytest.approx(values, abs=1e-3)
+    after = held_out(held, dataset, reference)
+    assert after.rewards.margin == pytest.approx(record.after.rewards.margin, abs=1e-4)
+
+
+def test_started_from_an_sft_adapter_the_reference_is_the_sft_policy(
+    preference_config, make_config, tmp_path
+):
+    sft = make_config({"train.max_steps": 12, "train.learning_rate": 0.01})
+    sft_lora, _, sft_adapter, _ = run(sft, tmp_path / "sft")
+    config = preference_config("dpo", {"train.start_from": str(sft_adapter.folder)})
+    require_same_shape(starting_adapter(config.train.start_from), config)
+    live.release()
+    _, dataset, adapter, record = run(config, tmp_path / "dpo")
+    assert record.started_from == sft_adapter.digest != adapter.digest
+    assert record.points[0].loss == pytest.approx(LN2, abs=1e-4), "as against the SFT policy"
+
+    held = live_trained_model(sft_lora, sft_adapter)
+    policy = held_out(held, dataset).rewards.log_probabilities
+    with held.model.disable_adapter():
+        base = held_out(held, dataset).rewards.log_probabilities
+    reference = record.before.rewards.log_probabilities
+    assert reference["chosen"] == pytest.approx(policy["chosen"], abs=1e-3)
+    assert reference["chosen"] != pytest.approx(base["chosen"], abs=1.0)
+
+
+def test_an_adapter_of_another_shape_is_refused_by_its_keys(preference_config, tmp_path):
+    _, _, adapter, _ = run(preference_config("dpo", {"train.max_steps": 2}), tmp_path)
+    start = str(adapter.folder)
+    other = preference_config(
+        "dpo", {"train.start_from": start, "lora.r": 8, "lora.target_modules": ["q_proj"]}
+    )
+    with pytest.raises(LoraError) as error:
+        require_same_shape(starting_adapter(start), other)
+    lines = str(error.value).splitlines()
+    assert lines[1] == "lora.r: 8, the adapter has 32"
+    assert lines[2].startswith("lora.target_modules: the adapter has down_proj, gate_proj, k_proj")
+    with pytest.raises(LoraError, match=r"has no adapter_config\.json and no adapter_model"):
+        starting_adapter(str(tmp_path))
+    with pytest.raises(LoraError, match=r"train\.start_from: no folder nowhere/at-all"):
+        starting_adapter("nowhere/at-all")
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    sys.path.insert(0, {root!r})
+    from llm_engineering.configuration import load_config
+    sys.path.insert(0, str(Path({tests!r})))
+    from test_objectives import run
+
+    for name in ("dpo", "kto"):
+        if os.fork() == 0:
+            config = load_config(Path({folder!r}) / (name + ".yaml"))
+            def kill(record):
+                if record.steps == 5:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            try:
+                run(config, Path({folder!r}) / name, on_progress=kill)
+            finally:
+                os._exit(1)
+        print("ended by", os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
+def test_killed_in_the_middle_it_resumes_on_the_same_trajectory(preference_config, tmp_path):
+    whole = {}
+    for objective in ("dpo", "kto"):
+        config = preference_config(objective, {"train.max_steps": 8, "train.checkpoint_every": 3})
+        (tmp_path / f"{objective}.yaml").write_text(to_yaml(config))
+        _, _, adapter, record = run(config, tmp_path / f"whole-{objective}")
+        whole[objective] = (config, adapter, record)
+        live.release()
+    script = KILLED.format(root=str(ROOT), tests=str(Path(__file__).parent), folder=str(tmp_path))
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True
+    )
+    assert killed.stdout.count(f"ended by {-signal.SIGKILL}") == 2, killed.stderr[-2000:]
+    for objective, (config, whole_adapter, whole_record) in whole.items():
+        work = tmp_path / objective / "work"
+        os.rename(work / "run", work / "interrupted")
+        _, _, adapter, record = run(config, tmp_path / objective, resume="required")
+        assert record.resumed_from_step == 3
+        assert [p.loss for p in record.points] == [p.loss for p in whole_record.points]
+        assert record.before == whole_record.before
+        assert record.after == whole_record.after
+        theirs = load_file(whole_adapter.folder / "adapter_model.safetensors")
+        ours = load_file(adapter.folder / "adapter_model.safetensors")
+        assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
