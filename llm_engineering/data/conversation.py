@@ -1,57 +1,145 @@
-"""Turning a row into a conversation: the one form everything after this works on."""
+"""Turning a row into a conversation: the one shape that everything after this works on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from llm_engineering.data.forms import RESPONSE_COLUMNS, Form, UnusableRowError, form_of
+
+__all__ = ["TEXT_ROLE", "Message", "UnusableRowError", "to_conversation"]
 
 Message = dict[str, str]
 
-RESPONSE_COLUMNS = ("response", "output")
 ROLES = ("system", "user", "assistant")
+TEXT_ROLE = "text"
+"""Role of the one message of a plain text, which no chat template renders."""
+_SHAREGPT_ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+}
 
 
-class UnusableRowError(ValueError):
-    """A row that cannot be trained on; the message is the reason."""
-
-
-def to_conversation(values: dict[str, Any]) -> list[Message]:
+def to_conversation(values: dict[str, Any], form: Form | None = None) -> list[Message]:
     """Read a row as chat messages.
 
-    Two forms are known: ``messages`` (a list of ``{"role", "content"}``, the last from the
-    assistant), and ``instruction`` with ``response`` or ``output`` (and optionally ``input``,
-    appended to the instruction as in Alpaca).
+    - messages: a list of ``{"role", "content"}``, the last from the assistant;
+    - sharegpt: ``conversations``, a list of ``{"from", "value"}``, or of the former;
+    - alpaca: ``instruction`` with ``response``, ``output`` or ``answer``; ``input``, if there is
+      one, is appended to the instruction;
+    - prompt_completion: both of them texts, or lists of messages (as trl takes them);
+    - text: ``text``, as one message of role "text".
+
+    A ``system`` column beside alpaca or sharegpt becomes the first message.
+
+    Args:
+        values: The row's columns.
+        form: Its form; None tells it by the columns.
 
     Returns:
         Messages in order; roles are system (first only), then user and assistant in turns.
 
     Raises:
-        UnusableRowError: The row has neither form, or a text is missing, empty or no text.
+        UnusableRowError: The row is of no known form, or a text is missing, empty or no text.
     """
-    if "messages" in values:
-        return _from_messages(values["messages"])
-    if "instruction" in values:
-        column = next((name for name in RESPONSE_COLUMNS if name in values), None)
-        if column is None:
-            raise UnusableRowError("has an instruction but neither a response nor an output column")
-        instruction = _text(values["instruction"], "instruction")
-        context = values.get("input")
-        if context is not None and context != "":
-            instruction += "\n\n" + _text(context, "input")
-        return [
-            {"role": "user", "content": instruction},
-            {"role": "assistant", "content": _text(values[column], column)},
-        ]
-    raise UnusableRowError(
-        f"has columns {', '.join(map(str, values)) or '(none)'}; expected messages, "
-        "or instruction with response (or output)"
-    )
+    return _READERS[form or form_of(values)](values)
 
 
-def _from_messages(messages: Any) -> list[Message]:
-    if not isinstance(messages, list) or not messages:
+def _from_alpaca(values: dict[str, Any]) -> list[Message]:
+    if "instruction" not in values:
+        raise UnusableRowError("has no instruction column")
+    given = [name for name in RESPONSE_COLUMNS if name in values]
+    column = next((name for name in given if values[name] is not None), next(iter(given), None))
+    if column is None:
+        raise UnusableRowError("has an instruction but neither a response nor an output column")
+    instruction = _text(values["instruction"], "instruction")
+    context = values.get("input")
+    if context is not None and context != "":
+        instruction += "\n\n" + _text(context, "input")
+    return [
+        *_system(values),
+        {"role": "user", "content": instruction},
+        {"role": "assistant", "content": _text(values[column], column)},
+    ]
+
+
+def _from_prompt_completion(values: dict[str, Any]) -> list[Message]:
+    if "label" in values:
         raise UnusableRowError(
-            f"messages is {_kind(messages)}, expected a list of role and content"
+            "has a label beside prompt and completion: set train.objective to kto to learn from it"
         )
+    for column in ("prompt", "completion"):
+        if column not in values:
+            raise UnusableRowError(f"has no {column} column")
+    messages: list[Any] = []
+    for column, role in (("prompt", "user"), ("completion", "assistant")):
+        value = values[column]
+        if isinstance(value, list):
+            messages += value
+        else:
+            messages.append({"role": role, "content": _text(value, column)})
+    return _turns(messages)
+
+
+def _from_messages(values: dict[str, Any]) -> list[Message]:
+    return _turns(_list(values, "messages", "role and content"))
+
+
+def _from_sharegpt(values: dict[str, Any]) -> list[Message]:
+    given = _list(values, "conversations", "from and value")
+    first = given[0]
+    if isinstance(first, dict) and "role" in first and "from" not in first:
+        return _turns([*_system(values), *given])
+    messages: list[Message] = []
+    for number, turn in enumerate(given, start=1):
+        if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
+            raise UnusableRowError(f"message {number} has no from and value")
+        speaker = turn["from"]
+        role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
+        if role is None:
+            raise UnusableRowError(
+                f"message {number} is from {speaker!r}; known: {', '.join(_SHAREGPT_ROLES)}"
+            )
+        messages.append({"role": role, "content": turn["value"]})
+    return _turns([*_system(values), *messages])
+
+
+def _from_text(values: dict[str, Any]) -> list[Message]:
+    if "text" not in values:
+        raise UnusableRowError("has no text column")
+    return [{"role": TEXT_ROLE, "content": _text(values["text"], "text")}]
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], list[Message]]] = {
+    "alpaca": _from_alpaca,
+    "prompt_completion": _from_prompt_completion,
+    "messages": _from_messages,
+    "sharegpt": _from_sharegpt,
+    "text": _from_text,
+}
+
+
+def _system(values: dict[str, Any]) -> list[Message]:
+    value = values.get("system")
+    if value is None or value == "":
+        return []
+    return [{"role": "system", "content": _text(value, "system")}]
+
+
+def _list(values: dict[str, Any], column: str, keys: str) -> list[Any]:
+    value = values.get(column)
+    if not isinstance(value, list) or not value:
+        seen = "an empty list" if value == [] else _kind(value)
+        raise UnusableRowError(f"{column} is {seen}, expected a list of {keys}")
+    return value
+
+
+def _turns(messages: list[Any]) -> list[Message]:
     conversation: list[Message] = []
     for number, message in enumerate(messages, start=1):
         where = f"message {number}"

@@ -1,4 +1,4 @@
-"""Both forms of a row, and the reason for which each kind of bad row is refused."""
+"""Every form of a row, and the reason for which each kind of bad row is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.data.conversation import UnusableRowError, to_conversation
+from llm_engineering.data.conversation import to_conversation
+from llm_engineering.data.forms import UnusableRowError, form_of
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -71,27 +72,132 @@ def test_what_else_a_message_holds_is_left_out() -> None:
     assert to_conversation(row) == [user("Hi"), assistant("Hello")]
 
 
-def test_messages_are_preferred_to_an_instruction() -> None:
+def test_a_system_prompt_beside_an_instruction_is_kept() -> None:
+    row = {"system": "Be short.", "instruction": "1 + 1?", "output": "2"}
+
+    assert to_conversation(row) == [system("Be short."), user("1 + 1?"), assistant("2")]
+
+
+def test_a_prompt_and_its_completion() -> None:
+    assert to_conversation({"prompt": "1 + 1?", "completion": "2"}) == [
+        user("1 + 1?"),
+        assistant("2"),
+    ]
+
+
+def test_a_prompt_and_its_completion_as_messages() -> None:
+    row = {"prompt": [system("Be short."), user("1 + 1?")], "completion": [assistant("2")]}
+
+    assert to_conversation(row) == [system("Be short."), user("1 + 1?"), assistant("2")]
+
+
+def test_sharegpt_speakers_become_roles() -> None:
+    turns = [("system", "Be short."), ("human", "1 + 1?"), ("gpt", "2"), ("user", "2 + 2?")]
+    row = {
+        "conversations": [
+            {"from": speaker, "value": text} for speaker, text in [*turns, ("model", "4")]
+        ]
+    }
+
+    assert to_conversation(row) == [
+        system("Be short."),
+        user("1 + 1?"),
+        assistant("2"),
+        user("2 + 2?"),
+        assistant("4"),
+    ]
+
+
+def test_conversations_may_hold_messages_and_have_a_system_column() -> None:
+    row = {"system": "Be short.", "conversations": [user("a"), assistant("b")]}
+
+    assert to_conversation(row) == [system("Be short."), user("a"), assistant("b")]
+
+
+def test_a_plain_text_is_kept_to_the_character() -> None:
+    assert to_conversation({"text": " Once\n\nupon a time "}) == [
+        {"role": "text", "content": " Once\n\nupon a time "}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "form"),
+    [
+        ({"instruction": "a", "output": "b", "text": "a rendered b"}, "alpaca"),
+        ({"instruction": "a", "answer": "b", "prompt": "c"}, "alpaca"),
+        ({"prompt": "a", "messages": [user("a"), assistant("b")]}, "messages"),
+        ({"prompt": "a", "completion": "b"}, "prompt_completion"),
+        ({"conversations": [], "messages": None}, "sharegpt"),
+        ({"text": "a", "instruction": None, "output": None}, "text"),
+        ({"prompt": "a", "completion": None}, "prompt_completion"),
+    ],
+)
+def test_the_form_is_told_by_the_columns_that_hold_something(
+    row: dict[str, Any], form: str
+) -> None:
+    assert form_of(row) == form
+
+
+def test_a_form_that_is_stated_decides_between_two() -> None:
     row = {"messages": [user("a"), assistant("b")], "instruction": "c", "response": "d"}
 
-    assert to_conversation(row) == [user("a"), assistant("b")]
+    assert to_conversation(row, "alpaca") == [user("c"), assistant("d")]
+    with pytest.raises(UnusableRowError) as caught:
+        to_conversation(row)
+    assert str(caught.value) == (
+        "has columns of two forms, alpaca and messages; say which with the source's form: alpaca"
+    )
 
 
 ROLE_AND_CONTENT = "expected a list of role and content"
+EXPECTED = (
+    "expected messages, conversations, instruction with response (or output), prompt with "
+    "completion, or text"
+)
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({}, "has columns (none); expected messages, or instruction with response (or output)"),
+        ({}, f"has columns (none); {EXPECTED}"),
+        ({"prompt": "a", "response": "b"}, f"has columns prompt, response; {EXPECTED}"),
         (
-            {"prompt": "a", "completion": "b"},
-            "has columns prompt, completion; expected messages, or instruction with response "
-            "(or output)",
+            {"prompt": "a", "chosen": "b", "rejected": "c"},
+            "has chosen and rejected answers: set train.objective to dpo, orpo or kto to learn "
+            "from them",
         ),
         (
-            {"response": "b"},
-            "has columns response; expected messages, or instruction with response (or output)",
+            {"prompt": "a", "completion": "b", "label": False},
+            "has a label beside prompt and completion: set train.objective to kto to learn from it",
+        ),
+        ({"completion": "b"}, "has no prompt column"),
+        ({"prompt": "a", "completion": None}, "completion is null, expected text"),
+        (
+            {"prompt": [user("a")], "completion": [user("b")]},
+            "message 2 is a second user message in a row",
+        ),
+        ({"text": None}, "text is null, expected text"),
+        ({"text": "a\x00"}, "text holds a NUL character"),
+        (
+            {"conversations": []},
+            "conversations is an empty list, expected a list of from and value",
+        ),
+        ({"conversations": [{"from": "human"}]}, "message 1 has no from and value"),
+        (
+            {"conversations": [{"from": "tool", "value": "a"}]},
+            "message 1 is from 'tool'; known: system, human, user, gpt, chatgpt, assistant, model",
+        ),
+        (
+            {"conversations": [{"from": ["gpt"], "value": "a"}]},
+            "message 1 is from ['gpt']; known: system, human, user, gpt, chatgpt, assistant, model",
+        ),
+        (
+            {"conversations": [{"from": "gpt", "value": "a"}]},
+            "message 1 is the assistant's but does not follow a user's",
+        ),
+        (
+            {"instruction": "a", "system": 3, "output": "b"},
+            "system is int, expected text",
         ),
         ({"instruction": "a"}, "has an instruction but neither a response nor an output column"),
         ({"instruction": None, "response": "b"}, "instruction is null, expected text"),
@@ -111,7 +217,7 @@ ROLE_AND_CONTENT = "expected a list of role and content"
         ({"instruction": "a\x00", "response": "b"}, "instruction holds a NUL character"),
         ({"messages": None}, f"messages is null, {ROLE_AND_CONTENT}"),
         ({"messages": "Hi"}, f"messages is str, {ROLE_AND_CONTENT}"),
-        ({"messages": []}, f"messages is list, {ROLE_AND_CONTENT}"),
+        ({"messages": []}, f"messages is an empty list, {ROLE_AND_CONTENT}"),
         ({"messages": ["Hi"]}, "message 1 has no role and content"),
         ({"messages": [{"role": "user"}]}, "message 1 has no role and content"),
         (

@@ -1,0 +1,64 @@
+"""The forms that a row comes in, told apart by their columns."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+Form = Literal["alpaca", "prompt_completion", "messages", "sharegpt", "text"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+RESPONSE_COLUMNS = ("response", "output", "answer")
+SAID_AS = "messages, conversations, instruction with response (or output), prompt with completion, or text"
+PREFERENCE_COLUMNS = ("chosen", "rejected")
+_SIGNS: dict[str, Form] = {
+    "messages": "messages",
+    "conversations": "sharegpt",
+    "instruction": "alpaca",
+    "completion": "prompt_completion",
+    "text": "text",
+}
+
+
+class UnusableRowError(ValueError):
+    """A row that cannot be trained on; the message is the reason."""
+
+
+def form_of(values: dict[str, Any]) -> Form:
+    """Tell the form of a row by its columns; a column that holds null counts as absent.
+
+    ``text`` beside the columns of another form is that form rendered, as in Alpaca's own file,
+    and does not count.
+
+    Raises:
+        UnusableRowError: The columns are those of no form, of two, or of preference data.
+    """
+    given = {name for name, value in values.items() if value is not None}
+    if given.issuperset(PREFERENCE_COLUMNS):
+        raise UnusableRowError(
+            "has chosen and rejected answers: set train.objective to dpo, orpo or kto to learn "
+            "from them"
+        )
+    found: list[Form] = []
+    if "instruction" in given and given.intersection(RESPONSE_COLUMNS):
+        found.append("alpaca")
+    if {"prompt", "completion"} <= given:
+        found.append("prompt_completion")
+    if "messages" in given:
+        found.append("messages")
+    if "conversations" in given:
+        found.append("sharegpt")
+    if len(found) > 1:
+        raise UnusableRowError(
+            f"has columns of two forms, {found[0]} and {found[1]}; say which with the source's "
+            f"form: {found[0]}"
+        )
+    if found:
+        return found[0]
+    # Not complete, but it can only be meant so: reading it says what is wrong.
+    for columns in (given, set(values)):
+        for column, form in _SIGNS.items():
+            if column in columns:
+                return form
+    raise UnusableRowError(
+        f"has columns {', '.join(map(str, values)) or '(none)'}; expected {SAID_AS}"
+    )

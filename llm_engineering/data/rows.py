@@ -1,0 +1,37 @@
+"""A row as it was read, or the reason why it cannot be used, each with the place it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as read; ``origin`` is ``file:line`` (``file:row N`` where there are no lines)."""
+
+    origin: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be trained on, and why."""
+
+    origin: str
+    reason: str
+
+
+class BadRows:
+    """Bad rows in their order: the first are kept, and all are counted."""
+
+    def __init__(self, kept: int = 1000) -> None:
+        self.rows: list[BadRow] = []
+        self.count = 0
+        self._kept = kept
+
+    def add(self, row: BadRow) -> None:
+        """Count a row, and keep it if it is among the first."""
+        self.count += 1
+        if len(self.rows) < self._kept:
+            self.rows.append(row)
