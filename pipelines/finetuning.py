@@ -45,14 +45,16 @@ def finetuning(
     """
     output_dir, seed = config.run.output_dir, config.run.seed
     if fingerprints is None:
-        data_inputs, model_inputs, code_inputs = look_at_inputs(config=config)
+        data_inputs, model_inputs, code_inputs, train_inputs = look_at_inputs(config=config)
     else:
         data_inputs = [fingerprints.data, fingerprints.model, fingerprints.code]
         model_inputs = [fingerprints.model, fingerprints.code]
         code_inputs = [fingerprints.code]
+        train_inputs = [fingerprints.start, fingerprints.code]
     dataset = prepare_data(
         data=config.data,
         model=config.model,
+        objective=config.train.objective,
         seed=seed,
         output_dir=output_dir,
         fingerprints=data_inputs,
@@ -78,7 +80,7 @@ def finetuning(
         seed=seed,
         output_dir=output_dir,
         resume=resume,
-        fingerprints=code_inputs,
+        fingerprints=train_inputs,
         launch=launch,
     )
     evaluation = evaluate(

@@ -86,6 +86,13 @@ def run(
     else:
         _check_aws(config)
 
+    if config.train.start_from is not None:
+        from llm_engineering.model.finetuning.starting_adapter import (
+            require_same_shape,
+            starting_adapter,
+        )
+
+        require_same_shape(starting_adapter(config.train.start_from), config)
     from llm_engineering.lineage.fingerprints import take_fingerprints
     from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
 
@@ -164,7 +171,8 @@ def _launch(
 
 def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str) -> str:
     output = Path(config.run.output_dir) / name
-    lines = [f"# {config_path}, resolved", to_yaml(config), "# steps"]
+    lines = [f"# {config_path}, resolved", to_yaml(config), "# objective"]
+    lines += [f"  {_objective(config)}", "", "# steps"]
     lines += [f"  {step:<13} {what}" for step, what in STEPS.items()]
     lines += [
         "",
@@ -185,6 +193,25 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str) -
         "dry run: nothing was loaded or written",
     ]
     return "\n".join(lines)
+
+
+def _objective(config: FinetuningConfig) -> str:
+    """What is learned, and against what, in a line."""
+    train = config.train
+    start = f"the adapter {train.start_from}" if train.start_from else "a fresh adapter"
+    what = {
+        "sft": "answers, by supervised fine-tuning",
+        "dpo": f"which of two answers is better, by DPO (beta {train.beta:g})",
+        "orpo": f"which of two answers is better, by ORPO (beta {train.beta:g})",
+        "kto": f"whether an answer is good, by KTO (beta {train.beta:g})",
+    }[train.objective]
+    reference = {
+        "dpo": ", which is the reference model too",
+        "kto": ", which is the reference model too",
+    }.get(train.objective, "")
+    if reference and not train.start_from:
+        reference = "; the reference model is the base model"
+    return f"{what}, starting from {start}{reference}; learning rate {train.learning_rate:g}"
 
 
 class _NoTraceback(logging.Filter):
@@ -216,6 +243,11 @@ def _report(config: FinetuningConfig, name: str, finished: PipelineRunResponse |
         else [step for step, run in finished.steps.items() if str(run.status) == "cached"]
     )
     print(f"\nheld-out loss  {before:.3f} -> {after:.3f}  ({after / before - 1:+.1%})")
+    if "reward_accuracy_after" in metrics:
+        accuracy = [metrics[f"reward_accuracy_{when}"] for when in ("before", "after")]
+        margin = [metrics[f"reward_margin_{when}"] for when in ("before", "after")]
+        print(f"rewards        accuracy {accuracy[0]:.1%} -> {accuracy[1]:.1%}", end="")
+        print(f", margin {margin[0]:.3f} -> {margin[1]:.3f}")
     print(f"adapter        {folder}/adapter")
     print(f"report         {folder}/report.html")
     decision = folder / "promotion.json"

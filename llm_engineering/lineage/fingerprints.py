@@ -18,6 +18,7 @@ from llm_engineering.model.base_model import (
     model_folder,
     weight_files,
 )
+from llm_engineering.model.finetuning.starting_adapter import starting_adapter
 from llm_engineering.training_stack import versions
 
 
@@ -27,6 +28,7 @@ class Fingerprints(BaseModel):
     data: str = Field(description="Contents of the data files, or commits of the Hub data sets.")
     model: str = Field(description="Contents of the model's files, or commit of the Hub model.")
     code: str = Field(description="Source of data/ and model/, and versions of what they run on.")
+    start: str = Field("", description="Weights of the adapter that training starts from, if any.")
 
 
 def take_fingerprints(config: FinetuningConfig, *, require_hub: bool = False) -> Fingerprints:
@@ -40,10 +42,14 @@ def take_fingerprints(config: FinetuningConfig, *, require_hub: bool = False) ->
     Raises:
         DataError: A data file is missing.
         HubError: The Hub is out of reach and required.
+        LoraError: There is no such adapter to start from.
         ModelError: A local model is missing or incomplete.
     """
     return Fingerprints(
-        data=_data(config.data, require_hub), model=_model(config.model, require_hub), code=_code()
+        data=_data(config.data, require_hub),
+        model=_model(config.model, require_hub),
+        code=_code(),
+        start=_start(config.train.start_from),
     )
 
 
@@ -72,6 +78,10 @@ def _model(model: ModelSettings, require_hub: bool) -> str:
         files += sorted(folder.glob(pattern))
     digests = [f"{path.name}={file_digest(path)}" for path in files]
     return _join([*digests, read_chat_template(model.chat_template) or ""])
+
+
+def _start(start_from: str | None) -> str:
+    return "" if start_from is None else starting_adapter(start_from).digest
 
 
 def _hub_commit(repo: str, revision: str | None, kind: str, required: bool) -> str:

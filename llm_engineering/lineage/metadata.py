@@ -39,6 +39,8 @@ def training_progress() -> Callable[[TrainingRecord], None]:
         metadata = _figures(record)
         if finished:
             metadata["held_out_loss_after"] = record.after.loss
+        if record.held_out[-1].metrics.rewards is not None:
+            metadata |= record.held_out[-1].metrics.rewards.figures
         log_metadata(metadata=metadata)
 
     return show

@@ -19,6 +19,7 @@ class Inputs(BaseModel):
     data: str = Field(description="Contents of the data files, or commits of the Hub data sets.")
     model: str = Field(description="Contents of the model's files, or commit of the Hub model.")
     config: str = Field(description="The settings that decide the result.")
+    start: str = Field("", description="Weights of the adapter that training starts from, if any.")
 
 
 def take_inputs(config: FinetuningConfig) -> Inputs:
@@ -32,7 +33,12 @@ def take_inputs(config: FinetuningConfig) -> Inputs:
     from llm_engineering.lineage.fingerprints import take_fingerprints
 
     fingerprints = take_fingerprints(config, require_hub=True)
-    return Inputs(data=fingerprints.data, model=fingerprints.model, config=config_digest(config))
+    return Inputs(
+        data=fingerprints.data,
+        model=fingerprints.model,
+        config=config_digest(config),
+        start=fingerprints.start,
+    )
 
 
 def config_digest(config: FinetuningConfig) -> str:
@@ -45,6 +51,11 @@ def what_changed(now: Inputs, last: Inputs | None) -> str | None:
     """Why to run: "first run", "data changed" ...; None if everything is as it was."""
     if last is None:
         return "first run"
-    names = {"data": "data", "model": "base model", "config": "configuration"}
+    names = {
+        "data": "data",
+        "model": "base model",
+        "config": "configuration",
+        "start": "starting adapter",
+    }
     changed = [names[key] for key, value in now if value != getattr(last, key)]
     return f"{' and '.join(changed)} changed" if changed else None

@@ -32,5 +32,6 @@ def evaluate(
             "held_out_token_accuracy_before": result.before.token_accuracy,
             "held_out_token_accuracy_after": result.after.token_accuracy,
         }
+        | result.reward_figures
     )
     return result

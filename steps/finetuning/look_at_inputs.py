@@ -15,8 +15,10 @@ def look_at_inputs(
     Annotated[list[str], "data_fingerprints"],
     Annotated[list[str], "model_fingerprints"],
     Annotated[list[str], "code_fingerprints"],
+    Annotated[list[str], "training_fingerprints"],
 ]:
-    """What the cache of the data's, the model's and all other steps must notice, as it is now."""
+    """What the cache of the data's, the model's, all other and the training step must notice."""
     now = take_fingerprints(config)
     data, model, code = [now.data, now.model, now.code], [now.model, now.code], [now.code]
-    return data, model, code
+    training = [now.start, now.code]
+    return data, model, code, training

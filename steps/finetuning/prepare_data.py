@@ -5,19 +5,29 @@ from typing import Annotated
 from zenml import get_step_context, log_metadata, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
-from llm_engineering.configuration.schema import DataSettings, ModelSettings
-from llm_engineering.data import prepare
+from llm_engineering.configuration.schema import DataSettings, ModelSettings, Objective
+from llm_engineering.data import preference, prepare
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.outputs import work_folder
 
 
 @step
 def prepare_data(
-    data: DataSettings, model: ModelSettings, seed: int, output_dir: str, fingerprints: list[str]
+    data: DataSettings,
+    model: ModelSettings,
+    objective: Objective,
+    seed: int,
+    output_dir: str,
+    fingerprints: list[str],
 ) -> Annotated[PreparedDataset, "dataset"]:
     """Read, check, split, tokenize and audit the data; no weight is loaded."""
     run = get_step_context().pipeline_run.name
     folder = work_folder(output_dir) / run / "data"
-    dataset = prepare.prepare_data(data, model, seed=seed, folder=folder)
+    if objective == "sft":
+        dataset = prepare.prepare_data(data, model, seed=seed, folder=folder)
+    else:
+        dataset = preference.prepare_preferences(
+            data, model, objective=objective, seed=seed, folder=folder
+        )
     log_metadata(metadata={**dataset.summary.figures})
     return dataset

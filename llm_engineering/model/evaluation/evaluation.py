@@ -19,3 +19,13 @@ class Evaluation(BaseModel):
     def loss_change(self) -> float:
         """Relative change of the held-out loss: -0.2 is a loss lower by 20 %."""
         return self.after.loss / self.before.loss - 1.0
+
+    @property
+    def reward_figures(self) -> dict[str, float]:
+        """Rewards before and after by name; empty unless the objective is about preferences."""
+        return {
+            f"{name}_{when}": value
+            for when, metrics in (("before", self.before), ("after", self.after))
+            if metrics.rewards is not None
+            for name, value in metrics.rewards.figures.items()
+        }

@@ -32,6 +32,16 @@ class Rewards(BaseModel):
     )
 
     @property
+    def figures(self) -> dict[str, float]:
+        """Margin and accuracy by the names that metrics.json has."""
+        named = {
+            "reward_margin": self.margin,
+            "reward_accuracy": self.accuracy,
+            "preferred_share": self.preferred,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
     def unit(self) -> str:
         """What the held-out loss is counted by."""
         return UNITS[self.objective]

@@ -93,12 +93,15 @@ def metrics(
 ) -> dict[str, float]:
     """The figures of a run by name: losses in nats per token, times in seconds, memory in bytes."""
     before, after = evaluation.before, evaluation.after
+    perplexity = {
+        "held_out_perplexity_before": before.perplexity,
+        "held_out_perplexity_after": after.perplexity,
+    }
     return {
         "held_out_loss_before": before.loss,
         "held_out_loss_after": after.loss,
         "held_out_loss_change": evaluation.loss_change,
-        "held_out_perplexity_before": before.perplexity,
-        "held_out_perplexity_after": after.perplexity,
+        **(evaluation.reward_figures or perplexity),
         "held_out_token_accuracy_before": before.token_accuracy,
         "held_out_token_accuracy_after": after.token_accuracy,
         "held_out_tokens": after.tokens,
