@@ -65,9 +65,9 @@ def main(folder: str) -> None:
         args=SFTConfig(
             output_dir=folder,
             max_steps=train.max_steps or -1,
-            per_device_train_batch_size=train.micro_batch,
+            per_device_train_batch_size=2,
             per_device_eval_batch_size=config.evaluate.batch_size,
-            gradient_accumulation_steps=train.gradient_accumulation,
+            gradient_accumulation_steps=train.rows_in_step // 2,
             learning_rate=train.learning_rate,
             lr_scheduler_type=train.lr_scheduler,
             warmup_steps=train.warmup_steps,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import resource
 from pathlib import Path
 
 from llm_engineering.configuration.schema import FinetuningConfig, ModelSettings
 from llm_engineering.errors import HardwareError
+
+_CONTEXT_BYTES = 900_000_000  # of CUDA itself, as read on an H100; no other process's
 
 
 def has_gpu() -> bool:
@@ -92,3 +95,22 @@ def peak_memory_bytes() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def free_gpu_memory() -> None:
+    """Give back what no live tensor holds, and measure the peak anew; nothing on a CPU."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def gpu_capacity_bytes() -> int:
+    """Bytes of the GPU that this process can have: all of it, less what other processes hold."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    ours = torch.cuda.memory_reserved() + _CONTEXT_BYTES
+    return int(total - max(0, total - free - ours))

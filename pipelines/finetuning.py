@@ -68,7 +68,6 @@ def finetuning(
     lora = inject_lora(
         model=base_model,
         settings=config.lora,
-        gradient_checkpointing=config.train.gradient_checkpointing,
         fingerprints=code_inputs,
         remote=launch is not None,
     )

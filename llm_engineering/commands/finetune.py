@@ -138,8 +138,10 @@ def run(
 def _check_host(config: FinetuningConfig, *, resume: Resume) -> None:
     from llm_engineering.hardware import require_hardware
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
+    from llm_engineering.model.finetuning.device_plans import require_memory
 
     require_hardware(config)
+    require_memory(config)
     if resume == "required":
         require_interrupted(work_folder(config.run.output_dir))
 
@@ -189,7 +191,11 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str) -
         from llm_engineering.sagemaker.plan import launch_plan
 
         lines += [launch_plan(config, sagemaker_settings(config)), ""]
+    from llm_engineering.commands.memory_plan import memory_plan
+
     lines += [
+        *memory_plan(config, target),
+        "",
         "dry run: nothing was loaded or written",
     ]
     return "\n".join(lines)

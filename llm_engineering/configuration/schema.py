@@ -212,6 +212,10 @@ LEARNING_RATES: dict[str, float] = {"sft": 3e-4, "dpo": 2e-6, "orpo": 8e-6, "kto
 (arXiv 2403.07691, section 5) and KTO (arXiv 2402.01306, upper end of its range)."""
 
 
+DEFAULT_EFFECTIVE_BATCH = 16
+"""The handbook's: a micro-batch of 2, accumulated 8 times."""
+
+
 class TrainSettings(Section):
     """The optimisation."""
 
@@ -237,9 +241,17 @@ class TrainSettings(Section):
     max_steps: PositiveInt | None = Field(
         None, description="Stop after so many optimizer steps, whatever epochs says."
     )
-    micro_batch: PositiveInt = Field(2, description="Rows in one forward pass.")
-    gradient_accumulation: PositiveInt = Field(
-        8, description="Forward passes in one optimizer step."
+    effective_batch: PositiveInt | None = Field(
+        None,
+        description="Rows in one optimizer step; default: micro_batch x gradient_accumulation where "
+        "both are given, else 16.",
+    )
+    micro_batch: PositiveInt | Literal["auto"] = Field(
+        "auto", description="Rows in one forward pass; auto: the fastest that fits the device."
+    )
+    gradient_accumulation: PositiveInt | None = Field(
+        None,
+        description="Forward passes in one optimizer step; default: what effective_batch leaves.",
     )
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         LEARNING_RATES["sft"],
@@ -260,10 +272,10 @@ class TrainSettings(Section):
     packing: bool = Field(
         False, description="Pack several rows into one of max_seq_length tokens; needs a GPU."
     )
-    gradient_checkpointing: Literal["unsloth", "plain", "none"] = Field(
-        "none",
+    gradient_checkpointing: Literal["auto", "unsloth", "plain", "none"] = Field(
+        "auto",
         description="Recompute activations in the backward pass: offloaded to host memory, "
-        "plain, or not at all.",
+        "plain, or not at all; auto: not at all where that fits the device.",
     )
     log_every: PositiveInt = Field(1, description="Optimizer steps between logged losses.")
     evaluate_every: PositiveInt | None = Field(
@@ -281,6 +293,33 @@ class TrainSettings(Section):
             rate = LEARNING_RATES.get(str(values.get("objective", "sft")))
             return values if rate is None else {**values, "learning_rate": rate}
         return values
+
+    @property
+    def rows_in_step(self) -> int:
+        """Rows in one optimizer step."""
+        if self.effective_batch is not None:
+            return self.effective_batch
+        if self.micro_batch != "auto" and self.gradient_accumulation is not None:
+            return self.micro_batch * self.gradient_accumulation
+        return DEFAULT_EFFECTIVE_BATCH
+
+    @model_validator(mode="after")
+    def _rows_divide(self) -> TrainSettings:
+        rows, accumulation = self.rows_in_step, self.gradient_accumulation
+        micro_batch = None if self.micro_batch == "auto" else self.micro_batch
+        if micro_batch and accumulation and micro_batch * accumulation != rows:
+            raise ValueError(
+                f"effective_batch ({rows}) is not micro_batch x gradient_accumulation "
+                f"({micro_batch} x {accumulation} = {micro_batch * accumulation}); leave one out"
+            )
+        for name, part in (("micro_batch", micro_batch), ("gradient_accumulation", accumulation)):
+            if part and rows % part:
+                near = max(1, round(rows / part)) * part
+                raise ValueError(
+                    f"effective_batch ({rows}) is no multiple of {name} ({part}); the nearest is "
+                    f"{near}"
+                )
+        return self
 
 
 class EvaluateSettings(Section):

@@ -54,4 +54,4 @@ def _figures(record: TrainingRecord) -> dict[str, Any]:
         "train_tokens": record.train_tokens,
         "peak_memory_bytes": record.peak_memory_bytes,
         "held_out_loss_before": record.before.loss,
-    }
+    } | ({"planned_memory_bytes": planned} if (planned := record.planned_memory_bytes) else {})

@@ -1,19 +1,18 @@
-"""An estimate of a training's GPU memory from the model's shape alone, before anything is paid."""
+"""The GPU memory that a training needs, from its workload alone, before a weight is loaded."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.configuration.schema import FinetuningConfig
-from llm_engineering.model.references import LoraReference
-
-SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
-"""The keys of a model's config.json that the estimate is made from."""
+from llm_engineering.model.workload import Workload
 
 _WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
-_NF4_BYTES = 0.55  # 4 bits and their scales
-_ADAMW_BYTES = {"adamw_torch": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 0.0}
-_CONTEXT = 600 * 1024**2
+_NF4_BYTES = 0.5 + 1.03 / 64  # 4 bits; a block of 64 shares one 8-bit scale and its part of another
+_OPTIMIZER_BYTES = {"adamw_torch": 8.0, "adamw_8bit": 2.06, "paged_adamw_8bit": 0.1}
+_CONTEXT = 0.9e9
+_LOSS_CHUNK_BYTES = 4 * 1024**3  # unsloth_zoo's cap on a chunk of its fused loss, at 16 bytes ...
+_LOSS_PLANNED, _LOSS_USED = 16.0, 1.5  # ... a logit; compiled, it is found to use so many.
+_EVALUATION_CHUNK = 256
 
 
 class MemoryEstimate(BaseModel):
@@ -22,13 +21,24 @@ class MemoryEstimate(BaseModel):
     weights: float = Field(description="Frozen base weights.")
     adapter: float = Field(description="Adapter, its gradients and the optimizer's state.")
     activations: float = Field(description="Kept for the backward pass of one micro-batch.")
-    logits: float = Field(description="One chunk of logits, in 32 bit.")
+    working: float = Field(description="One layer's backward pass, or the loss, if that is more.")
+    evaluation: float = Field(description="A held-out batch, when nothing is kept for training.")
     context: float = Field(_CONTEXT, description="CUDA context and libraries.")
 
     @property
+    def training(self) -> float:
+        """Peak of an optimizer step, in bytes, as PyTorch reserves them: without the context."""
+        return self.weights + self.adapter + self.activations + self.working
+
+    @property
+    def reserved(self) -> float:
+        """Peak of the whole run: an optimizer step, or a held-out evaluation if that is more."""
+        return max(self.training, self.weights + self.adapter + self.evaluation)
+
+    @property
     def total(self) -> float:
-        """All of it, in bytes."""
-        return self.weights + self.adapter + self.activations + self.logits + self.context
+        """What the card must have free, in bytes."""
+        return self.reserved + self.context
 
     def largest(self) -> str:
         """The largest part, in words."""
@@ -36,38 +46,70 @@ class MemoryEstimate(BaseModel):
         return f"{name} {value / 1024**3:.1f} GiB"
 
 
-def estimate_memory(
-    config: FinetuningConfig, lora: LoraReference, shape: dict[str, int]
-) -> MemoryEstimate:
+def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> MemoryEstimate:
     """Estimate the peak memory of training on one GPU.
 
-    Without checkpointing, a decoder layer keeps ``2 * (8 * hidden + 2 * intermediate)`` bytes a
-    token in 16 bit. The sum is 4 to 9 % above three measured runs of the 8B shape on an H100
-    (micro-batch 2, 4 and 8 of 2,048 tokens: 33.4, 49.4 and 81.1 GB), 3 % below one of packed rows
-    (micro-batch 2: 36.7 GB reserved), and with unsloth's checkpointing 12 % above one (18.1 GB
-    reserved). With plain checkpointing one hidden state a
-    layer is kept and one layer is recomputed at a time; unsloth's kind keeps it in host memory.
+    What a layer keeps for its backward pass, in numbers a token: its input, both normed inputs,
+    queries, keys, values, the attention's output and the input of the feed-forward part
+    (7.8 hidden widths in all, as measured), and the outputs of gate and up projection (2 inner
+    widths). The backward pass of a layer needs 1.6 inner widths more. With plain checkpointing one
+    hidden state a layer is kept and one layer is recomputed at a time; unsloth's kind keeps the
+    states in host memory, and three of them on the GPU at a time. Where an adapter is not on all
+    seven projections, or is DoRA's, or drops out, unsloth's fused kernels are not used, and more is
+    kept. All constants are fitted to the runs of benchmarks/NOTES.md.
 
     Args:
-        config: Micro-batch, sequence length, checkpointing, optimizer.
-        lora: Parameters and dtype.
-        shape: The values of ``SHAPE`` in the model's config.json.
+        work: What is trained.
+        micro_batch: Rows in one forward pass.
+        checkpointing: "none", "plain" or "unsloth".
     """
-    width = 2.0 if lora.model.dtype != "float32" else 4.0
-    tokens = config.train.micro_batch * lora.model.max_seq_length
-    layer = tokens * width * (8 * shape["hidden_size"] + 2 * shape["intermediate_size"])
-    hidden = tokens * width * shape["hidden_size"]
-    layers = shape["num_hidden_layers"]
+    shape = work.shape
+    width = _WEIGHT_BYTES[work.dtype]
+    tokens = micro_batch * work.longest_row * work.rows_a_row
+    state = tokens * width * shape.hidden
+    # Packed rows go through attention without a copy of its output.
+    states = 6.8 if work.train.packing else 7.8
+    kept = tokens * width * (states * shape.hidden + 2 * shape.inner)
+    if not _is_fused(work):
+        kept *= 1.35 if work.lora.use_dora else 1.16
     activations = {
-        "none": layers * layer,
-        "plain": layers * hidden + layer,
-        "unsloth": 2 * hidden + layer,
-    }[lora.gradient_checkpointing]
-    quantised = lora.model.quantisation == "nf4"
-    per_weight = _NF4_BYTES if quantised else _WEIGHT_BYTES[lora.model.dtype]
+        "none": shape.layers * kept,
+        "plain": shape.layers * state + kept,
+        "unsloth": 3 * state + kept,
+    }[checkpointing]
+    adapter = shape.adapter_parameters(work.lora)
     return MemoryEstimate(
-        weights=lora.model.parameters * per_weight,
-        adapter=lora.trainable_parameters * (4 + 4 + _ADAMW_BYTES[config.train.optimizer]),
+        weights=_weight_bytes(work),
+        adapter=adapter * (4 + 4 + _OPTIMIZER_BYTES[work.train.optimizer]),
         activations=activations,
-        logits=min(tokens, 4096) * shape["vocab_size"] * 4.0,
+        working=max(tokens * width * 1.6 * shape.inner, _loss_bytes(work, tokens)),
+        evaluation=_evaluation_bytes(work, width),
     )
+
+
+def _is_fused(work: Workload) -> bool:
+    targets = work.lora.target_modules
+    every = targets == "all-linear" or set(work.shape.linears) <= set(targets)
+    return every and not work.lora.use_dora and not work.lora.lora_dropout
+
+
+def _weight_bytes(work: Workload) -> float:
+    width = _WEIGHT_BYTES[work.dtype]
+    total, linear = work.shape.parameters, work.shape.linear_parameters
+    return (total - linear) * width + linear * (_NF4_BYTES if work.quantised else width)
+
+
+def _loss_bytes(work: Workload, tokens: int) -> float:
+    """The logits of one chunk of tokens; a preference objective makes those of all of them."""
+    if work.train.objective != "sft":
+        return tokens * work.shape.vocabulary * 8.0
+    chunks = tokens * work.shape.vocabulary * _LOSS_PLANNED / _LOSS_CHUNK_BYTES
+    rows = tokens / (1 if chunks <= 1 else 4 * -(-chunks // 4))
+    return rows * work.shape.vocabulary * _LOSS_USED
+
+
+def _evaluation_bytes(work: Workload, width: float) -> float:
+    tokens = work.evaluate.batch_size * work.longest_row * work.rows_a_row
+    logits = tokens * work.shape.vocabulary * width
+    chunk = min(tokens, _EVALUATION_CHUNK) * work.shape.vocabulary * 12.0
+    return logits + chunk + tokens * width * (4 * work.shape.hidden + 2 * work.shape.inner)

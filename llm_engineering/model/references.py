@@ -51,7 +51,6 @@ class LoraReference(Reference):
 
     model: ModelReference
     settings: LoraSettings
-    gradient_checkpointing: str
     matched: tuple[MatchedTarget, ...]
     trainable_parameters: int
     total_parameters: int = Field(description="Base and adapter parameters.")

@@ -121,7 +121,7 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Weight decay": f"{train.weight_decay:g}",
         "Gradient clipping": f"{train.max_grad_norm:g}",
         "Rows in a step": f"{formats.count(run.record.effective_batch)} "
-        f"({train.micro_batch} × {train.gradient_accumulation} accumulated"
+        f"({run.record.plan or 'micro-batch not recorded'}"
         f"{', packed' if train.packing else ''})",
         "Steps": f"{formats.count(run.record.steps)} ({formats.trimmed(run.record.epochs)} epochs)",
         "Tokens read": formats.count(run.record.train_tokens),

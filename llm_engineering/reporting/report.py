@@ -79,7 +79,7 @@ def headline_tiles(run: RunReport) -> list[Tile]:
             note=f"{formats.count(record.train_tokens)} tokens in "
             f"{formats.duration(record.train_seconds)} of training",
         ),
-        Tile("Peak memory", formats.size(record.peak_memory_bytes), note=record.device),
+        Tile("Peak memory", formats.size(record.peak_memory_bytes), note=_memory_note(record)),
         Tile(
             "Wall time",
             formats.duration(run.manifest.wall_seconds),
@@ -98,6 +98,18 @@ def headline_tiles(run: RunReport) -> list[Tile]:
             else []
         ),
     ]
+
+
+def _memory_note(record: TrainingRecord) -> str:
+    """Where it was used, how the rows went through, and what was planned."""
+    planned = record.planned_memory_bytes
+    return " · ".join(
+        [
+            record.device,
+            *([str(record.plan)] if record.plan else []),
+            *([f"planned {formats.size(planned)}"] if planned else []),
+        ]
+    )
 
 
 def _course(run: RunReport) -> str:

@@ -7,14 +7,13 @@ from typing import Any
 
 from llm_engineering.configuration.schema import FinetuningConfig, SagemakerSettings
 from llm_engineering.errors import LaunchError
-from llm_engineering.model.memory import MemoryEstimate
+from llm_engineering.model.batch_plan import gpu_plans
+from llm_engineering.model.cards import GIB, usable_bytes
+from llm_engineering.model.memory_table import refusal
+from llm_engineering.model.workload import Workload
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
 from llm_engineering.sagemaker.instances import Instance, require_gpu_instance
 from llm_engineering.sagemaker.secret_scan import require_no_secrets
-
-_GIB = 1024**3
-_USABLE_SHARE = 0.92
-"""Share of a GPU's memory that training may take; the driver and fragmentation have the rest."""
 
 
 def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: str) -> None:
@@ -60,28 +59,27 @@ def job_dtype(config: FinetuningConfig, settings: SagemakerSettings) -> str:
     return "bfloat16" if all(i.bfloat16 for i in gpu_instances(settings)) else "float16"
 
 
-def check_memory(estimate: MemoryEstimate, settings: SagemakerSettings) -> list[str]:
+def check_memory(work: Workload, settings: SagemakerSettings) -> list[str]:
     """Refuse instance types whose GPU is too small by our estimate.
 
     Returns:
-        A line for each type: what is needed, and what there is.
+        A line for each type: what the job will choose there, what it needs, and what there is.
 
     Raises:
         LaunchError: One is too small; says by how much and what would help.
     """
     lines = []
+    plans = gpu_plans(work)
     for instance in gpu_instances(settings):
-        usable = instance.gpu_memory_gib * _GIB * _USABLE_SHARE
-        need = estimate.total / _GIB
-        if estimate.total > usable:
+        usable = usable_bytes(instance.gpu, instance.gpu_memory_gib)
+        plan = next((plan for plan in plans if plan.fits(usable)), None)
+        if plan is None:
             raise LaunchError(
-                f"sagemaker.instance_types: {instance.name} has {instance.gpu_memory_gib:g} GiB a "
-                f"GPU ({instance.gpu}), this training needs about {need:.1f} GiB "
-                f"({estimate.largest()}). Choose a larger type, or lower train.micro_batch, set "
-                "train.gradient_checkpointing: unsloth, or model.load_in_4bit: true"
+                f"sagemaker.instance_types: {instance.name}: {refusal(work, instance.gpu, usable)}"
             )
+        need = plan.estimate.total / GIB if plan.estimate else 0.0
         idle = f"; {instance.gpus - 1} of its {instance.gpus} GPUs stay idle" * (instance.gpus > 1)
-        lines.append(f"{instance.name}: about {need:.1f} of {instance.gpu_memory_gib:g} GiB{idle}")
+        lines.append(f"{instance.name}: {plan}, about {need:.1f} of {usable / GIB:.1f} GiB{idle}")
     return lines
 
 

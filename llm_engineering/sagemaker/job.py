@@ -103,6 +103,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     from llm_engineering.model.base_model import relocate
     from llm_engineering.model.evaluation.evaluate import evaluate
     from llm_engineering.model.evaluation.production import ProductionAdapter, measure_production
+    from llm_engineering.model.finetuning.device_plans import require_memory
     from llm_engineering.model.finetuning.inject import inject_lora
     from llm_engineering.model.finetuning.load import load_model
     from llm_engineering.model.finetuning.save import save_model
@@ -111,10 +112,9 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     if order.has_base_model:
         relocate(config.model.id, folders.channel("base_model"))
     dataset = PreparedDataset.read(folders.channel("dataset"))
+    require_memory(config)
     base_model = load_model(config.model)
-    lora = inject_lora(
-        base_model, config.lora, gradient_checkpointing=config.train.gradient_checkpointing
-    )
+    lora = inject_lora(base_model, config.lora)
     adapter, record = train(
         lora,
         dataset,

@@ -16,11 +16,11 @@ from llm_engineering.configuration import FinetuningConfig
 from llm_engineering.configuration.schema import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import LaunchError
-from llm_engineering.model.base_model import model_folder, read_config
 from llm_engineering.model.evaluation.production import ProductionAdapter
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.memory import SHAPE, estimate_memory
 from llm_engineering.model.references import LoraReference
+from llm_engineering.model.shape import read_shape
+from llm_engineering.model.workload import prepared_workload
 from llm_engineering.reporting.manifest import git_commit
 from llm_engineering.sagemaker import follow as following
 from llm_engineering.sagemaker.aws import Aws, error_code
@@ -123,7 +123,7 @@ def train_in_job(
     attempt = _existing(aws, launch, lora, digest)
     if isinstance(attempt, dict):
         return _see_through(aws, launch, attempt, True, lora, folder, on_submitted)
-    _check_memory(launch, lora)
+    _check_memory(launch, lora, dataset)
     with tempfile.TemporaryDirectory(prefix="job-") as temporary:
         return _submit_and_follow(
             aws, launch, lora, dataset, run, folder, Path(temporary), digest, attempt, on_submitted,
@@ -159,13 +159,14 @@ def name_of(config: FinetuningConfig, digest: str, attempt: int = 1) -> str:
     return job_name(model, data, digest, attempt)
 
 
-def _check_memory(launch: Launch, lora: LoraReference) -> None:
-    shape = read_config(model_folder(launch.config.model, weights=False))
-    missing = [name for name in SHAPE if name not in shape]
-    if missing:
-        logger.warning("memory is not estimated: config.json has no %s", ", ".join(missing))
+def _check_memory(launch: Launch, lora: LoraReference, dataset: PreparedDataset) -> None:
+    config = launch.config
+    shape = read_shape(config.model)
+    work = prepared_workload(lora, shape, config.train, config.evaluate, dataset.summary.train)
+    if work is None:
+        logger.warning("memory is not planned: %s is no plain decoder", lora.model.architecture)
         return
-    for line in check_memory(estimate_memory(launch.config, lora, shape), launch.settings):
+    for line in check_memory(work, launch.settings):
         logger.info("memory: %s", line)
 
 

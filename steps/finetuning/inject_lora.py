@@ -14,13 +14,12 @@ from llm_engineering.model.references import LoraReference, ModelReference
 def inject_lora(
     model: ModelReference,
     settings: LoraSettings,
-    gradient_checkpointing: str,
     fingerprints: list[str],
     remote: bool = False,
 ) -> Annotated[LoraReference, "lora_model"]:
     """Put a fresh adapter into the base model's projections, or describe what a job will do."""
     make = inject.describe_lora if remote else inject.inject_lora
-    lora = make(model, settings, gradient_checkpointing=gradient_checkpointing)
+    lora = make(model, settings)
     log_metadata(
         metadata={
             "trainable_parameters": lora.trainable_parameters,

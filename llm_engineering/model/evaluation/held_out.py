@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import datasets
 
 
+# Logits are large (a vocabulary a token): so many tokens' are widened to 32 bit at a time.
+_TOKENS_IN_32_BIT = 256
+
+
 class HeldOutMetrics(BaseModel):
     """Metrics over all labelled tokens of the held-out rows, each token weighing the same.
 
@@ -92,12 +96,12 @@ def held_out_metrics(
             ).logits[:, :-1]
             targets = labels[:, width - kept + 1 :].to(device)
             chosen = targets != IGNORED
-            picked = logits[chosen].float()
             losses = torch.zeros(targets.shape, device=device)
-            losses[chosen] = torch.nn.functional.cross_entropy(
-                picked, targets[chosen], reduction="none"
-            )
-            correct += int((picked.argmax(-1) == targets[chosen]).sum())
+            for part in chosen.nonzero().split(_TOKENS_IN_32_BIT):
+                place = part.unbind(1)
+                picked, wanted = logits[place].float(), targets[place]
+                losses[place] = torch.nn.functional.cross_entropy(picked, wanted, reduction="none")
+                correct += int((picked.argmax(-1) == wanted).sum())
             sums, counts = losses.double().sum(1).tolist(), chosen.sum(1).tolist()
             for index, loss, count in zip(indices, sums, counts, strict=True):
                 row_losses[index], row_tokens[index] = loss, count

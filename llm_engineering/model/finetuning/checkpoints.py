@@ -60,6 +60,16 @@ def interrupted_checkpoints(work: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda c: (c.step, c.folder.stat().st_mtime), reverse=True)
 
 
+def newest_checkpoint(run: Path) -> Checkpoint | None:
+    """The newest complete checkpoint of one run, whether or not it is running."""
+    found = [
+        Checkpoint(folder, int(folder.name.rsplit("-", 1)[1]), run)
+        for folder in run.glob("checkpoints/checkpoint-*")
+        if _is_complete(folder)
+    ]
+    return max(found, key=lambda checkpoint: checkpoint.step, default=None)
+
+
 def require_interrupted(work: Path) -> list[Checkpoint]:
     """The interrupted checkpoints under ``work``, newest first.
 

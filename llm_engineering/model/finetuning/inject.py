@@ -18,9 +18,7 @@ from llm_engineering.model.references import LoraReference, MatchedTarget, Model
 from llm_engineering.training_stack import import_unsloth
 
 
-def inject_lora(
-    reference: ModelReference, settings: LoraSettings, *, gradient_checkpointing: str
-) -> LoraReference:
+def inject_lora(reference: ModelReference, settings: LoraSettings) -> LoraReference:
     """Put a fresh adapter into the base model and hold the result in this process.
 
     The base model's projections are replaced in place; what unsloth returns is PEFT's wrapper
@@ -37,24 +35,18 @@ def inject_lora(
     """
     loaded = live_base_model(reference)
     _require_targets(loaded.model, settings)
-    model = _get_peft_model(loaded.model, settings, gradient_checkpointing)
-    lora = _reference(reference, settings, gradient_checkpointing, model)
+    model = _get_peft_model(loaded.model, settings)
+    lora = _reference(reference, settings, model)
     live.hold(lora.digest, live.LiveModel(model, loaded.tokenizer))
     return lora
 
 
-def describe_lora(
-    reference: ModelReference,
-    settings: LoraSettings,
-    *,
-    gradient_checkpointing: str,
-) -> LoraReference:
+def describe_lora(reference: ModelReference, settings: LoraSettings) -> LoraReference:
     """The reference that ``inject_lora`` will return, by PEFT's own matching on the meta device.
 
     Args:
         reference: The base model's.
         settings: The adapter.
-        gradient_checkpointing: As in ``inject_lora``.
 
     Raises:
         LoraError: A target matches no module.
@@ -67,7 +59,7 @@ def describe_lora(
     config = LoraConfig(**_peft_options(settings), task_type="CAUSAL_LM")
     with torch.device("meta"):
         model = get_peft_model(base, config)
-    return _reference(reference, settings, gradient_checkpointing, model)
+    return _reference(reference, settings, model)
 
 
 def live_lora_model(reference: LoraReference) -> live.LiveModel:
@@ -79,11 +71,7 @@ def live_lora_model(reference: LoraReference) -> live.LiveModel:
     held = live.find(reference.digest)
     if held is not None:
         return held
-    rebuilt = inject_lora(
-        reference.model,
-        reference.settings,
-        gradient_checkpointing=reference.gradient_checkpointing,
-    )
+    rebuilt = inject_lora(reference.model, reference.settings)
     found = live.find(rebuilt.digest)
     if rebuilt != reference or found is None:
         raise LoraError(
@@ -141,14 +129,11 @@ def linear_names(model: Any) -> Counter[str]:
     )
 
 
-def _reference(
-    reference: ModelReference, settings: LoraSettings, gradient_checkpointing: str, model: Any
-) -> LoraReference:
+def _reference(reference: ModelReference, settings: LoraSettings, model: Any) -> LoraReference:
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return LoraReference(
         model=reference,
         settings=settings,
-        gradient_checkpointing=gradient_checkpointing,
         matched=tuple(matched_targets(model)),
         trainable_parameters=trainable,
         total_parameters=count_parameters(model),
@@ -179,13 +164,11 @@ def _peft_options(settings: LoraSettings) -> dict[str, Any]:
     return settings.model_dump(exclude={"random_state"})
 
 
-def _get_peft_model(model: Any, settings: LoraSettings, gradient_checkpointing: str) -> Any:
+def _get_peft_model(model: Any, settings: LoraSettings) -> Any:
     unsloth_model = import_unsloth()
     return unsloth_model.get_peft_model(
         model,
         **_peft_options(settings),
         random_state=settings.random_state,
-        use_gradient_checkpointing={"unsloth": "unsloth", "plain": True, "none": False}[
-            gradient_checkpointing
-        ],
+        use_gradient_checkpointing=False,  # training turns it on (gradient_checkpointing.py)
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.schema import Objective
+from llm_engineering.model.batch_plan import BatchPlan
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 
@@ -75,6 +76,7 @@ class TrainingRecord(BaseModel):
     steps: int = Field(0, description="Optimizer steps.")
     epochs: float = Field(0.0, description="Passes over the data.")
     effective_batch: int = Field(0, description="Rows in one optimizer step.")
+    plan: BatchPlan | None = Field(None, description="How its rows went through the device.")
     train_tokens: int = Field(0, description="Tokens read in training, padding excluded.")
     train_seconds: float = Field(
         0.0, description="Seconds in optimizer steps, evaluation excluded."
@@ -86,6 +88,12 @@ class TrainingRecord(BaseModel):
     )
     resumed_from_run: str | None = Field(None, description="Name of the interrupted run.")
     job: JobRecord | None = Field(None, description="The remote job, where one trained.")
+
+    @property
+    def planned_memory_bytes(self) -> int | None:
+        """The plan's estimate of ``peak_memory_bytes``; None on a CPU."""
+        estimate = self.plan.estimate if self.plan else None
+        return int(estimate.reserved) if estimate else None
 
     @property
     def tokens_per_second(self) -> float:

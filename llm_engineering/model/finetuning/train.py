@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from llm_engineering import hardware
 from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.errors import TrainingError, TrainingStoppedError
+from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.batch_plan import BatchPlan, next_smaller
 from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.checkpoints import (
     Checkpoint,
     checkpoint_to_resume,
     mark_complete,
+    newest_checkpoint,
     open_work_folder,
 )
+from llm_engineering.model.finetuning.device_plans import device_plans
+from llm_engineering.model.finetuning.gradient_checkpointing import set_gradient_checkpointing
 from llm_engineering.model.finetuning.inject import live_lora_model
 from llm_engineering.model.finetuning.objectives import preference_trainer
 from llm_engineering.model.finetuning.progress import ProgressDisplay
@@ -39,6 +43,7 @@ from llm_engineering.model.finetuning.starting_adapter import (
     load_adapter_weights,
     starting_adapter,
 )
+from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
 from llm_engineering.model.references import LoraReference
 from llm_engineering.training_stack import import_unsloth
 
@@ -52,7 +57,10 @@ Resume = Literal["never", "required", "if-possible"]
 
 _RECORD = "training_record.json"
 # Settings that change what is kept or shown, not what is learned.
-_NOT_IDENTITY = {"log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"}
+_NOT_IDENTITY = {
+    "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints",
+    "effective_batch", "micro_batch", "gradient_accumulation", "gradient_checkpointing",
+}  # fmt: skip
 
 
 def train(
@@ -83,32 +91,53 @@ def train(
         on_progress: Called with the record so far at every logged step.
         stop: Once set, the step under way is the last: a checkpoint is saved and the run ends.
 
+    The rows of a step go through the device as the fastest plan says that fits it. Where that runs
+    out of memory all the same, training goes on with the next smaller plan, from the newest
+    checkpoint or from the start.
+
     Raises:
+        HardwareError: Even the smallest plan does not fit.
         LoraError: The adapter to start from is not there, or does not fit.
         TrainingError: The loss is not finite, or there is nothing to resume from.
         TrainingStoppedError: ``stop`` was set; says where the checkpoint is.
     """
     start = starting_adapter(settings.start_from) if settings.start_from else None
-    identity = _identity(lora, dataset, settings, start, seed)
+    plans = device_plans(lora, dataset, settings, evaluate)
+    identity = _identity(lora, dataset, settings, start, seed, plans[0])
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
-    try:
+    record = _record_at(checkpoint)
+
+    def attempt(plan: BatchPlan) -> None:
         held = live_lora_model(lora)
         if start is not None:
             load_adapter_weights(held.model, start)
-        rows = dataset.split("train")
-        record = _record_at(checkpoint)
         record.objective, record.beta = settings.objective, settings.beta
         record.started_from = start.digest if start else None
-        trainer = _trainer(held, rows, lora, settings, seed, work / name / "checkpoints")
-        trainer.add_callback(
-            _make_recorder(
-                record, dataset.split("held_out"), settings, evaluate, held, on_progress, stop
-            )
+        record.plan = plan
+        rows = dataset.split("train")
+        trainer = make_trainer(held, rows, lora, settings, plan, seed, work / name / "checkpoints")
+        recorder = _make_recorder(
+            record, dataset.split("held_out"), settings, evaluate, held, on_progress, stop
         )
+        trainer.add_callback(recorder)
         if checkpoint is not None:
             logger.info("resuming %s from step %d", checkpoint.run.name, checkpoint.step)
-        trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+        finally:
+            recorder.display.stop()
+
+    try:
+        plan = plans[0]
+        logger.info("%d rows a step: %s", settings.rows_in_step, plan)
+        while _runs_out_of_memory(attempt, plan):
+            live.release()
+            hardware.free_gpu_memory()
+            plan = _smaller(plans, plan)
+            checkpoint = newest_checkpoint(work / name) or checkpoint
+            record = _record_after_fallback(record, checkpoint)
+        held = live_lora_model(lora)
         adapter = save_adapter(held.model, lora, work / name / "adapter")
     except BaseException:
         live.release()  # half-trained weights answer to no reference
@@ -152,8 +181,12 @@ def _identity(
     settings: TrainSettings,
     start: AdapterFolder | None,
     seed: int,
+    plan: BatchPlan,
 ) -> dict[str, str]:
     text = settings.model_dump_json(exclude=_NOT_IDENTITY) + str(seed)
+    text += f"{settings.rows_in_step} rows"
+    if settings.objective == "kto":  # its reference point is of a micro-batch
+        text += f", {plan.micro_batch} at a time"
     return {
         "model": lora.model.digest,
         "adapter": lora.digest,
@@ -185,32 +218,69 @@ def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
     return record
 
 
-def _trainer(
+def _record_after_fallback(failed: TrainingRecord, checkpoint: Checkpoint | None) -> TrainingRecord:
+    """The record to go on with: what is measured of the base model need not be measured again."""
+    record = _record_at(checkpoint)
+    record.resumed_from_step = failed.resumed_from_step
+    record.resumed_from_run = failed.resumed_from_run
+    record.held_out = record.held_out or failed.held_out[:1]
+    return record
+
+
+def _runs_out_of_memory(attempt: Callable[[BatchPlan], None], plan: BatchPlan) -> bool:
+    """Whether a plan does. The exception ends here, and with it its hold on what was allocated."""
+    import torch
+
+    try:
+        attempt(plan)
+    except torch.OutOfMemoryError as error:
+        logger.warning("%s: out of memory (%s)", plan, str(error).split(". ")[0])
+        return True
+    return False
+
+
+def _smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan:
+    plan = next_smaller(plans, failed)
+    if plan is None:
+        raise HardwareError(
+            f"out of memory with {failed}, the smallest plan that the settings allow; set "
+            "train.micro_batch and train.gradient_checkpointing to auto, lower "
+            "model.max_seq_length, or set model.load_in_4bit: true"
+        )
+    logger.warning("going on with %s; what is learned stays the same", plan)
+    return plan
+
+
+def make_trainer(
     held: live.LiveModel,
     rows: datasets.Dataset,
     lora: LoraReference,
     settings: TrainSettings,
+    plan: BatchPlan,
     seed: int,
     folder: Path,
 ) -> Any:
+    """trl's trainer for a plan: ``settings.rows_in_step`` rows a step, however they are split."""
     import_unsloth()
+    set_gradient_checkpointing(held.model, plan.gradient_checkpointing)
+    if settings.packing:
+        enable_varlen_attention()
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    checkpointing = settings.gradient_checkpointing != "none"
     arguments: dict[str, Any] = {
         "output_dir": str(folder),
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
-        "per_device_train_batch_size": settings.micro_batch,
-        "gradient_accumulation_steps": settings.gradient_accumulation,
+        "per_device_train_batch_size": plan.micro_batch,
+        "gradient_accumulation_steps": plan.gradient_accumulation,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.lr_scheduler,
         "warmup_steps": settings.warmup_steps,
         "optim": settings.optimizer,
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
-        "gradient_checkpointing": checkpointing,
+        "gradient_checkpointing": plan.gradient_checkpointing != "none",
         "bf16": lora.model.dtype == "bfloat16",
         "fp16": lora.model.dtype == "float16",
         "seed": seed,
@@ -230,7 +300,11 @@ def _trainer(
             model=held.model,
             processing_class=held.tokenizer,
             args=SFTConfig(
-                **arguments, packing=settings.packing, max_length=lora.model.max_seq_length
+                **arguments,
+                packing=settings.packing,
+                max_length=lora.model.max_seq_length,
+                # Matrix kernels for lengths that are no multiple of 8 are slower (NOTES.md).
+                pad_to_multiple_of=8 if settings.packing else None,
             ),
             train_dataset=rows.select_columns(["input_ids", "labels"]),
         )
@@ -250,19 +324,21 @@ def _make_recorder(
     stop: threading.Event | None,
 ) -> Any:
     """The trainer callback that fills ``record``; made here, since its base class is imported late."""
+    import torch
     from transformers import TrainerCallback
 
     display = ProgressDisplay()
 
     class Recorder(TrainerCallback):
         def __init__(self) -> None:
+            self.display = display
             self.step_began = 0.0
             self.stopped = False
             self.logged_tokens = record.train_tokens
             self.logged_seconds = record.train_seconds
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            record.effective_batch = settings.micro_batch * settings.gradient_accumulation
+            record.effective_batch = settings.rows_in_step
             record.device = hardware.device_name()
             display.start(state.max_steps, done=state.global_step)
             if not record.held_out:
@@ -326,21 +402,35 @@ def _make_recorder(
                     f"checkpoint is in {args.output_dir}"
                 )
             self.evaluate(state.global_step)
+            planned, measured = record.planned_memory_bytes, record.peak_memory_bytes
+            if planned:
+                logger.info(
+                    "GPU memory: planned %.1f GiB, measured %.1f GiB (%+.1f %%)",
+                    planned / 1024**3,
+                    measured / 1024**3,
+                    100 * (measured / planned - 1),
+                )
             if on_progress:
                 on_progress(record)
 
         def evaluate(self, step: int) -> None:
             display.announce(f"evaluating {len(held_out)} held-out rows")
             before = record.before.rewards if record.held_out else None
-            metrics = objective_metrics(
-                held.model,
-                held_out,
-                objective=settings.objective,
-                beta=settings.beta,
-                reference=before.log_probabilities if before else None,
-                batch_size=evaluate.batch_size,
-                pad_id=held.tokenizer.pad_token_id,
-            )
+            try:
+                metrics = objective_metrics(
+                    held.model,
+                    held_out,
+                    objective=settings.objective,
+                    beta=settings.beta,
+                    reference=before.log_probabilities if before else None,
+                    batch_size=evaluate.batch_size,
+                    pad_id=held.tokenizer.pad_token_id,
+                )
+            except torch.OutOfMemoryError:
+                raise HardwareError(
+                    f"out of memory in the held-out evaluation: lower evaluate.batch_size "
+                    f"({evaluate.batch_size})"
+                ) from None
             record.held_out.append(HeldOutPoint(step=step, metrics=metrics))
             display.show(record)
 

@@ -128,7 +128,7 @@ def test_the_llama_file_is_the_handbooks_recipe() -> None:
     assert config.data.held_out.source is None
     assert config.train.epochs == 3
     assert config.train.max_steps is None
-    assert (config.train.micro_batch, config.train.gradient_accumulation) == (2, 8)
+    assert (config.train.rows_in_step, config.train.micro_batch) == (16, "auto")
     assert config.train.learning_rate == 3e-4
     assert config.train.optimizer == "adamw_8bit"
     assert config.train.lr_scheduler == "linear"

@@ -105,13 +105,14 @@ def test_two_adapters_do_not_share_a_default_list() -> None:
         ("train", "start_from", [""], ["outputs/latest/adapter", None]),
         ("train", "epochs", [0, -1, float("inf"), float("nan")], [0.01, 100]),
         ("train", "max_steps", [0, -1], [11, None]),
-        ("train", "micro_batch", [0], [1]),
-        ("train", "gradient_accumulation", [0], [1]),
+        ("train", "effective_batch", [0], [1, None]),
+        ("train", "micro_batch", [0, "all"], [1, "auto"]),
+        ("train", "gradient_accumulation", [0], [1, None]),
         ("train", "learning_rate", [0, 1, float("nan")], [1e-9, 0.999, "1e-4"]),
         ("train", "warmup_steps", [-1], [0]),
         ("train", "weight_decay", [-0.1, float("inf")], [0, 0.5]),
         ("train", "max_grad_norm", [0, -1], [0.5]),
-        ("train", "gradient_checkpointing", ["full"], ["unsloth", "plain", "none"]),
+        ("train", "gradient_checkpointing", ["full"], ["auto", "unsloth", "plain", "none"]),
         ("train", "log_every", [0], [1]),
         ("train", "evaluate_every", [0], [1, None]),
         ("train", "checkpoint_every", [0], [1, None]),
@@ -170,3 +171,40 @@ def test_what_a_preference_objective_cannot_honour_is_refused_by_its_key(
     with pytest.raises(ValidationError, match=rf"{section}\.{key}"):
         validate(objective)
     assert getattr(getattr(validate("sft"), section), key) == value
+
+
+@pytest.mark.parametrize(
+    ("train", "rows"),
+    [
+        ({}, 16),
+        ({"effective_batch": 6}, 6),
+        ({"micro_batch": 4}, 16),
+        ({"micro_batch": 3, "gradient_accumulation": 5}, 15),
+        ({"gradient_accumulation": 2}, 16),
+        ({"effective_batch": 12, "micro_batch": 3, "gradient_accumulation": 4}, 12),
+    ],
+)
+def test_rows_in_a_step(train: dict[str, Any], rows: int) -> None:
+    config = FinetuningConfig.model_validate({**REQUIRED, "train": train})
+    assert config.train.rows_in_step == rows
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (
+            {"effective_batch": 16, "micro_batch": 3},
+            r"effective_batch \(16\) is no multiple of micro_batch \(3\); the nearest is 15",
+        ),
+        ({"gradient_accumulation": 7}, r"\(16\) is no multiple of gradient_accumulation \(7\)"),
+        (
+            {"effective_batch": 16, "micro_batch": 4, "gradient_accumulation": 2},
+            r"effective_batch \(16\) is not micro_batch x gradient_accumulation \(4 x 2 = 8\)",
+        ),
+    ],
+)
+def test_a_split_that_does_not_give_the_rows_is_refused(
+    train: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        FinetuningConfig.model_validate({**REQUIRED, "train": train})

@@ -71,7 +71,6 @@ def _run() -> RunReport:
             parameters=1_000_000,
         ),
         settings=LoraSettings(r=32, lora_alpha=16, target_modules=["q_proj", "down_proj"]),
-        gradient_checkpointing="none",
         matched=(
             MatchedTarget(name="q_proj", modules=3, d_in=64, d_out=96, adapter_parameters=15360),
             MatchedTarget(

@@ -77,11 +77,7 @@ def plan(sagemaker_service, make_config, tmp_path):
             }
         )
         dataset = prepare_data(config.data, config.model, seed=0, folder=tmp_path / "data")
-        lora = describe_lora(
-            describe_model(config.model, dtype="float32"),
-            config.lora,
-            gradient_checkpointing=config.train.gradient_checkpointing,
-        )
+        lora = describe_lora(describe_model(config.model, dtype="float32"), config.lora)
         code = take_fingerprints(config).code
         launch = Launch(config=config, code=code, poll_seconds=POLL)
         return Planned(launch, lora, dataset, tmp_path / "results", [])
@@ -93,7 +89,7 @@ def local_digest(planned, folder):
     """The adapter that a local run makes of the same configuration and data."""
     config = planned.launch.config
     live.release()
-    lora = inject_lora(load_model(config.model), config.lora, gradient_checkpointing="none")
+    lora = inject_lora(load_model(config.model), config.lora)
     assert lora == planned.lora, "what was described is not what a run injects"
     adapter, record = train(
         lora,

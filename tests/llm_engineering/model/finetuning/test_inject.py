@@ -50,13 +50,13 @@ def randomise_b(model):
 
 def test_output_is_unchanged_right_after_injection(base):
     before = logits(live_base_model(base).model.eval())
-    lora = inject_lora(base, settings(), gradient_checkpointing="none")
+    lora = inject_lora(base, settings())
     after = logits(live_lora_model(lora).model.eval())
     assert torch.equal(before, after)
 
 
 def test_report_states_matches_shapes_and_parameters(base):
-    lora = inject_lora(base, settings(), gradient_checkpointing="none")
+    lora = inject_lora(base, settings())
     assert {t.name: (t.d_in, t.d_out) for t in lora.matched} == SHAPES
     assert all(target.modules == LAYERS for target in lora.matched)
     expected = {name: LAYERS * RANK * (d_in + d_out) for name, (d_in, d_out) in SHAPES.items()}
@@ -69,7 +69,7 @@ def test_report_states_matches_shapes_and_parameters(base):
 
 
 def test_only_adapter_weights_are_trainable(base):
-    lora = inject_lora(base, settings(), gradient_checkpointing="none")
+    lora = inject_lora(base, settings())
     model = live_lora_model(lora).model
     trainable = [name for name, p in model.named_parameters() if p.requires_grad]
     assert len(trainable) == 2 * LAYERS * len(SHAPES)
@@ -80,7 +80,7 @@ def test_projections_are_replaced_in_place_and_the_base_weights_are_not_copied(b
     before = live_base_model(base).model
     projection = before.model.layers[0].self_attn.q_proj
     weight = projection.weight
-    lora = inject_lora(base, settings(), gradient_checkpointing="none")
+    lora = inject_lora(base, settings())
     wrapped = live_lora_model(lora).model
     assert wrapped.get_base_model() is before
     replaced = before.model.layers[0].self_attn.q_proj
@@ -93,7 +93,7 @@ def test_projections_are_replaced_in_place_and_the_base_weights_are_not_copied(b
     ("use_rslora", "expected"), [(False, ALPHA / RANK), (True, ALPHA / math.sqrt(RANK))]
 )
 def test_scaling(base, use_rslora, expected):
-    lora = inject_lora(base, settings(use_rslora=use_rslora), gradient_checkpointing="none")
+    lora = inject_lora(base, settings(use_rslora=use_rslora))
     assert lora.scaling == pytest.approx(expected)
     # The factor that acts, not only the one that is stated:
     layer = live_lora_model(lora).model.get_base_model().model.layers[0].mlp.down_proj
@@ -107,14 +107,14 @@ def test_scaling(base, use_rslora, expected):
 
 
 def test_handbook_defaults_scale_by_one(base):
-    lora = inject_lora(base, LoraSettings(), gradient_checkpointing="none")
+    lora = inject_lora(base, LoraSettings())
     assert (lora.settings.r, lora.settings.lora_alpha, lora.settings.lora_dropout) == (32, 32, 0)
     assert set(lora.settings.target_modules) == set(HANDBOOK_TARGET_MODULES) == set(SHAPES)
     assert lora.scaling == 1.0
 
 
 def test_merged_weight_is_base_plus_scaled_product(base):
-    lora = inject_lora(base, settings(), gradient_checkpointing="none")
+    lora = inject_lora(base, settings())
     model = live_lora_model(lora).model
     randomise_b(model)
     layer = model.get_base_model().model.layers[1].self_attn.v_proj
@@ -129,7 +129,7 @@ def test_merged_weight_is_base_plus_scaled_product(base):
 
 
 def test_all_linear_takes_every_projection_and_leaves_the_output_head(base):
-    lora = inject_lora(base, settings(target_modules="all-linear"), gradient_checkpointing="none")
+    lora = inject_lora(base, settings(target_modules="all-linear"))
     assert {target.name for target in lora.matched} == set(SHAPES)
 
 
@@ -137,16 +137,13 @@ def test_dora_adds_one_magnitude_for_each_output_feature(base):
     lora = inject_lora(
         base,
         settings(use_dora=True, target_modules=["q_proj"]),
-        gradient_checkpointing="none",
     )
     assert lora.trainable_parameters == LAYERS * (RANK * (64 + 64) + 64)
 
 
 def test_a_target_that_matches_nothing_lists_what_exists(base):
     with pytest.raises(LoraError) as error:
-        inject_lora(
-            base, settings(target_modules=["q_proj", "query"]), gradient_checkpointing="none"
-        )
+        inject_lora(base, settings(target_modules=["q_proj", "query"]))
     assert str(error.value) == (
         "lora.target_modules: query matches no linear module of this model; it has q_proj (2), "
         "k_proj (2), v_proj (2), o_proj (2), gate_proj (2), up_proj (2), down_proj (2), lm_head (1)"
@@ -155,11 +152,11 @@ def test_a_target_that_matches_nothing_lists_what_exists(base):
 
 def test_lm_head_is_refused(base):
     with pytest.raises(LoraError, match=r"lora\.target_modules: lm_head would not be trained"):
-        inject_lora(base, settings(target_modules=["lm_head"]), gradient_checkpointing="none")
+        inject_lora(base, settings(target_modules=["lm_head"]))
 
 
 def test_rebuilt_elsewhere_it_is_the_same_to_the_bit(base):
-    lora = inject_lora(base, settings(), gradient_checkpointing="none")
+    lora = inject_lora(base, settings())
     first = {n: p.clone() for n, p in live_lora_model(lora).model.named_parameters()}
     live.release()  # as in another process, or after a cached step
     torch.manual_seed(12345)
@@ -169,9 +166,9 @@ def test_rebuilt_elsewhere_it_is_the_same_to_the_bit(base):
 
 
 def test_another_random_state_gives_another_adapter(base):
-    first = live_lora_model(inject_lora(base, settings(), gradient_checkpointing="none")).model
+    first = live_lora_model(inject_lora(base, settings())).model
     a = first.get_base_model().model.layers[0].mlp.up_proj.lora_A["default"].weight.clone()
     live.release()
-    other = inject_lora(base, settings(random_state=7), gradient_checkpointing="none")
+    other = inject_lora(base, settings(random_state=7))
     b = live_lora_model(other).model.get_base_model().model.layers[0].mlp.up_proj.lora_A["default"]
     assert not torch.equal(a, b.weight)

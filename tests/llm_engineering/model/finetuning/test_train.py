@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from llm_engineering.configuration import to_yaml
 from llm_engineering.data.prepare import prepare_data
-from llm_engineering.errors import TrainingError, TrainingStoppedError
+from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.held_out import held_out_metrics
 from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
@@ -28,11 +28,7 @@ ROOT = Path(__file__).resolve().parents[4]
 def run(config, folder, *, resume="never", on_progress=None, stop=None):
     """Prepare, load, inject and train in a row, as a remote job does."""
     dataset = prepare_data(config.data, config.model, seed=config.run.seed, folder=folder / "data")
-    lora = inject_lora(
-        load_model(config.model),
-        config.lora,
-        gradient_checkpointing=config.train.gradient_checkpointing,
-    )
+    lora = inject_lora(load_model(config.model), config.lora)
     adapter, record = train(
         lora,
         dataset,
@@ -50,7 +46,7 @@ def run(config, folder, *, resume="never", on_progress=None, stop=None):
 
 def test_training_lowers_the_loss_and_leaves_the_base_weights_alone(make_config, tmp_path):
     config = make_config({"train.max_steps": 12, "train.learning_rate": 0.01})
-    lora = inject_lora(load_model(config.model), config.lora, gradient_checkpointing="none")
+    lora = inject_lora(load_model(config.model), config.lora)
     model = live_lora_model(lora).model
     base = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
     lora, _, adapter, record = run(config, tmp_path)
@@ -83,21 +79,95 @@ def test_metrics_before_training_are_the_base_models(make_config, tmp_path):
     assert record.after.loss == pytest.approx(after.loss, abs=1e-6)
 
 
-def test_one_times_four_learns_the_same_as_two_times_two(make_config, tmp_path):
+def split(micro_batch, effective_batch, **train):
+    """Settings of ``effective_batch`` rows a step, ``micro_batch`` of them at a time."""
+    values = {"micro_batch": micro_batch, "effective_batch": effective_batch, **train}
+    return {f"train.{key}": value for key, value in values.items()} | {
+        "train.gradient_accumulation": None
+    }
+
+
+@pytest.mark.parametrize("effective_batch", [8, 20])  # 20: the last step of 48 rows is short
+def test_however_a_step_is_split_the_same_is_learned(make_config, tmp_path, effective_batch):
     losses = {}
-    for micro_batch, accumulation in ((4, 1), (2, 2), (1, 4)):
-        config = make_config(
-            {
-                "train.micro_batch": micro_batch,
-                "train.gradient_accumulation": accumulation,
-                "train.max_steps": 5,
-            }
-        )
+    for micro_batch in (1, 4, effective_batch):
+        config = make_config(split(micro_batch, effective_batch, max_steps=None, epochs=1))
         _, _, _, record = run(config, tmp_path / str(micro_batch))
         losses[micro_batch] = [point.loss for point in record.points]
+        assert record.plan.micro_batch == micro_batch
+        assert record.effective_batch == effective_batch
         live.release()
-    assert losses[2] == pytest.approx(losses[4], rel=1e-4)
-    assert losses[1] == pytest.approx(losses[4], rel=1e-4)
+    assert len(losses[1]) == -(-48 // effective_batch)
+    assert losses[4] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[effective_batch] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["plain", "none"])
+def test_checkpointing_changes_nothing_that_is_learned(make_config, tmp_path, kind):
+    losses = []
+    for name, checkpointing in (("auto", "auto"), (kind, kind)):
+        config = make_config({"train.gradient_checkpointing": checkpointing})
+        _, _, _, record = run(config, tmp_path / name)
+        losses.append([point.loss for point in record.points])
+        live.release()
+    assert record.plan.gradient_checkpointing == kind
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def out_of_memory(after):
+    """Fails once, as an allocation would, when so many steps are done."""
+    failed = []
+
+    def fail(record):
+        if record.steps == after and not failed:
+            failed.append(record.plan)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
+
+    return fail
+
+
+@pytest.mark.parametrize("after", [1, 3])  # before the first checkpoint, and after it
+def test_out_of_memory_goes_on_with_a_smaller_micro_batch(make_config, tmp_path, caplog, after):
+    settings = split("auto", 4, max_steps=5, checkpoint_every=2)
+    _, _, _, whole = run(make_config(settings), tmp_path / "whole")
+    live.release()
+    _, _, _, record = run(
+        make_config(settings), tmp_path / "fails", on_progress=out_of_memory(after)
+    )
+    assert (whole.plan.micro_batch, record.plan.micro_batch) == (2, 1)
+    assert "micro-batch 2 x 2, no checkpointing: out of memory" in caplog.text
+    assert "going on with micro-batch 1 x 4" in caplog.text
+    assert [p.step for p in record.points] == [1, 2, 3, 4, 5]
+    losses = [[p.loss for p in r.points] for r in (record, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert record.before == whole.before
+    assert record.resumed_from_run is None
+
+
+def test_out_of_memory_with_a_chosen_split_says_what_to_set(make_config, tmp_path):
+    with pytest.raises(
+        HardwareError, match=r"micro-batch 2 x 1.*set train\.micro_batch .* to auto"
+    ):
+        run(make_config(), tmp_path, on_progress=out_of_memory(1))
+
+
+def test_a_run_resumes_under_another_split(make_config, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(record):
+        if record.steps == 4:
+            raise Stop
+
+    _, _, _, whole = run(make_config(split(4, 4, max_steps=6)), tmp_path / "whole")
+    with pytest.raises(Stop):
+        run(make_config(split(2, 4, max_steps=6)), tmp_path / "cut", on_progress=stop)
+    _, _, _, record = run(
+        make_config(split(4, 4, max_steps=6)), tmp_path / "cut", resume="required"
+    )
+    assert record.resumed_from_step == 2
+    losses = [[p.loss for p in r.points] for r in (record, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_the_adapter_loads_with_plain_peft(make_config, tmp_path):

@@ -1,0 +1,67 @@
+"""What ``--dry-run`` says of memory: the plan for this host or the job's instances, and for others."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from llm_engineering.configuration import FinetuningConfig
+from llm_engineering.errors import LaunchError, ModelError
+
+
+def memory_plan(config: FinetuningConfig, target: str) -> list[str]:
+    """The memory that training needs where it will run, worked out without loading a weight."""
+    from llm_engineering.model.workload import configured_workload
+
+    dtype = "bfloat16" if config.model.dtype == "auto" else config.model.dtype
+    try:
+        work = configured_workload(config, dtype)
+    except ModelError as reason:
+        return [f"# memory: not planned ({reason})"]
+    if work is None:
+        return [f"# memory: not planned ({config.model.id} is no plain decoder)"]
+
+    from llm_engineering.model.memory_table import card_table
+
+    rows = f"{work.train.rows_in_step} rows a step, of at most {work.longest_row} tokens"
+    lines = [f"# memory ({rows})"]
+    lines += _on_instances(config) if target == "sagemaker" else _on_this_host(config)
+    return [*lines, "  on other cards, with a margin of 8 %:", *card_table(work)]
+
+
+def _on_this_host(config: FinetuningConfig) -> list[str]:
+    from llm_engineering.model.batch_plan import cpu_plans
+
+    if importlib.util.find_spec("torch") is None:
+        return ["  on this host: PyTorch is not installed yet"]
+    from llm_engineering import hardware
+
+    if not hardware.has_gpu():
+        return [f"  on this host, without a GPU: {cpu_plans(config.train)[0]}"]
+    from llm_engineering.model.batch_plan import gpu_plans
+    from llm_engineering.model.cards import GIB
+    from llm_engineering.model.memory_table import plan_table, refusal
+    from llm_engineering.model.workload import configured_workload
+
+    work = configured_workload(config, hardware.resolve_dtype(config.model))
+    if work is None:
+        return []
+    card, capacity = hardware.device_name(), hardware.gpu_capacity_bytes()
+    plan = next((plan for plan in gpu_plans(work) if plan.fits(capacity)), None)
+    if plan is None:
+        return [refusal(work, card, capacity)]
+    return [f"  on {card} ({capacity / GIB:.1f} GiB): {plan}", *plan_table(work, plan)]
+
+
+def _on_instances(config: FinetuningConfig) -> list[str]:
+    from llm_engineering.model.workload import configured_workload
+    from llm_engineering.sagemaker.checks import check_memory, job_dtype
+    from llm_engineering.sagemaker.launch import sagemaker_settings
+
+    settings = sagemaker_settings(config)
+    work = configured_workload(config, job_dtype(config, settings))
+    if work is None:
+        return []
+    try:
+        return [f"  {line}" for line in check_memory(work, settings)]
+    except LaunchError as reason:
+        return [str(reason)]

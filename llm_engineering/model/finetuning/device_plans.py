@@ -1,0 +1,64 @@
+"""The plans for the device that this process trains on, or the refusal that none fits."""
+
+from __future__ import annotations
+
+import logging
+
+from llm_engineering import hardware
+from llm_engineering.configuration.schema import EvaluateSettings, FinetuningConfig, TrainSettings
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.errors import HardwareError
+from llm_engineering.model.batch_plan import BatchPlan, cpu_plans, gpu_plans
+from llm_engineering.model.memory_table import refusal
+from llm_engineering.model.references import LoraReference
+from llm_engineering.model.shape import read_shape
+from llm_engineering.model.workload import Workload, configured_workload, prepared_workload
+
+logger = logging.getLogger(__name__)
+
+
+def device_plans(
+    lora: LoraReference,
+    dataset: PreparedDataset,
+    settings: TrainSettings,
+    evaluate: EvaluateSettings,
+) -> list[BatchPlan]:
+    """The plans that fit this process's device, fastest first, for the rows as they are.
+
+    Raises:
+        HardwareError: None fits.
+    """
+    from llm_engineering.model.finetuning.load import settings_of
+
+    if not hardware.has_gpu():
+        return cpu_plans(settings)
+    shape = read_shape(settings_of(lora.model))
+    work = prepared_workload(lora, shape, settings, evaluate, dataset.summary.train)
+    if work is None:
+        logger.warning("memory is not planned: %s is no plain decoder", lora.model.architecture)
+        return cpu_plans(settings)
+    return _fitting(work)
+
+
+def require_memory(config: FinetuningConfig) -> None:
+    """Refuse a training that does not fit this host's GPU, before any weight is loaded.
+
+    Rows count as long as ``model.max_seq_length`` allows, since the data may be not yet read.
+
+    Raises:
+        HardwareError: Not even the smallest plan fits; shows what takes how much.
+        ModelError: The model's config.json cannot be had.
+    """
+    if not hardware.has_gpu():
+        return
+    work = configured_workload(config, hardware.resolve_dtype(config.model))
+    if work is not None:
+        _fitting(work)
+
+
+def _fitting(work: Workload) -> list[BatchPlan]:
+    capacity = hardware.gpu_capacity_bytes()
+    plans = [plan for plan in gpu_plans(work) if plan.fits(capacity)]
+    if not plans:
+        raise HardwareError(refusal(work, hardware.device_name(), capacity))
+    return plans
