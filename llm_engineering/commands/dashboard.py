@@ -44,7 +44,7 @@ def start() -> None:
         print("no run yet; `make finetune` makes one")
     print(f"dashboard      {newest or server}")
     if remote is None:
-        print("to stop it     --dashboard --stop")
+        print("to stop it     tools/run.py --dashboard --stop")
     if _has_desktop():
         show_dashboard_with_url(newest or server)
 

@@ -42,7 +42,9 @@ def save_model(
         wall_seconds=time.time() - (started or began.replace(tzinfo=UTC).timestamp()),
     )
     folder = str(saved.folder.resolve())
-    log_metadata(metadata={"output_folder": folder})
+    model = get_step_context().model  # the dashboard itself shows no model version
+    version = f"{model.name} {model.number}"
+    log_metadata(metadata={"output_folder": folder, "model_version": version})
     log_metadata(metadata={**saved.metrics}, run_id_name_or_prefix=run.id)
     register(saved.run, saved.metrics, folder)
     manifest, report = saved.run.manifest, HTMLString(saved.report)
