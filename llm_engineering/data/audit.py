@@ -42,6 +42,81 @@ class LabelAudit(BaseModel):
     example: list[LabelledPiece] = Field(description="That row, as the model will see it.")
 
 
+class LabelAuditor:
+    """Counts what is trained, row by row, and remembers the first that would teach the wrong thing."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, stop_ids: frozenset[int], loss_on: str
+    ) -> None:
+        """Begin a split.
+
+        Args:
+            tokenizer: To show one row as text.
+            stop_ids: Tokens that end a turn in generation.
+            loss_on: As in ``data.loss_on``.
+        """
+        self._tokenizer = tokenizer
+        self._stop_ids = stop_ids
+        self._loss_on = loss_on
+        self._lengths: Counter[int] = Counter()
+        self._trained = self._stops = self._truncated = 0
+        self._example: tuple[str, TokenizedRow] | None = None
+        self._first_truncated = ""
+        self._refusal: str | None = None
+
+    def add(self, origin: str, row: TokenizedRow) -> None:
+        """Count a row of the split, which came from ``origin`` (``file:line``)."""
+        self._example = self._example or (origin, row)
+        trained = len(row.labels) - row.labels.count(IGNORED)
+        stops = sum(row.labels.count(token) for token in self._stop_ids)
+        self._lengths[len(row.labels)] += 1
+        self._trained += trained
+        self._stops += stops
+        if row.truncated:
+            self._truncated += 1
+            self._first_truncated = self._first_truncated or origin
+        if self._refusal is None:
+            if not trained:
+                self._refusal = f"{origin}: no token of this row is trained: every label is masked"
+            elif self._loss_on != "everything" and not row.truncated and stops != row.turns:
+                self._refusal = _stop_message(row, origin, stops, self._stop_ids, self._tokenizer)
+
+    def refusals(self, max_truncated_share: float) -> list[str]:
+        """Why the split cannot be trained on, naming a row by ``file:line``; empty if it can.
+
+        Args:
+            max_truncated_share: Largest share (0 to 1) of rows that may have been cut.
+        """
+        rows = self._lengths.total()
+        found = [] if self._refusal is None else [self._refusal]
+        if self._truncated > max_truncated_share * rows:
+            found.append(
+                f"{self._first_truncated}: this row and {self._truncated - 1} more of {rows} "
+                f"({self._truncated / rows:.1%}) are longer than model.max_seq_length and would "
+                f"lose their end; allowed by data.max_truncated_share: {max_truncated_share:.1%}. "
+                "Raise model.max_seq_length, or that share"
+            )
+        return found
+
+    def audit(self) -> LabelAudit:
+        """What was counted."""
+        longest = max(self._lengths, default=0)
+        length_bin = math.ceil(longest / _LENGTH_BINS) or 1
+        origin, example = self._example or ("", None)
+        return LabelAudit(
+            rows=self._lengths.total(),
+            tokens=sum(length * count for length, count in self._lengths.items()),
+            trained_tokens=self._trained,
+            longest_row=longest,
+            length_bin=length_bin,
+            rows_by_length=_by_length(self._lengths, length_bin),
+            truncated_rows=self._truncated,
+            stop_tokens=self._stops,
+            example_origin=origin,
+            example=[] if example is None else _pieces(example, self._tokenizer),
+        )
+
+
 def audit_labels(
     rows: Sequence[TokenizedRow],
     origins: Sequence[str],
@@ -65,41 +140,19 @@ def audit_labels(
         DataError: A row has no trained token; a complete answer does not train exactly one stop
             token; or more rows were cut than allowed. Names rows by ``file:line``.
     """
-    stops = 0
-    for row, origin in zip(rows, origins, strict=True):
-        if all(label == IGNORED for label in row.labels):
-            raise DataError(f"{origin}: no token of this row is trained: every label is masked")
-        trained_stops = sum(label in stop_ids for label in row.labels)
-        stops += trained_stops
-        if loss_on == "completion" and not row.truncated and trained_stops != row.turns:
-            raise DataError(_stop_message(row, origin, trained_stops, stop_ids, tokenizer))
-    truncated = [origin for row, origin in zip(rows, origins, strict=True) if row.truncated]
-    if len(truncated) > max_truncated_share * len(rows):
-        raise DataError(
-            f"{truncated[0]}: this row and {len(truncated) - 1} more of {len(rows)} "
-            f"({len(truncated) / len(rows):.1%}) are longer than model.max_seq_length and would "
-            f"lose their end; allowed by data.max_truncated_share: {max_truncated_share:.1%}. "
-            "Raise model.max_seq_length, or that share"
-        )
-    lengths = [len(row.input_ids) for row in rows]
-    length_bin = math.ceil(max(lengths) / _LENGTH_BINS)
-    return LabelAudit(
-        rows=len(rows),
-        tokens=sum(lengths),
-        trained_tokens=sum(label != IGNORED for row in rows for label in row.labels),
-        longest_row=max(lengths),
-        length_bin=length_bin,
-        rows_by_length=_by_length(lengths, length_bin),
-        truncated_rows=len(truncated),
-        stop_tokens=stops,
-        example_origin=origins[0],
-        example=_pieces(rows[0], tokenizer),
-    )
+    auditor = LabelAuditor(tokenizer, stop_ids=stop_ids, loss_on=loss_on)
+    for origin, row in zip(origins, rows, strict=True):
+        auditor.add(origin, row)
+    for refusal in auditor.refusals(max_truncated_share):
+        raise DataError(refusal)
+    return auditor.audit()
 
 
-def _by_length(lengths: Sequence[int], length_bin: int) -> list[int]:
-    counted = Counter(math.ceil(length / length_bin) for length in lengths)
-    return [counted[index] for index in range(1, max(counted) + 1)]
+def _by_length(lengths: Counter[int], length_bin: int) -> list[int]:
+    counted: Counter[int] = Counter()
+    for length, count in lengths.items():
+        counted[math.ceil(length / length_bin)] += count
+    return [counted[index] for index in range(1, max(counted, default=0) + 1)]
 
 
 def _stop_message(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from llm_engineering.data.audit import LabelAudit
+from llm_engineering.data.duplicates import Repeats
 
 if TYPE_CHECKING:
     import datasets
 
 _SUMMARY = "summary.json"
+_ARROW_FILE = "data-00000-of-00001.arrow"
 
 
 class SourceSummary(BaseModel):
@@ -21,17 +26,31 @@ class SourceSummary(BaseModel):
 
     source: str
     rows: int
+    form: str | None = Field(None, description="Form of its rows; none was good: None.")
+    used: int | None = Field(None, description="Rows of it that are trained or evaluated on.")
 
 
 class DatasetSummary(BaseModel):
     """What the data is, for the report, the manifest and the dashboard."""
 
     sources: list[SourceSummary]
-    bad_rows: list[str] = Field(description="Each skipped row: file:line and the reason.")
+    bad_rows: list[str] = Field(description="Skipped rows: file:line and the reason.")
+    bad_rows_unlisted: int = Field(0, description="Skipped rows beyond those.")
+    duplicates: Repeats = Field(
+        default_factory=Repeats, description="Training rows that repeat an earlier one."
+    )
+    leaks: Repeats = Field(
+        default_factory=Repeats, description="Training rows that are held out too."
+    )
     train: LabelAudit
     held_out: LabelAudit
     digest: str = Field(description="SHA-256 over all token ids and labels, in order.")
     held_out_digest: str = Field(description="The same over the held-out rows alone.")
+
+    @property
+    def bad_row_count(self) -> int:
+        """All skipped rows."""
+        return len(self.bad_rows) + self.bad_rows_unlisted
 
     @property
     def figures(self) -> dict[str, int | str]:
@@ -43,7 +62,9 @@ class DatasetSummary(BaseModel):
             "truncated_rows": self.train.truncated_rows,
             "held_out_rows": self.held_out.rows,
             "held_out_row_tokens": self.held_out.tokens,
-            "bad_rows": len(self.bad_rows),
+            "bad_rows": self.bad_row_count,
+            "duplicate_rows": self.duplicates.count,
+            "leaked_rows": self.leaks.count,
             "digest": self.digest,
         }
 
@@ -53,7 +74,8 @@ class PreparedDataset:
     """A prepared data set on disk.
 
     ``folder`` holds ``train/`` and ``held_out/`` (Arrow; columns ``input_ids``, ``labels``,
-    ``origin``, ``messages``) and ``summary.json``.
+    ``origin``, ``messages``, and ``prompt_tokens`` and ``answer`` of ``TokenizedRow``) and
+    ``summary.json``.
     """
 
     folder: Path
@@ -64,19 +86,9 @@ class PreparedDataset:
         cls, folder: Path, splits: dict[str, dict[str, list[Any]]], summary: DatasetSummary
     ) -> PreparedDataset:
         """Write the splits and their summary into ``folder``."""
-        import datasets
-
-        features = datasets.Features(
-            {
-                "input_ids": datasets.List(datasets.Value("int32")),
-                "labels": datasets.List(datasets.Value("int32")),
-                "origin": datasets.Value("string"),
-                "messages": datasets.Value("string"),
-            }
-        )
         for name, columns in splits.items():
-            split = datasets.Dataset.from_dict(columns, features=features)
-            split.save_to_disk(folder / name)
+            with SplitWriter(folder / name) as split:
+                split.add(columns)
         (folder / _SUMMARY).write_text(summary.model_dump_json(indent=2), encoding="utf-8")
         return cls(folder, summary)
 
@@ -91,3 +103,59 @@ class PreparedDataset:
         import datasets
 
         return datasets.Dataset.load_from_disk(self.folder / name)
+
+
+class SplitWriter:
+    """Writes one split batch by batch, as ``datasets`` stores it; few rows are in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin a split in a folder that is not there yet."""
+        import datasets
+        import pyarrow
+
+        ids = datasets.List(datasets.Value("int32"))
+        features = datasets.Features(
+            {
+                "input_ids": ids,
+                "labels": ids,
+                "origin": datasets.Value("string"),
+                "messages": datasets.Value("string"),
+                "prompt_tokens": datasets.Value("int32"),
+                "answer": datasets.Value("int32"),
+            }
+        )
+        # The library writes what surrounds the rows; they then take this one's place.
+        first = {"input_ids": [[]], "labels": [[]], "origin": [""], "messages": [""]}
+        first |= {"prompt_tokens": [0], "answer": [0]}
+        datasets.Dataset.from_dict(first, features=features).save_to_disk(folder)
+        self._schema = features.arrow_schema
+        self._folder = folder
+        self._file = pyarrow.OSFile(str(folder / _ARROW_FILE), "wb")
+        self._writer = pyarrow.ipc.new_stream(self._file, self._schema)
+
+    def add(self, columns: dict[str, list[Any]]) -> None:
+        """Append rows, given by column; columns left out are zeros."""
+        import pyarrow
+
+        rows = len(columns["input_ids"])
+        given: Sequence[Any] = [columns.get(name, [0] * rows) for name in self._schema.names]
+        arrays = [
+            pyarrow.array(values, type=field.type)
+            for values, field in zip(given, self._schema, strict=True)
+        ]
+        self._writer.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
+
+    def close(self) -> None:
+        """Finish the split."""
+        self._writer.close()
+        self._file.close()
+        state = self._folder / "state.json"
+        values = json.loads(state.read_text(encoding="utf-8"))
+        values["_fingerprint"] = secrets.token_hex(8)  # else that of the row above
+        state.write_text(json.dumps(values, indent=2), encoding="utf-8")
+
+    def __enter__(self) -> SplitWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any
 
-Form = Literal["alpaca", "prompt_completion", "messages", "sharegpt", "text"]
-FORMS: tuple[Form, ...] = get_args(Form)
+from llm_engineering.configuration.schema import RowForm as Form
+
+__all__ = ["Form", "UnusableRowError", "form_of"]
 
 RESPONSE_COLUMNS = ("response", "output", "answer")
 SAID_AS = "messages, conversations, instruction with response (or output), prompt with completion, or text"

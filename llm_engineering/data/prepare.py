@@ -1,30 +1,53 @@
-"""Preparing the data: read, check, split, tokenize, audit, store."""
+"""Preparing the data: read, check, choose, split, tokenize, audit, store; as a stream."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+import shutil
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration.schema import DataSettings, ModelSettings
-from llm_engineering.data.audit import audit_labels
-from llm_engineering.data.conversation import Message, UnusableRowError, to_conversation
-from llm_engineering.data.dataset import DatasetSummary, PreparedDataset, SourceSummary
-from llm_engineering.data.sources import BadRow, Row, read_rows
-from llm_engineering.data.tokenization import TokenizedRow, tokenize
+from llm_engineering.data.audit import LabelAuditor
+from llm_engineering.data.conversation import UnusableRowError, to_conversation
+from llm_engineering.data.dataset import (
+    DatasetSummary,
+    PreparedDataset,
+    SourceSummary,
+    SplitWriter,
+)
+from llm_engineering.data.duplicates import (
+    Repeats,
+    describe,
+    equal_rows,
+    near_rows,
+    shared_rows,
+    text_key,
+)
+from llm_engineering.data.forms import Form, form_of
+from llm_engineering.data.mixture import draw
+from llm_engineering.data.rows import BadRow, BadRows
+from llm_engineering.data.sources import read_rows
+from llm_engineering.data.split import is_held_out, place_of, place_of_group
+from llm_engineering.data.spool import Spool
+from llm_engineering.data.tokenization import TokenizedRow, tokenize_all
 from llm_engineering.errors import DataError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
-_SHOWN_BAD_ROWS = 20
-_Conversation = tuple[str, list[Message]]  # where it came from, and what it says
+SPLITS = ("train", "held_out")
+_SHOWN, _WARNED = 20, 5  # lines of a message
+Refuse = Callable[[str], None]
+"""Called with the reason why a run must not use the data."""
 
 
 def prepare_data(
@@ -33,170 +56,312 @@ def prepare_data(
     """Turn the configured sources into two tokenized, audited splits on disk.
 
     Args:
-        data: Sources, held-out rows and what to do about bad rows.
+        data: Sources, held-out rows and what to do about bad, repeated and leaked rows.
         model: The base model whose tokenizer and chat template are used; no weight is read.
-        seed: Chooses the held-out rows when ``data.held_out.fraction`` is set.
+        seed: Chooses the held-out rows when ``data.held_out.fraction`` is set, and those drawn by
+            weight.
         folder: Empty folder that receives the splits (Arrow) and ``summary.json``.
 
     Raises:
         DataError: A source is unreadable, a row is bad (all bad rows are listed by
-            ``file:line``), a split is empty, or the label audit fails.
+            ``file:line``), a split is empty, the label audit fails, or rows are repeated or leaked
+            where that is an error.
     """
+
+    def refuse(reason: str) -> None:
+        raise DataError(reason)
+
+    return prepare_refusing(data, model, seed=seed, folder=folder, refuse=refuse)
+
+
+def prepare_refusing(
+    data: DataSettings, model: ModelSettings, *, seed: int, folder: Path, refuse: Refuse
+) -> PreparedDataset:
+    """As ``prepare_data``; ``refuse`` hears why the data cannot be used, and may let it go on.
+
+    Raises:
+        DataError: A source is unreadable.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    spool = Spool(folder / "rows.arrow")
+    try:
+        return _prepare(data, model, seed, folder, spool, refuse)
+    except BaseException:
+        for name in SPLITS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        raise
+    finally:
+        spool.close()
+        spool.path.unlink(missing_ok=True)
+
+
+def _prepare(
+    data: DataSettings,
+    model: ModelSettings,
+    seed: int,
+    folder: Path,
+    spool: Spool,
+    refuse: Refuse,
+) -> PreparedDataset:
     # Rows are checked before the tokenizer, whose import takes seconds, is even loaded.
-    bad: list[BadRow] = []
-    sources: list[SourceSummary] = []
-    train: list[_Conversation] = []
-    for source in data.sources:
-        rows = read_rows(source.source, split=source.split, revision=source.revision)
-        train += _conversations(source.source, islice(rows, source.max_rows), sources, bad)
-    if data.held_out.source:
-        rows = read_rows(data.held_out.source, split=data.held_out.split)
-        held_out = _conversations(data.held_out.source, rows, sources, bad)
-    else:
-        train, held_out = _split(train, data.held_out.fraction or 0.0, seed)
-    held_out = held_out[: data.held_out.max_rows]
-    _report_bad_rows(bad, data.on_bad_rows)
+    read = _read(data, seed, spool)
+    spool.close()
+    _report_bad_rows(read.bad.rows, read.bad.count, data.on_bad_rows, refuse)
+    chosen = _choose(data, read, spool, refuse)
 
     from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 
-    reported = len(bad)
     tokenizer = load_tokenizer(model)
     stop_ids = stop_token_ids(model, tokenizer)
-    tokenized = {
-        "train": _tokenize_all(train, tokenizer, data, model, stop_ids, bad),
-        "held_out": _tokenize_all(held_out, tokenizer, data, model, stop_ids, bad),
-    }
-    _report_bad_rows(bad[reported:], data.on_bad_rows)
-    _refuse_empty(tokenized, data)
-    audits = {
-        split: audit_labels(
-            [row for _, _, row in rows],
-            [origin for origin, _, _ in rows],
-            tokenizer,
-            stop_ids=stop_ids,
-            loss_on=data.loss_on,
-            max_truncated_share=data.max_truncated_share,
-        )
-        for split, rows in tokenized.items()
-    }
+    bad, sha = BadRows(), hashlib.sha256()
+    auditors: dict[str, LabelAuditor] = {}
+    digests: dict[str, str] = {}
+    for name in SPLITS:
+        auditors[name] = LabelAuditor(tokenizer, stop_ids=stop_ids, loss_on=data.loss_on)
+        own = hashlib.sha256(name.encode())
+        sha.update(name.encode())
+        with SplitWriter(folder / name) as writer:
+            for batch in spool.read(chosen.rows[name]):
+                tokenized = tokenize_all(
+                    [row.conversation for row in batch],
+                    tokenizer,
+                    max_length=model.max_seq_length,
+                    loss_on=data.loss_on,
+                    stop_ids=stop_ids,
+                )
+                usable = []
+                for spooled, row in zip(batch, tokenized, strict=True):
+                    if isinstance(row, UnusableRowError):
+                        bad.add(BadRow(spooled.origin, str(row)))
+                        read.lost[spooled.index] = 1
+                        continue
+                    auditors[name].add(spooled.origin, row)
+                    # What is trained and evaluated: token ids and labels, in order.
+                    digested = json.dumps([row.input_ids, row.labels]).encode()
+                    sha.update(digested)
+                    own.update(digested)
+                    usable.append((spooled.origin, spooled.messages, row))
+                writer.add(_columns(usable))
+        digests[name] = own.hexdigest()
+    _report_bad_rows(bad.rows, bad.count, data.on_bad_rows, refuse)
+    audits = {name: auditor.audit() for name, auditor in auditors.items()}
+    _refuse_empty(audits["train"].rows, audits["held_out"].rows, data, refuse)
+    for auditor in auditors.values():
+        for reason in auditor.refusals(data.max_truncated_share):
+            refuse(reason)
+    listed = [*read.bad.rows, *bad.rows]
     summary = DatasetSummary(
-        sources=sources,
-        bad_rows=[f"{row.origin}: {row.reason}" for row in bad],
+        sources=_used(read, chosen),
+        bad_rows=[f"{row.origin}: {row.reason}" for row in listed],
+        bad_rows_unlisted=read.bad.count + bad.count - len(listed),
+        duplicates=chosen.duplicates,
+        leaks=chosen.leaks,
         train=audits["train"],
         held_out=audits["held_out"],
-        digest=_digest(tokenized),
-        held_out_digest=_digest({"held_out": tokenized["held_out"]}),
+        digest=sha.hexdigest(),
+        held_out_digest=digests["held_out"],
     )
-    columns = {split: _columns(rows) for split, rows in tokenized.items()}
-    return PreparedDataset.write(folder, columns, summary)
+    return PreparedDataset.write(folder, {}, summary)
 
 
-def _conversations(
-    name: str, rows: Iterable[Row | BadRow], sources: list[SourceSummary], bad: list[BadRow]
-) -> list[_Conversation]:
-    read, usable = 0, []
+@dataclass
+class _Read:
+    """What was read: figures of each good row, by its number in the spool."""
+
+    sources: list[SourceSummary] = field(default_factory=list)
+    bad: BadRows = field(default_factory=BadRows)
+    source: array[int] = field(default_factory=lambda: array("H"))
+    exact: array[int] = field(default_factory=lambda: array("Q"))
+    place: array[int] = field(default_factory=lambda: array("Q"))
+    text: array[int] = field(default_factory=lambda: array("Q"))
+    lost: dict[int, int] = field(default_factory=dict)  # rows found bad on tokenizing
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The rows of each split, and what was found on choosing them."""
+
+    rows: dict[str, NDArray[Any]]
+    duplicates: Repeats
+    leaks: Repeats
+
+
+def _read(data: DataSettings, seed: int, spool: Spool) -> _Read:
+    """Read every source into the spool, the held-out rows' own last."""
+    read = _Read()
+    held = data.held_out
+    for source in data.sources:
+        rows = read_rows(source.source, split=source.split, revision=source.revision)
+        chosen = islice(rows, source.max_rows)
+        _read_source(source.source, chosen, source.form, held.group, seed, spool, read)
+    if held.source:
+        rows = read_rows(held.source, split=held.split, revision=held.revision)
+        _read_source(held.source, rows, None, None, seed, spool, read)
+    return read
+
+
+def _read_source(
+    name: str,
+    rows: Any,
+    form: Form | None,
+    group: str | None,
+    seed: int,
+    spool: Spool,
+    read: _Read,
+) -> None:
+    number, count = len(read.sources), 0
+    stated, first = form, ""
     for row in rows:
-        read += 1
+        count += 1
         if isinstance(row, BadRow):
-            bad.append(row)
+            read.bad.add(row)
             continue
         try:
-            usable.append((row.origin, to_conversation(row.values)))
+            found = stated or form_of(row.values)
+            if form is not None and found != form:
+                raise UnusableRowError(
+                    f"is of the form {found}, and {first} is {form}; a source has one form: make "
+                    f"two of it, or state its form"
+                )
+            conversation = to_conversation(row.values, found)
+            exact = place_of(conversation, seed)
+            place = exact if group is None else place_of_group(row.values, group, seed)
         except UnusableRowError as reason:
-            bad.append(BadRow(row.origin, str(reason)))
-    sources.append(SourceSummary(source=name, rows=read))
-    return usable
+            read.bad.add(BadRow(row.origin, str(reason)))
+            continue
+        if form is None:
+            form, first = found, row.origin
+        spool.add(row.origin, conversation)
+        read.source.append(number)
+        read.exact.append(exact)
+        read.text.append(text_key(conversation))
+        if group is not None:
+            read.place.append(place)
+    read.sources.append(SourceSummary(source=name, rows=count, form=form))
 
 
-def _split(
-    rows: list[_Conversation], fraction: float, seed: int
-) -> tuple[list[_Conversation], list[_Conversation]]:
-    """Hold out about ``fraction`` of the rows, at least one; both parts keep the rows' order.
+def _choose(data: DataSettings, read: _Read, spool: Spool, refuse: Refuse) -> _Chosen:
+    """Which rows are trained, and which are held out."""
+    import numpy
 
-    A row's place follows from its own text, so that data that grows never moves a trained row
-    among the held-out ones, and equal rows stay on one side.
-    """
-    if not rows:
-        return [], []
-    places = [_place(conversation, seed) for _, conversation in rows]
-    limit = max(fraction, min(places))
-    return (
-        [row for row, place in zip(rows, places, strict=True) if place > limit],
-        [row for row, place in zip(rows, places, strict=True) if place <= limit],
+    source = numpy.frombuffer(read.source, dtype="uint16") if read.source else numpy.zeros(0, "u2")
+    exact = numpy.frombuffer(read.exact, dtype="uint64") if read.exact else numpy.zeros(0, "u8")
+    text = numpy.frombuffer(read.text, dtype="uint64") if read.text else numpy.zeros(0, "u8")
+    place = numpy.frombuffer(read.place, dtype="uint64") if read.place else exact
+    train = numpy.flatnonzero(source < len(data.sources))
+    threshold = data.near_duplicates
+
+    candidates = len(train)
+    equal = equal_rows(train, exact[train])
+    rest = train[~numpy.isin(train, list(equal))] if threshold else train
+    near = near_rows(spool, rest, threshold) if threshold else {}
+    duplicates = describe(spool, equal, near, dropped=data.on_duplicates == "drop")
+    if duplicates.dropped:
+        train = train[~numpy.isin(train, [*equal, *near])]
+    _report_repeats(
+        duplicates,
+        candidates,
+        "repeat an earlier one",
+        "data.on_duplicates",
+        "leaves them out",
+        data.on_duplicates == "error",
+        refuse,
     )
+    weights = [one.weight for one in data.sources if one.weight is not None]
+    if weights:
+        train = train[draw(source[train], place[train], weights)]
+    if data.held_out.source:
+        held_out = numpy.flatnonzero(source == len(data.sources))
+    else:
+        held = is_held_out(place[train], data.held_out.fraction or 0.0)
+        train, held_out = train[~held], train[held]
+    held_out = held_out[: data.held_out.max_rows]
+
+    equal = shared_rows(train, text[train], held_out, text[held_out])
+    rest = train[~numpy.isin(train, list(equal))] if threshold else train
+    near = near_rows(spool, rest, threshold, held_out) if threshold else {}
+    leaks = describe(spool, equal, near, dropped=data.on_leaks == "drop")
+    if leaks.dropped:
+        train = train[~numpy.isin(train, [*equal, *near])]
+    _report_repeats(
+        leaks,
+        len(train),
+        "are held out too, so the held-out loss will flatter",
+        "data.on_leaks",
+        "leaves them out of training",
+        data.on_leaks == "error",
+        refuse,
+    )
+    return _Chosen({"train": train, "held_out": held_out}, duplicates, leaks)
 
 
-def _place(conversation: list[Message], seed: int) -> float:
-    """A number from 0 to 1, evenly spread, that the text and the seed decide."""
-    text = json.dumps([seed, conversation], sort_keys=True)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
+def _used(read: _Read, chosen: _Chosen) -> list[SourceSummary]:
+    import numpy
+
+    source = numpy.frombuffer(read.source, dtype="uint16") if read.source else numpy.zeros(0, "u2")
+    counts = numpy.zeros(len(read.sources), dtype=int)
+    for rows in chosen.rows.values():
+        counts += numpy.bincount(source[rows], minlength=len(counts))
+    for index in read.lost:
+        counts[source[index]] -= 1
+    return [
+        one.model_copy(update={"used": int(count)})
+        for one, count in zip(read.sources, counts, strict=True)
+    ]
 
 
-def _tokenize_all(
-    rows: Sequence[_Conversation],
-    tokenizer: PreTrainedTokenizerBase,
-    data: DataSettings,
-    model: ModelSettings,
-    stop_ids: frozenset[int],
-    bad: list[BadRow],
-) -> list[tuple[str, list[Message], TokenizedRow]]:
-    tokenized = []
-    for origin, conversation in rows:
-        try:
-            row = tokenize(
-                conversation,
-                tokenizer,
-                max_length=model.max_seq_length,
-                loss_on=data.loss_on,
-                stop_ids=stop_ids,
-            )
-        except UnusableRowError as reason:
-            bad.append(BadRow(origin, str(reason)))
-        else:
-            tokenized.append((origin, conversation, row))
-    return tokenized
-
-
-def _report_bad_rows(bad: Sequence[BadRow], on_bad_rows: str) -> None:
-    if not bad:
+def _report_repeats(
+    found: Repeats, rows: int, what: str, key: str, drop: str, error: bool, refuse: Refuse
+) -> None:
+    if not found.count:
         return
-    listed = [f"{row.origin}: {row.reason}" for row in bad[:_SHOWN_BAD_ROWS]]
-    if len(bad) > _SHOWN_BAD_ROWS:
-        listed.append(f"... and {len(bad) - _SHOWN_BAD_ROWS} more")
+    near = f", {found.near} of them nearly" if found.near else ""
+    listed = found.first if error else found.first[:_WARNED]
+    if found.count > len(listed):
+        listed = [*listed, f"... and {found.count - len(listed)} more"]
+    message = f"{found.count} of {rows} training rows {what}{near}"
+    lines = "\n".join(listed)
+    if error:
+        refuse(f"{lines}\n{message}. Remove them, or set {key}: drop, which {drop}")
+    elif found.dropped:
+        logger.warning("leaving out: %s:\n%s", message, lines)
+    else:
+        logger.warning("%s (%s: drop %s):\n%s", message, key, drop, lines)
+
+
+def _report_bad_rows(rows: list[BadRow], count: int, on_bad_rows: str, refuse: Refuse) -> None:
+    if not count:
+        return
+    listed = [f"{row.origin}: {row.reason}" for row in rows[:_SHOWN]]
+    if count > len(listed):
+        listed.append(f"... and {count - len(listed)} more")
     if on_bad_rows == "error":
-        raise DataError(
+        refuse(
             "\n".join(listed)
-            + f"\n{len(bad)} bad row(s). Mend them, or set data.on_bad_rows: skip to train without "
+            + f"\n{count} bad row(s). Mend them, or set data.on_bad_rows: skip to train without "
             "them (the report counts them)"
         )
-    logger.warning("skipping %d bad row(s):\n%s", len(bad), "\n".join(listed))
+    else:
+        logger.warning("skipping %d bad row(s):\n%s", count, "\n".join(listed))
 
 
-def _refuse_empty(tokenized: dict[str, list[Any]], data: DataSettings) -> None:
-    if not tokenized["train"]:
+def _refuse_empty(train: int, held_out: int, data: DataSettings, refuse: Refuse) -> None:
+    if not train:
         names = ", ".join(source.source for source in data.sources)
-        raise DataError(f"data.sources: no usable row is left to train on in {names}")
-    if not tokenized["held_out"]:
-        raise DataError(
+        refuse(f"data.sources: no usable row is left to train on in {names}")
+    if not held_out:
+        refuse(
             f"data.held_out: no usable row is left in {data.held_out.source or 'the sources'}; "
             "the loss before and after could not be compared"
         )
 
 
-def _columns(rows: Sequence[tuple[str, list[Message], TokenizedRow]]) -> dict[str, list[Any]]:
+def _columns(rows: list[tuple[str, str, TokenizedRow]]) -> dict[str, list[Any]]:
     return {
         "input_ids": [row.input_ids for _, _, row in rows],
         "labels": [row.labels for _, _, row in rows],
         "origin": [origin for origin, _, _ in rows],
-        "messages": [json.dumps(messages, ensure_ascii=False) for _, messages, _ in rows],
+        "messages": [messages for _, messages, _ in rows],
+        "prompt_tokens": [row.prompt_tokens for _, _, row in rows],
+        "answer": [row.answer for _, _, row in rows],
     }
-
-
-def _digest(tokenized: dict[str, list[tuple[str, list[Message], TokenizedRow]]]) -> str:
-    """SHA-256 over what is trained and evaluated: token ids and labels, in order."""
-    sha = hashlib.sha256()
-    for split, rows in tokenized.items():
-        sha.update(split.encode())
-        for _, _, row in rows:
-            sha.update(json.dumps([row.input_ids, row.labels]).encode())
-    return sha.hexdigest()

@@ -8,9 +8,11 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.schema import DataSettings, FinetuningConfig, ModelSettings
+from llm_engineering.data.artifact import find_artifact
 from llm_engineering.data.chat_template import read_chat_template
-from llm_engineering.data.sources import is_file
-from llm_engineering.errors import DataError, HubError
+from llm_engineering.data.files import find_files
+from llm_engineering.data.sources import is_artifact, is_file
+from llm_engineering.errors import HubError
 from llm_engineering.model.base_model import (
     TOKENIZER_FILES,
     file_digest,
@@ -25,7 +27,10 @@ from llm_engineering.training_stack import versions
 class Fingerprints(BaseModel):
     """Digests that change whenever the thing behind an unchanged setting does."""
 
-    data: str = Field(description="Contents of the data files, or commits of the Hub data sets.")
+    data: str = Field(
+        description="Contents of the data files, or what else tells them: a remote file's tag and "
+        "time, a ZenML artifact's version, a Hub data set's commit."
+    )
     model: str = Field(description="Contents of the model's files, or commit of the Hub model.")
     code: str = Field(description="Source of data/ and model/, and versions of what they run on.")
     start: str = Field("", description="Weights of the adapter that training starts from, if any.")
@@ -56,15 +61,17 @@ def take_fingerprints(config: FinetuningConfig, *, require_hub: bool = False) ->
 def _data(data: DataSettings, require_hub: bool) -> str:
     sources = [(source.source, source.revision) for source in data.sources]
     if data.held_out.source:
-        sources.append((data.held_out.source, None))
+        sources.append((data.held_out.source, data.held_out.revision))
     parts = []
     for source, revision in sources:
-        if not is_file(source):
+        if is_artifact(source):
+            parts.append(str(find_artifact(source).id))
+        elif not is_file(source):
             parts.append(_hub_commit(source, revision, "dataset", require_hub))
-        elif Path(source).is_file():
-            parts.append(file_digest(Path(source)))
         else:
-            raise DataError(f"data source {source}: no such file")
+            for file in find_files(source):
+                local = file.local
+                parts.append(file.version() if local is None else file_digest(local))
     return _join(parts)
 
 

@@ -38,12 +38,16 @@ SPLITS: dict[str, dict[str, list[Any]]] = {
         "labels": [[-100, 2, 3], [-100, -100, -100, 7]],
         "origin": ["Größe.jsonl:1", "Größe.jsonl:3"],
         "messages": [MESSAGES, MESSAGES],
+        "prompt_tokens": [1, 3],
+        "answer": [1, 1],
     },
     "held_out": {
         "input_ids": [[9]],
         "labels": [[9]],
         "origin": ["held_out.jsonl:1"],
         "messages": [MESSAGES],
+        "prompt_tokens": [0],
+        "answer": [0],
     },
 }
 
@@ -62,7 +66,10 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 def test_token_ids_and_labels_take_four_bytes(tmp_path: Path) -> None:
     features = PreparedDataset.write(tmp_path, SPLITS, SUMMARY).split("train").features
 
-    assert list(features) == ["input_ids", "labels", "origin", "messages"]
+    assert list(features) == [
+        *("input_ids", "labels", "origin", "messages"),
+        *("prompt_tokens", "answer"),
+    ]
     assert features["input_ids"].feature.dtype == "int32"
     assert features["labels"].feature.dtype == "int32"
 

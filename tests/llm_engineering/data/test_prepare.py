@@ -12,6 +12,7 @@ import pytest
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.data.files import WHAT_TO_GIVE
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.data.tokenization import IGNORED
 from llm_engineering.errors import DataError, ModelError
@@ -20,6 +21,7 @@ MakeConfig = Callable[..., FinetuningConfig]
 WriteJsonl = Callable[[Path, Sequence[Any]], Path]
 
 GOOD = {"instruction": "What is 1 + 1?", "response": "Two."}
+OTHER = {"instruction": "What is 2 + 2?", "response": "Four."}
 ADVICE = "Mend them, or set data.on_bad_rows: skip to train without them (the report counts them)"
 
 
@@ -249,15 +251,15 @@ def test_all_bad_rows_of_all_files_are_listed(
     first = write_jsonl(tmp_path / "first.jsonl", [GOOD, empty, "{", GOOD])
     second = tmp_path / "second.csv"
     second.write_text("instruction,response\na,b\nc\n")
-    held_out = write_jsonl(tmp_path / "held_out.jsonl", [GOOD, {"text": "a"}])
+    held_out = write_jsonl(tmp_path / "held_out.jsonl", [GOOD, {"question": "a"}])
     config = make_config({**sources(first, second), "data.held_out.source": str(held_out)})
 
     assert refusal(prepare, config).splitlines() == [
         f"{first}:2: response is empty",
         f"{first}:3: is not JSON: Expecting property name enclosed in double quotes at column 2",
         f"{second}:3: has no value for column response",
-        f"{held_out}:2: has columns text; expected messages, or instruction with response "
-        "(or output)",
+        f"{held_out}:2: has columns question; expected messages, conversations, instruction with "
+        "response (or output), prompt with completion, or text",
         f"4 bad row(s). {ADVICE}",
     ]
 
@@ -299,8 +301,7 @@ def test_a_missing_file_is_reported_before_the_model_is_looked_for(
     )
 
     assert refusal(prepare, config) == (
-        f"data source {tmp_path}/none.jsonl: no such file; "
-        "give a .jsonl, .json, .csv, .parquet file or a Hub id owner/name"
+        f"data source {tmp_path}/none.jsonl: no such file; {WHAT_TO_GIVE}"
     )
 
 
@@ -312,7 +313,7 @@ def test_skipped_rows_are_counted_and_the_others_trained(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stop = {"instruction": "a", "response": "b<|im_end|>c"}
-    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, {"instruction": "a"}, stop, GOOD])
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, {"instruction": "a"}, stop, OTHER])
     no_answer = f"{path}:2: has an instruction but neither a response nor an output column"
     stops = (
         f"{path}:3: the answer's text holds '<|im_end|>', which ends a turn: "

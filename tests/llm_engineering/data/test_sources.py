@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llm_engineering.data.files import WHAT_TO_GIVE
 from llm_engineering.data.sources import BadRow, Row, is_file, read_rows
 from llm_engineering.errors import DataError
 
@@ -300,20 +301,23 @@ def test_a_parquet_file_that_is_cut_short(tmp_path: Path) -> None:
 
 # --- sources that are no file to read ----------------------------------------------------------
 
-KNOWN = "give a .jsonl, .json, .csv, .parquet file or a Hub id owner/name"
-
 
 def test_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.jsonl"
 
-    assert refusal(path) == f"data source none.jsonl: no such file; {KNOWN}"
+    assert refusal(path) == f"data source none.jsonl: no such file; {WHAT_TO_GIVE}"
 
 
-def test_a_folder(tmp_path: Path) -> None:
+def test_a_folder_without_data(tmp_path: Path) -> None:
     folder = tmp_path / "rows.jsonl"
     folder.mkdir()
 
-    assert refusal(folder) == f"data source rows.jsonl: is a folder; {KNOWN}"
+    (folder / "README.md").write_text("no data")
+
+    assert refusal(folder) == (
+        "data source rows.jsonl: the folder holds no .jsonl, .json, .csv, .parquet file "
+        "(.gz and .zst too)"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
@@ -330,7 +334,8 @@ def test_a_file_of_an_unknown_kind(name: str, kind: str, tmp_path: Path) -> None
     path = write(tmp_path / name, "x")
 
     assert refusal(path) == (
-        f"data source {name}: unknown kind {kind}; known: .jsonl, .json, .csv, .parquet"
+        f"data source {name}: unknown kind {kind}; known: .jsonl, .json, .csv, .parquet, and "
+        ".gz and .zst of the first three"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.data.files import WHAT_TO_GIVE
 from llm_engineering.errors import ConfigError, DataError, ModelError
 from llm_engineering.lineage.fingerprints import Fingerprints, take_fingerprints
 
@@ -103,7 +104,35 @@ def test_a_missing_data_file(make_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         take_fingerprints(make_config({"data.sources": [{"source": path}]}))
 
-    assert str(caught.value) == f"data source {path}: no such file"
+    assert str(caught.value) == f"data source {path}: no such file; {WHAT_TO_GIVE}"
+
+
+@pytest.mark.parametrize("source", ["{}", "{}/*.jsonl"])
+def test_any_file_of_a_folder_or_glob_is_part_of_the_data(
+    source: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    config = make_config({"data.sources": [{"source": source.format(folder)}]})
+    seen = set()
+    for name, content in [("a.jsonl", "{}"), ("b.jsonl", "{}"), ("a.jsonl", "{} "), ("c.txt", "")]:
+        (folder / name).write_text(content)
+        seen.add(take_fingerprints(config).data)
+
+    assert len(seen) == 3  # the text file is no data
+
+
+def test_a_changed_remote_file_changes_the_data(make_config: MakeConfig) -> None:
+    import fsspec
+
+    config = make_config({"data.sources": [{"source": "memory://fingerprints/rows.jsonl"}]})
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/fingerprints/rows.jsonl", b"{}")
+    first, again = take_fingerprints(config), take_fingerprints(config)
+    memory.pipe("/fingerprints/rows.jsonl", b"[]")
+
+    assert first == again
+    assert changed(first, take_fingerprints(config)) == {"data"}
 
 
 def test_a_hub_data_set_out_of_reach_goes_by_its_revision(make_config: MakeConfig) -> None:
