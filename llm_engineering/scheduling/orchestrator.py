@@ -31,20 +31,31 @@ def install(schedule: Schedule, config: FinetuningConfig) -> None:
         ConfigError: The orchestrator's notation cannot express the times.
     """
     from zenml.client import Client
+    from zenml.enums import ExecutionMode
     from zenml.utils import source_utils
 
-    when = zenml_schedule(schedule, Client().active_stack.orchestrator.flavor)
-    if Client().list_schedules(name=schedule.name, size=1).total:
-        remove(schedule.name)
+    keeper = Client().active_stack.orchestrator
+    when = zenml_schedule(schedule, keeper.flavor)
+    _forget(schedule.name)
     source_utils.set_custom_source_root(str(ROOT))
     from pipelines.finetuning import finetuning
 
     name = schedule.name + "-{date}-{time}"  # ZenML puts in those of each run
-    finetuning.with_options(
+    # Airflow knows only this mode; there a step without its inputs does not begin either.
+    mode = ExecutionMode.CONTINUE_ON_FAILURE
+    if ExecutionMode.FAIL_FAST in keeper.supported_execution_modes:
+        mode = ExecutionMode.FAIL_FAST
+    pipeline = finetuning.with_options(
         run_name=name,
+        execution_mode=mode,
         schedule=when,
         tags=["finetuning", Path(config.model.id).name, "scheduled"],
-    )(name=name, config=config)
+    )
+    try:
+        pipeline(name=name, config=config)
+    except BaseException:
+        _forget(schedule.name)  # noted in ZenML before the orchestrator is asked
+        raise
 
 
 def zenml_schedule(schedule: Schedule, flavor: str) -> ZenmlSchedule:
@@ -64,3 +75,10 @@ def remove(name: str) -> None:
     from zenml.client import Client
 
     Client().delete_schedule(name)
+
+
+def _forget(name: str) -> None:
+    from zenml.client import Client
+
+    if Client().list_schedules(name=name, size=1).total:
+        remove(name)
