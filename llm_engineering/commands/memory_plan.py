@@ -25,7 +25,7 @@ def memory_plan(config: FinetuningConfig, target: str) -> list[str]:
     rows = f"{work.train.rows_in_step} rows a step, of at most {work.longest_row} tokens"
     lines = [f"# memory ({rows})"]
     lines += _on_instances(config) if target == "sagemaker" else _on_this_host(config)
-    return [*lines, "  on other cards, with a margin of 8 %:", *card_table(work)]
+    return [*lines, "  on these cards, with a margin of 8 %:", *card_table(work)]
 
 
 def _on_this_host(config: FinetuningConfig) -> list[str]:

@@ -1,0 +1,284 @@
+"""Training speed at the shape of Llama-3.1-8B on one GPU: this project against what others do.
+
+Weights are random, the documents are the embedded data's text cut to the lengths of instruction
+data, packed into rows of 2,048 tokens, 16 rows a step, LoRA r = 32 on seven projections, 8-bit
+AdamW. Every variant runs in a process of its own and prints one JSON line; the first line is the
+card's rate in large matrix products, from which the ceiling of 4 operations a parameter and token
+follows (forward, and backward to the activations; the weights are frozen).
+
+    python benchmarks/gpu_throughput.py [--tokenizer FOLDER] [--steps 6] [--only VARIANT ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+STARTED = time.perf_counter()
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+ROW, ROWS_IN_STEP, WARM_UP = 2048, 16, 2
+LORA: dict[str, Any] = {
+    "r": 32,
+    "lora_alpha": 32,
+    "lora_dropout": 0,
+    "target_modules": [f"{n}_proj" for n in ("q", "k", "v", "up", "down", "o", "gate")],
+}
+
+
+def main() -> None:
+    """Run the variants in turn, or one of them in this process."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tokenizer", type=Path, default=ROOT / "models" / "SmolLM2-135M-Instruct")
+    parser.add_argument("--steps", type=int, default=6, help="optimizer steps; two warm up")
+    parser.add_argument("--shape", default="8b", help="of random_llama.py")
+    parser.add_argument("--only", nargs="*", choices=VARIANTS, help="default: all")
+    parser.add_argument("--run", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        from random_llama import write_model
+
+        model = write_model(options.shape, options.tokenizer, options.folder)
+        print("RESULT " + json.dumps(VARIANTS[options.run](model, options)), flush=True)
+        return
+    rate = None
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.only or VARIANTS:
+            command = [sys.executable, *sys.argv, "--run", name, "--folder", folder]
+            done = subprocess.run(command, capture_output=True, text=True)
+            lines = [x[7:] for x in done.stdout.splitlines() if x.startswith("RESULT ")]
+            if not lines:
+                print(json.dumps({"variant": name, "failed": done.stderr[-1500:]}), flush=True)
+                continue
+            result = json.loads(lines[0])
+            rate = result.get("matrix_tflops", rate)
+            if rate and "tokens_per_second" in result:
+                ceiling = rate * 1e12 / (4 * result.pop("parameters"))
+                result["share_of_ceiling"] = round(result["tokens_per_second"] / ceiling, 3)
+            print(json.dumps({"variant": name, **result}), flush=True)
+
+
+def matrix_rate(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The card, and its bf16 rate in products of 8,192 x 8,192 random numbers."""
+    import torch
+
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    for _ in range(20):
+        a @ b
+    start.record()
+    for _ in range(100):
+        a @ b
+    end.record()
+    torch.cuda.synchronize()
+    rate = 100 * 2 * 8192**3 / (start.elapsed_time(end) / 1e3) / 1e12
+    return {
+        "card": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "matrix_tflops": round(rate),
+    }
+
+
+def handbook(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The LLM Engineer's Handbook's recipe: unsloth, its offloaded checkpointing, 2 rows x 8."""
+    from unsloth import FastLanguageModel  # isort: skip
+    import torch
+    from trl import SFTConfig, SFTTrainer
+
+    loaded, tokenizer = FastLanguageModel.from_pretrained(
+        str(model), max_seq_length=ROW, dtype=torch.bfloat16, load_in_4bit=False
+    )
+    fill(loaded)
+    wrapped = FastLanguageModel.get_peft_model(loaded, **LORA, use_gradient_checkpointing="unsloth")
+    trainer = SFTTrainer(
+        model=wrapped,
+        processing_class=tokenizer,
+        train_dataset=documents(tokenizer, options),
+        args=SFTConfig(
+            **common(options), per_device_train_batch_size=2, gradient_accumulation_steps=8
+        ),
+    )
+    return timed(trainer)
+
+
+def peft_trl(model: Path, options: argparse.Namespace, **more: Any) -> dict[str, Any]:
+    """peft and trl alone, with checkpointing, 2 rows x 8; packed rows as trl packs them."""
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, device_map="cuda")
+    fill(loaded)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    trainer = SFTTrainer(
+        model=loaded,
+        processing_class=tokenizer,
+        train_dataset=documents(tokenizer, options),
+        peft_config=LoraConfig(**LORA, task_type="CAUSAL_LM"),
+        args=SFTConfig(
+            **common(options),
+            **more,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=8,
+            gradient_checkpointing=True,
+        ),
+    )
+    return timed(trainer)
+
+
+def peft_trl_liger(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The same with Liger's kernels."""
+    return peft_trl(model, options, use_liger_kernel=True)
+
+
+def ours(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """This project: load, inject, plan for the card, train; the pipeline's steps in a row."""
+    from llm_engineering.training_stack import import_unsloth
+
+    import_unsloth()
+    from llm_engineering import hardware
+    from llm_engineering.configuration.schema import (
+        EvaluateSettings,
+        LoraSettings,
+        ModelSettings,
+        TrainSettings,
+    )
+    from llm_engineering.model.batch_plan import gpu_plans
+    from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
+    from llm_engineering.model.finetuning.load import live_base_model, load_model
+    from llm_engineering.model.finetuning.train import make_trainer
+    from llm_engineering.model.shape import read_shape
+    from llm_engineering.model.workload import Workload
+
+    settings = ModelSettings(id=str(model), dtype="bfloat16", max_seq_length=ROW)
+    reference = load_model(settings)
+    fill(live_base_model(reference).model)
+    lora = inject_lora(reference, LoraSettings(**LORA))
+    train = TrainSettings(
+        effective_batch=ROWS_IN_STEP,
+        max_steps=options.steps,
+        warmup_steps=1,
+        optimizer="adamw_8bit",
+        packing=True,
+        checkpoint_every=None,
+    )
+    work = Workload(
+        shape=read_shape(settings),
+        dtype="bfloat16",
+        quantised=False,
+        lora=lora.settings,
+        train=train,
+        evaluate=EvaluateSettings(),
+        longest_row=ROW,
+        mean_row=ROW,
+    )
+    plan = next(p for p in gpu_plans(work) if p.fits(hardware.gpu_capacity_bytes()))
+    held = live_lora_model(lora)
+    rows = documents(held.tokenizer, options)
+    trainer = make_trainer(held, rows, lora, train, plan, 0, options.folder / "ours")
+    return {"plan": str(plan), **timed(trainer)}
+
+
+def common(options: argparse.Namespace) -> dict[str, Any]:
+    """trl's arguments that all scripts give alike."""
+    return {
+        "output_dir": str(options.folder / "trainer"),
+        "max_steps": options.steps,
+        "learning_rate": 3e-4,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 1,
+        "optim": "adamw_8bit",
+        "weight_decay": 0.01,
+        "max_length": ROW,
+        "packing": True,
+        "bf16": True,
+        "seed": 0,
+        "data_seed": 0,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "include_num_input_tokens_seen": "all",
+    }
+
+
+def fill(model: Any) -> None:
+    """Random weights: zeros, as the file holds, would be too easy a load."""
+    from random_llama import draw_weights
+
+    draw_weights(model)
+
+
+def documents(tokenizer: Any, options: argparse.Namespace) -> Any:
+    """Tokenized documents, enough for all steps; median 245 tokens, some as long as a row."""
+    import datasets
+
+    with (ROOT / "data" / "stdlib_qa" / "train.jsonl").open(encoding="utf-8") as lines:
+        texts = [json.loads(line)["response"] for line in lines]
+    stream = tokenizer("\n\n".join(texts))["input_ids"]
+    draw = random.Random(0)
+    rows, tokens = [], 0
+    while tokens < 1.1 * ROW * ROWS_IN_STEP * options.steps:
+        length = max(32, min(ROW, int(draw.lognormvariate(5.5, 0.9))))
+        start = draw.randrange(len(stream) - length)
+        ids = stream[start : start + length]
+        rows.append({"input_ids": ids, "labels": ids})
+        tokens += length
+    return datasets.Dataset.from_list(rows)
+
+
+def timed(trainer: Any) -> dict[str, Any]:
+    """Train; the speed after the warm-up, as the median of the steps."""
+    import torch
+    from transformers import TrainerCallback
+
+    steps: list[tuple[float, int]] = []
+
+    class Clock(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            steps.append((time.perf_counter(), 0))
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            torch.cuda.synchronize()
+            steps.append((time.perf_counter(), int(state.num_input_tokens_seen)))
+
+    trainer.add_callback(Clock())
+    trainer.train()
+    speeds = [
+        (tokens - seen) / (now - before)
+        for (before, seen), (now, tokens) in itertools.pairwise(steps)
+    ]
+    model = trainer.model
+    return {
+        "tokens_per_second": round(statistics.median(speeds[WARM_UP:])),
+        "each_step": [round(speed) for speed in speeds],
+        "tokens_a_step": round(steps[-1][1] / (len(steps) - 1)),
+        "peak_reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 2),
+        "seconds_to_first_step": round(steps[1][0] - STARTED, 1),
+        "first_step_seconds": round(steps[1][0] - steps[0][0], 1),
+        "losses": [round(x["loss"], 4) for x in trainer.state.log_history if "loss" in x],
+        "parameters": sum(p.numel() for p in model.parameters() if not p.requires_grad),
+    }
+
+
+VARIANTS = {
+    "matrix_rate": matrix_rate,
+    "handbook": handbook,
+    "peft_trl": peft_trl,
+    "peft_trl_liger": peft_trl_liger,
+    "ours": ours,
+}
+
+if __name__ == "__main__":
+    main()
