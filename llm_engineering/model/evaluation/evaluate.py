@@ -28,7 +28,7 @@ def evaluate(
     if record.job is not None:
         return record.job.evaluation
     trained = live_trained_model(lora, adapter)
-    prompts = choose_prompts(dataset.split("held_out"), settings.samples)
+    prompts = choose_prompts(dataset.split("held_out"), settings.samples, trained.tokenizer)
     stop_ids = frozenset(lora.model.stop_ids)
 
     def answer(model: object) -> list[str]:

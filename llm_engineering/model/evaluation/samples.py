@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from llm_engineering.data.conversation import TEXT_ROLE
 from llm_engineering.data.tokenization import prompt_of
 from llm_engineering.model.evaluation.inference import inference
 
@@ -19,7 +20,7 @@ class Sample(BaseModel):
     """One held-out prompt with its answers."""
 
     origin: str = Field(description="file:line of the row.")
-    prompt: str = Field(description="The last user message.")
+    prompt: str = Field(description="The last user message, or the beginning of a plain text.")
     reference: str = Field(description="The answer in the data.")
     before: str = Field(description="The base model's answer, greedy.")
     after: str = Field(description="The trained adapter's answer, greedy.")
@@ -34,21 +35,28 @@ class Prompt(BaseModel):
     input_ids: list[int]
 
 
-def choose_prompts(rows: datasets.Dataset, count: int) -> list[Prompt]:
-    """Take ``count`` held-out rows, evenly spread over the split, up to their first answer."""
+def choose_prompts(rows: datasets.Dataset, count: int, tokenizer: Any) -> list[Prompt]:
+    """Take ``count`` held-out rows, evenly spread, up to their first answer that is trained.
+
+    A plain text is its own prompt up to a part of it, and the rest is the reference.
+    """
     count = min(count, len(rows))
     chosen = [rows[index * len(rows) // count] for index in range(count)]
     prompts = []
     for row in chosen:
         messages = json.loads(row["messages"])
-        first = next(i for i, m in enumerate(messages) if m["role"] == "assistant")
+        ids = row["input_ids"]
+        if "prompt_tokens" in row:
+            answer, prompt_ids = row["answer"], ids[: row["prompt_tokens"]]
+        else:  # preferences: the last answer, alone, is judged
+            answer, prompt_ids = len(messages) - 1, prompt_of(ids, row["labels"])
+        if messages[0]["role"] == TEXT_ROLE:
+            text = tokenizer.decode(prompt_ids, skip_special_tokens=True)
+            reference = tokenizer.decode(ids[len(prompt_ids) :], skip_special_tokens=True)
+        else:
+            text, reference = messages[answer - 1]["content"], messages[answer]["content"]
         prompts.append(
-            Prompt(
-                origin=row["origin"],
-                text=messages[first - 1]["content"],
-                reference=messages[first]["content"],
-                input_ids=prompt_of(row["input_ids"], row["labels"]),
-            )
+            Prompt(origin=row["origin"], text=text, reference=reference, input_ids=prompt_ids)
         )
     return prompts
 
