@@ -146,19 +146,20 @@ def _production(
         if _was_measured_on(current, dataset):
             stored: Evaluation = artifact(current, "evaluation")
             return Production(name, stored.after.row_losses)
-        if record.job is None:
+        if record.evaluation is None:
             logger.info("the held-out rows have changed: evaluating %s again", name)
             measured = measure_production(
                 lora, adapter, production, dataset, batch_size=evaluate.batch_size
             )
             return Production(name, measured.metrics.row_losses)
-        in_job = record.job.production
-        if in_job is None or in_job.version != name:
+        there = record.production
+        if there is None or there.version != name:
             raise RegistryError(
-                "the held-out rows have changed since it was measured, and the job that trained "
-                "measured another; run again with --no-cache, or promote by hand (--promote)"
+                "the held-out rows have changed since it was measured, and where this one was "
+                "trained another was measured; run again with --no-cache, or promote by hand "
+                "(--promote)"
             )
-        return Production(name, in_job.metrics.row_losses)
+        return Production(name, there.metrics.row_losses)
     except RegistryError as reason:
         return Production(name, None, str(reason))
 

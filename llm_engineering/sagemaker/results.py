@@ -60,11 +60,10 @@ def fetch_results(
         logger.warning("the job's model differs from what was planned in: %s", ", ".join(different))
     record = _read(extracted, "training_record", TrainingRecord)
     manifest = _read_json(extracted / "manifest.json")
-    record.job = job_record(
-        job, manifest, _read(extracted, "evaluation", Evaluation), settings, aws.region
-    )
+    record.evaluation = _read(extracted, "evaluation", Evaluation)
     if (extracted / RECORDS / f"{PRODUCTION}.json").is_file():
-        record.job.production = _read(extracted, PRODUCTION, ProductionMetrics)
+        record.production = _read(extracted, PRODUCTION, ProductionMetrics)
+    record.job = job_record(job, manifest, settings, aws.region)
     adapter = folder / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     adapter.mkdir()
@@ -82,7 +81,6 @@ def fetch_results(
 def job_record(
     job: dict[str, Any],
     manifest: dict[str, Any],
-    evaluation: Evaluation,
     settings: SagemakerSettings,
     region: str,
 ) -> JobRecord:
@@ -106,7 +104,6 @@ def job_record(
         packages=manifest["packages"],
         python=manifest["python"],
         platform=manifest["platform"],
-        evaluation=evaluation,
     )
 
 

@@ -25,8 +25,8 @@ def evaluate(
     after its last; the sample answers are generated here, greedily, from the same prompts. What
     was trained in a remote job was evaluated there, since only that host may be able to.
     """
-    if record.job is not None:
-        return record.job.evaluation
+    if record.evaluation is not None:
+        return record.evaluation
     trained = live_trained_model(lora, adapter)
     prompts = choose_prompts(dataset.split("held_out"), settings.samples, trained.tokenizer)
     stop_ids = frozenset(lora.model.stop_ids)

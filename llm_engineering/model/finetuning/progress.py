@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +23,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+class Display(Protocol):
+    """What a training tells of itself while it goes on."""
+
+    def start(self, steps: int, done: int = 0) -> None:
+        """Begin, with ``done`` of ``steps`` optimizer steps behind us."""
+
+    def advance(self, step: int) -> None:
+        """Move to ``step`` optimizer steps done."""
+
+    def announce(self, what: str) -> None:
+        """Say what is going on while no step is made."""
+
+    def show(self, record: TrainingRecord) -> None:
+        """Show the newest figures of the record."""
+
+    def stop(self) -> None:
+        """End."""
 
 
 class ProgressDisplay:

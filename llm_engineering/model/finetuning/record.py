@@ -57,10 +57,6 @@ class JobRecord(BaseModel):
     packages: dict[str, str] = Field(description="Versions in the job.")
     python: str
     platform: str
-    evaluation: Evaluation = Field(description="Made in the job, after training.")
-    production: ProductionMetrics | None = Field(
-        None, description="The production version on this run's rows, where it was not known."
-    )
 
 
 class TrainingRecord(BaseModel):
@@ -76,7 +72,8 @@ class TrainingRecord(BaseModel):
     steps: int = Field(0, description="Optimizer steps.")
     epochs: float = Field(0.0, description="Passes over the data.")
     effective_batch: int = Field(0, description="Rows in one optimizer step.")
-    plan: BatchPlan | None = Field(None, description="How its rows went through the device.")
+    plan: BatchPlan | None = Field(None, description="How a rank's rows went through its device.")
+    ranks: int = Field(1, description="Processes that shared each step, each with a device.")
     train_tokens: int = Field(0, description="Tokens read in training, padding excluded.")
     train_seconds: float = Field(
         0.0, description="Seconds in optimizer steps, evaluation excluded."
@@ -89,6 +86,12 @@ class TrainingRecord(BaseModel):
     resumed_from_run: str | None = Field(None, description="Name of the interrupted run.")
     job: JobRecord | None = Field(None, description="The remote job, where one trained.")
 
+    evaluation: Evaluation | None = Field(
+        None, description="Made where it was trained; None: to be made by this process."
+    )
+    production: ProductionMetrics | None = Field(
+        None, description="The production version on this run's rows, measured there too."
+    )
     @property
     def planned_memory_bytes(self) -> int | None:
         """The plan's estimate of ``peak_memory_bytes``; None on a CPU."""

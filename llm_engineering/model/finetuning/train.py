@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from llm_engineering import hardware
 from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.distributed import world
+from llm_engineering.distributed.placement import HERE, Placement
+from llm_engineering.distributed.share import share_of_step
+from llm_engineering.distributed.trainer import distributed_arguments, fill_last_step
 from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.batch_plan import BatchPlan, next_smaller
 from llm_engineering.model.evaluation.preference import objective_metrics
+from llm_engineering.model.finetuning.attempt import Attempt
 from llm_engineering.model.finetuning.checkpoints import (
     Checkpoint,
     checkpoint_to_resume,
@@ -30,7 +35,7 @@ from llm_engineering.model.finetuning.device_plans import device_plans
 from llm_engineering.model.finetuning.gradient_checkpointing import set_gradient_checkpointing
 from llm_engineering.model.finetuning.inject import live_lora_model
 from llm_engineering.model.finetuning.objectives import preference_trainer
-from llm_engineering.model.finetuning.progress import ProgressDisplay
+from llm_engineering.model.finetuning.progress import Display, ProgressDisplay
 from llm_engineering.model.finetuning.record import (
     AdapterFolder,
     HeldOutPoint,
@@ -50,9 +55,12 @@ from llm_engineering.training_stack import import_unsloth
 if TYPE_CHECKING:
     import datasets
 
+    from llm_engineering.model.evaluation.production import ProductionAdapter
+
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[TrainingRecord], None]
+Outcome = tuple[AdapterFolder, TrainingRecord]
 Resume = Literal["never", "required", "if-possible"]
 
 _RECORD = "training_record.json"
@@ -75,6 +83,8 @@ def train(
     resume: Resume = "never",
     on_progress: Progress | None = None,
     stop: threading.Event | None = None,
+    placement: Placement = HERE,
+    production: ProductionAdapter | None = None,
 ) -> tuple[AdapterFolder, TrainingRecord]:
     """Train the adapter and write it to ``work/name/adapter``.
 
@@ -90,62 +100,99 @@ def train(
             run: "never", "required" (there must be one), or "if-possible".
         on_progress: Called with the record so far at every logged step.
         stop: Once set, the step under way is the last: a checkpoint is saved and the run ends.
+        placement: The ranks that share each step. Several are processes of their own, which
+            evaluate too: the record brings the evaluation.
+        production: Evaluated by such ranks, as in ``measure_production``.
 
     The rows of a step go through the device as the fastest plan says that fits it. Where that runs
     out of memory all the same, training goes on with the next smaller plan, from the newest
     checkpoint or from the start.
 
     Raises:
+        ConfigError: The ranks cannot share a step's rows equally.
         HardwareError: Even the smallest plan does not fit.
         LoraError: The adapter to start from is not there, or does not fit.
         TrainingError: The loss is not finite, or there is nothing to resume from.
         TrainingStoppedError: ``stop`` was set; says where the checkpoint is.
     """
     start = starting_adapter(settings.start_from) if settings.start_from else None
-    plans = device_plans(lora, dataset, settings, evaluate)
+    share = share_of_step(settings, placement.ranks)
+    plans = device_plans(lora, dataset, share, evaluate)
     identity = _identity(lora, dataset, settings, start, seed, plans[0])
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
-    record = _record_at(checkpoint)
+    attempt = Attempt(
+        lora=lora, dataset=dataset.folder, settings=settings, evaluate=evaluate, seed=seed,
+        start=start, plan=plans[0], checkpoint=checkpoint, record=_record_at(checkpoint),
+        folder=work / name,
+    )  # fmt: skip
 
-    def attempt(plan: BatchPlan) -> None:
-        held = live_lora_model(lora)
-        if start is not None:
-            load_adapter_weights(held.model, start)
-        record.objective, record.beta = settings.objective, settings.beta
-        record.started_from = start.digest if start else None
-        record.plan = plan
-        rows = dataset.split("train")
-        trainer = make_trainer(held, rows, lora, settings, plan, seed, work / name / "checkpoints")
-        recorder = _make_recorder(
-            record, dataset.split("held_out"), settings, evaluate, held, on_progress, stop
-        )
-        trainer.add_callback(recorder)
-        if checkpoint is not None:
-            logger.info("resuming %s from step %d", checkpoint.run.name, checkpoint.step)
-        try:
-            trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
-        finally:
-            recorder.display.stop()
+    def run(attempt: Attempt) -> tuple[AdapterFolder, TrainingRecord]:
+        if placement.ranks == 1:
+            return train_here(attempt, ProgressDisplay(), on_progress, stop), attempt.record
+        from llm_engineering.distributed.launch import train_on_ranks
+
+        return train_on_ranks(attempt, placement, production, on_progress, stop)
 
     try:
-        plan = plans[0]
-        logger.info("%d rows a step: %s", settings.rows_in_step, plan)
-        while _runs_out_of_memory(attempt, plan):
+        logger.info("%d rows a step: %s%s", settings.rows_in_step, plans[0], placement.on_each)
+        while (outcome := _unless_out_of_memory(run, attempt)) is None:
             live.release()
             hardware.free_gpu_memory()
-            plan = _smaller(plans, plan)
             checkpoint = newest_checkpoint(work / name) or checkpoint
-            record = _record_after_fallback(record, checkpoint)
-        held = live_lora_model(lora)
-        adapter = save_adapter(held.model, lora, work / name / "adapter")
+            attempt = attempt.model_copy(
+                update={
+                    "plan": _smaller(plans, attempt.plan),
+                    "checkpoint": checkpoint,
+                    "record": _record_after_fallback(attempt.record, checkpoint),
+                }
+            )
     except BaseException:
         live.release()  # half-trained weights answer to no reference
         raise
     finally:
         lock.close()
+    return outcome
+
+
+def train_here(
+    attempt: Attempt,
+    display: Display,
+    on_progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> AdapterFolder:
+    """Train in this process, alone or as one of several ranks, and hold the trained model.
+
+    The first rank writes the adapter; all of them return it.
+    """
+    lora, settings, record, start = attempt.lora, attempt.settings, attempt.record, attempt.start
+    dataset = PreparedDataset.read(attempt.dataset)
+    held = live_lora_model(lora)
+    if start is not None:
+        load_adapter_weights(held.model, start)
+    record.objective, record.beta = settings.objective, settings.beta
+    record.started_from = start.digest if start else None
+    record.plan, record.ranks = attempt.plan, world.ranks()
+    trainer = make_trainer(
+        held, dataset.split("train"), lora, settings, attempt.plan, attempt.seed,
+        attempt.checkpoints,
+    )  # fmt: skip
+    trainer.add_callback(
+        _make_recorder(attempt, dataset.split("held_out"), held, display, on_progress, stop)
+    )
+    checkpoint = attempt.checkpoint
+    if checkpoint is not None:
+        logger.info("resuming %s from step %d", checkpoint.run.name, checkpoint.step)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+    finally:
+        display.stop()
+    if world.is_first():
+        save_adapter(held.model, lora, attempt.adapter)
+    world.wait_for_all()
+    adapter = AdapterFolder(attempt.adapter, file_digest(attempt.adapter / ADAPTER_WEIGHTS))
     live.hold(adapter.digest, held)
-    return adapter, record
+    return adapter
 
 
 def live_trained_model(lora: LoraReference, adapter: AdapterFolder) -> live.LiveModel:
@@ -227,16 +274,15 @@ def _record_after_fallback(failed: TrainingRecord, checkpoint: Checkpoint | None
     return record
 
 
-def _runs_out_of_memory(attempt: Callable[[BatchPlan], None], plan: BatchPlan) -> bool:
-    """Whether a plan does. The exception ends here, and with it its hold on what was allocated."""
+def _unless_out_of_memory(run: Callable[[Attempt], Outcome], attempt: Attempt) -> Outcome | None:
+    """What an attempt gives, or None. The exception ends here, and its hold on what was allocated."""
     import torch
 
     try:
-        attempt(plan)
+        return run(attempt)
     except torch.OutOfMemoryError as error:
-        logger.warning("%s: out of memory (%s)", plan, str(error).split(". ")[0])
-        return True
-    return False
+        logger.warning("%s: out of memory (%s)", attempt.plan, str(error).split(". ")[0])
+        return None
 
 
 def _smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan:
@@ -294,6 +340,7 @@ def make_trainer(
         "eval_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
+        **distributed_arguments(),
     }
     if settings.objective == "sft":
         trainer = SFTTrainer(
@@ -308,6 +355,7 @@ def make_trainer(
             ),
             train_dataset=rows.select_columns(["input_ids", "labels"]),
         )
+        fill_last_step(trainer)
     else:
         trainer = preference_trainer(held, rows, settings, arguments)
     trainer.remove_callback(PrinterCallback)
@@ -315,23 +363,21 @@ def make_trainer(
 
 
 def _make_recorder(
-    record: TrainingRecord,
+    attempt: Attempt,
     held_out: datasets.Dataset,
-    settings: TrainSettings,
-    evaluate: EvaluateSettings,
     held: live.LiveModel,
+    display: Display,
     on_progress: Progress | None,
     stop: threading.Event | None,
 ) -> Any:
-    """The trainer callback that fills ``record``; made here, since its base class is imported late."""
+    """The trainer callback that fills the record; made here, since its base class is imported late."""
     import torch
     from transformers import TrainerCallback
 
-    display = ProgressDisplay()
+    record, settings, evaluate = attempt.record, attempt.settings, attempt.evaluate
 
     class Recorder(TrainerCallback):
         def __init__(self) -> None:
-            self.display = display
             self.step_began = 0.0
             self.stopped = False
             self.logged_tokens = record.train_tokens
@@ -339,7 +385,7 @@ def _make_recorder(
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             record.effective_batch = settings.rows_in_step
-            record.device = hardware.device_name()
+            record.device = world.on_all(hardware.device_name())
             display.start(state.max_steps, done=state.global_step)
             if not record.held_out:
                 self.evaluate(0)
@@ -353,11 +399,12 @@ def _make_recorder(
             record.train_tokens = int(state.num_input_tokens_seen)
             record.peak_memory_bytes = max(record.peak_memory_bytes, hardware.peak_memory_bytes())
             display.advance(state.global_step)
-            if stop is not None and stop.is_set() and state.global_step < state.max_steps:
+            last = state.global_step == state.max_steps
+            if stop is not None and world.any_rank(stop.is_set()) and not last:
                 control.should_save = control.should_training_stop = self.stopped = True
                 return
             every = settings.evaluate_every
-            if every and state.global_step % every == 0 and state.global_step < state.max_steps:
+            if every and state.global_step % every == 0 and not last:
                 self.evaluate(state.global_step)
                 record.held_out[-1].metrics.forget_rows()
 
@@ -390,6 +437,9 @@ def _make_recorder(
                 on_progress(record)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            world.wait_for_all()  # each has written its part
+            if not world.is_first():
+                return
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (checkpoint / _RECORD).write_text(record.model_dump_json(), encoding="utf-8")
             mark_complete(checkpoint)

@@ -134,7 +134,7 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     assert (job.name, job.instance_type, job.restarts) == (told.name, "ml.g5.2xlarge", 0)
     assert job.image == sagemaker_service.image
     assert job.cost_usd == pytest.approx(1.5 * job.billable_seconds / 3600)
-    assert len(job.evaluation.samples) == 2
+    assert len(record.evaluation.samples) == 2
     # only results are in the model folder
     archive = planned.folder / "job"
     assert {p.name for p in archive.iterdir()} == {
@@ -167,11 +167,11 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
 
     # On demand, equal or not, it is trained again, from the start; and the production version,
     # here this very adapter, is measured on the same rows.
-    assert record.job.production is None
+    assert record.production is None
     production = ProductionAdapter("run-0", planned.lora, adapter)
     fresh, record = planned.go(production, fresh=True)
-    assert record.job.production.version == "run-0"
-    assert record.job.production.metrics == record.after
+    assert record.production.version == "run-0"
+    assert record.production.metrics == record.after
     assert fresh.digest == adapter.digest
     assert record.resumed_from_step is None
     assert len(jobs(sagemaker_service)) == 2

@@ -1,0 +1,100 @@
+"""One rank of a training: loads, injects and trains by the functions of a process that is alone.
+
+Started by torch.distributed's elastic agent (launch.py) as
+``python -m llm_engineering.distributed.rank ORDER``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from llm_engineering.distributed import world
+from llm_engineering.distributed.failure import Failure
+from llm_engineering.distributed.messages import (
+    ADDRESS,
+    Link,
+    LinkHandler,
+    RemoteDisplay,
+    SilentDisplay,
+)
+from llm_engineering.model.finetuning.attempt import Attempt
+
+logger = logging.getLogger(__name__)
+
+RECORD = "record.json"
+# Ranks wait for each other only at exchanges, and the agent ends them all when one has ended: this
+# bounds nothing but a wait for a slow disk.
+_TIMEOUT = timedelta(hours=2)
+
+
+class RankOrder(BaseModel):
+    """What every rank is told."""
+
+    attempt: Attempt
+    folder: Path = Field(description="Receives failures and the record.")
+    production: Path | None = Field(description="Folder of the production version to measure.")
+
+
+def main() -> None:
+    """Train as one rank; leave word of an error."""
+    order = RankOrder.model_validate_json(Path(sys.argv[1]).read_bytes())
+    link = Link(os.environ[ADDRESS])
+    try:
+        _join()
+        _run(order, link)
+    except BaseException as error:
+        Failure.of(int(os.environ["RANK"]), error).write(order.folder)
+        raise
+    import torch.distributed as dist
+
+    dist.destroy_process_group()
+
+
+def _join() -> None:
+    """Enter the process group, with this rank's own GPU."""
+    import torch
+    import torch.distributed as dist
+
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=_TIMEOUT, device_id=device)
+    else:
+        dist.init_process_group("gloo", timeout=_TIMEOUT)
+
+
+def _run(order: RankOrder, link: Link) -> None:
+    from llm_engineering.data.dataset import PreparedDataset
+    from llm_engineering.model.evaluation.evaluate import evaluate
+    from llm_engineering.model.evaluation.production import ProductionAdapter, measure_production
+    from llm_engineering.model.finetuning.train import train_here
+
+    attempt = order.attempt
+    if world.is_first():
+        logging.basicConfig(level=logging.INFO, handlers=[LinkHandler(link)])
+        display = RemoteDisplay(link, attempt.record)
+    else:
+        display = SilentDisplay()
+    adapter = train_here(attempt, display, stop=link.stop)
+    if not world.is_first():
+        return
+    dataset, record = PreparedDataset.read(attempt.dataset), attempt.record
+    evaluation = evaluate(attempt.lora, adapter, dataset, record, attempt.evaluate)
+    if order.production is not None:
+        production = ProductionAdapter.read(order.production)
+        logger.info("evaluating the production version %s on this run's rows", production.version)
+        record.production = measure_production(
+            attempt.lora, adapter, production, dataset, batch_size=attempt.evaluate.batch_size
+        )
+    record.evaluation = evaluation
+    (order.folder / RECORD).write_text(record.model_dump_json(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What transformers' trainer needs to know to be one of several ranks, and to learn as one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.distributed import world
+
+
+def distributed_arguments() -> dict[str, Any]:
+    """Arguments beside those of a process that trains alone (``transformers.TrainingArguments``)."""
+    if world.ranks() == 1:
+        return {}
+    import torch
+
+    return {
+        "use_cpu": not torch.cuda.is_available(),
+        "ddp_find_unused_parameters": False,  # every adapter takes part in every forward pass
+        "ddp_broadcast_buffers": False,  # a frozen model's are equal
+    }
+
+
+def fill_last_step(trainer: Any) -> None:
+    """Complete an epoch's last micro-batches with a row that teaches nothing.
+
+    Ranks must do equally many forward passes; accelerate fills up with rows of the epoch's
+    beginning, which would be learned twice. Here it is a row without labels: its loss is zero, and
+    it does not count in the mean.
+    """
+    ranks = world.ranks()
+    rows = trainer.train_dataset
+    missing = -len(rows) % (trainer.args.per_device_train_batch_size * ranks)
+    if ranks == 1 or not missing:
+        return
+    import datasets
+    from accelerate.data_loader import SeedableRandomSampler
+
+    blank = rows.select([0]).map(
+        lambda row: {"labels": [IGNORED] * len(row["labels"])}, keep_in_memory=True
+    )
+    trainer.train_dataset = datasets.concatenate_datasets([rows, blank])
+    trainer._get_train_sampler = lambda *_: _ThenBlanks(
+        SeedableRandomSampler(rows, data_seed=trainer.args.data_seed), len(rows), missing
+    )
+
+
+class _ThenBlanks:
+    """The order of an epoch, as accelerate makes it, and then the blank row so many times."""
+
+    def __init__(self, order: Any, blank: int, times: int) -> None:
+        self._order, self._blank, self._times = order, blank, times
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._order
+        yield from [self._blank] * self._times
+
+    def __len__(self) -> int:
+        return len(self._order) + self._times
+
+    def set_epoch(self, epoch: int) -> None:
+        """Told by accelerate at the start of each epoch."""
+        self._order.set_epoch(epoch)
