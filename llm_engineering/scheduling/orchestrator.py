@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.errors import SetupError
 from llm_engineering.scheduling.cron_expression import to_aws_cron
 from llm_engineering.scheduling.schedules import ROOT, Schedule
 
@@ -16,10 +17,21 @@ _WITH_AWS_CRON = "sagemaker"
 
 
 def is_available() -> bool:
-    """Whether the active stack's orchestrator can keep schedules; the local one cannot."""
+    """Whether the active stack's orchestrator can keep schedules; the local one cannot.
+
+    Raises:
+        SetupError: The packages of the active stack are not installed.
+    """
     from zenml.client import Client
 
-    return Client().active_stack.orchestrator.config.is_schedulable
+    try:
+        return Client().active_stack.orchestrator.config.is_schedulable
+    except ImportError as error:
+        name = Client().active_stack_model.name
+        raise SetupError(
+            f"ZenML's active stack {name} needs packages that are not installed ({error}); install "
+            "them (zenml integration install), or set another stack: zenml stack set default"
+        ) from None
 
 
 def install(schedule: Schedule, config: FinetuningConfig) -> None:

@@ -7,11 +7,12 @@ import json
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
 
-from llm_engineering.errors import ConfigError
+from llm_engineering.errors import ConfigError, SetupError
 from llm_engineering.scheduling import orchestrator
 
 # ZenML's SageMaker orchestrator asks for the SDK before the one that this project uses.
@@ -62,6 +63,21 @@ def test_the_local_orchestrator_does_not():
 
     assert Client().active_stack.orchestrator.flavor == "local"
     assert not orchestrator.is_available()
+
+
+def test_a_stack_whose_packages_are_not_here_says_so(monkeypatch):
+    from zenml import client
+
+    class Broken:
+        active_stack_model = SimpleNamespace(name="fleet")
+
+        @property
+        def active_stack(self):
+            raise ImportError("install the kubernetes integration")
+
+    monkeypatch.setattr(client, "Client", Broken)
+    with pytest.raises(SetupError, match=r"stack fleet needs packages .* zenml stack set default"):
+        orchestrator.is_available()
 
 
 @pytest.mark.parametrize("flavor", ["kubernetes", "airflow", "vertex", "kubeflow"])
