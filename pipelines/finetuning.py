@@ -4,9 +4,10 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.lineage.fingerprints import Fingerprints
 from llm_engineering.model.finetuning.train import Resume
-from llm_engineering.registry.versions import zenml_model
+from llm_engineering.registry.versions import model_name, zenml_model
 from llm_engineering.sagemaker.launch import Launch
 from steps.finetuning import (
     evaluate,
@@ -28,7 +29,8 @@ def finetuning(
     started: float | None = None,
     resume: Resume = "never",
     launch: Launch | None = None,
-    remote_dtype: str | None = None,
+    placement: Placement = HERE,
+    described_dtype: str | None = None,
 ) -> None:
     """Prepare data, load model, inject LoRA, train, evaluate, save model, promote.
 
@@ -41,7 +43,9 @@ def finetuning(
         started: When the command started, seconds since the epoch; None: when the run did.
         resume: Whether to continue an interrupted, otherwise equal run.
         launch: Train in a SageMaker job; None trains here.
-        remote_dtype: Type of the frozen weights in that job.
+        placement: The ranks that train where ``launch`` is None.
+        described_dtype: Type of the frozen weights in that job, or on those ranks; None where this
+            process loads them itself.
     """
     output_dir, seed = config.run.output_dir, config.run.seed
     if fingerprints is None:
@@ -62,14 +66,14 @@ def finetuning(
     base_model = load_model(
         settings=config.model,
         fingerprints=model_inputs,
-        remote_dtype=remote_dtype,
+        described_dtype=described_dtype,
         after=["prepare_data"],  # bad data stops the run before a weight is loaded
     )
     lora = inject_lora(
         model=base_model,
         settings=config.lora,
         fingerprints=code_inputs,
-        remote=launch is not None,
+        described=described_dtype is not None,
     )
     adapter, record = train(
         lora=lora,
@@ -80,7 +84,9 @@ def finetuning(
         output_dir=output_dir,
         resume=resume,
         fingerprints=train_inputs,
+        registered_as=model_name(config),
         launch=launch,
+        placement=placement,
     )
     evaluation = evaluate(
         lora=lora,

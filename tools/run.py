@@ -48,6 +48,12 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
     default="local",
     help="Where to train: on this host, or in a SageMaker job.  [default: local]",
 )
+@click.option(
+    "--gpus",
+    metavar="N|auto",
+    default="auto",
+    help="GPUs of this host that share each training step; auto: all of them.  [default: auto]",
+)
 @click.option("--attach", metavar="JOB", help="Follow a SageMaker job that is there already.")
 @click.option("--detach", is_flag=True, help="On Ctrl-C, leave the SageMaker job running.")
 @click.option(
@@ -98,6 +104,7 @@ def _finetune(options: dict[str, Any]) -> None:
 
 
 def _schedule(options: dict[str, Any]) -> None:
+        gpus=options["gpus"],
     from llm_engineering.commands import schedule
 
     schedule.add(

@@ -20,6 +20,7 @@ from llm_engineering.outputs import run_name, work_folder
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
+    from llm_engineering.distributed.placement import Placement
     from llm_engineering.model.finetuning.train import Resume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,7 @@ def run(
     dry_run: bool = False,
     use_cache: bool = True,
     target: str = "local",
+    gpus: str = "auto",
     attach: str | None = None,
     detach: bool = False,
     name: str | None = None,
@@ -56,6 +58,7 @@ def run(
         dry_run: Only print what would be done.
         use_cache: Whether ZenML may skip steps whose inputs are unchanged.
         target: "local" or "sagemaker".
+        gpus: GPUs of this host that share each training step: a number, or "auto" for all.
         attach: Name of a SageMaker job to follow.
         detach: Leave the SageMaker job running on Ctrl-C.
         name: The run's name, in place of the configuration's.
@@ -68,21 +71,27 @@ def run(
     name = name or run_name(config, datetime.now())
     if target == "local" and (attach or detach):
         raise ConfigError("--attach and --detach go with --target sagemaker")
+    if target == "sagemaker" and gpus != "auto":
+        raise ConfigError(
+            f"--gpus {gpus} is for local runs: a job trains on all GPUs of its "
+            "sagemaker.instance_types and sagemaker.instance_count"
+        )
     if target == "sagemaker" and resume == "required":
         raise ConfigError(
             "--resume is for local runs: a job goes on from its checkpoints when the same command "
             "is given again"
         )
     if dry_run:
-        print(_plan(config, config_path, name, target))
+        print(_plan(config, config_path, name, target, gpus))
         return
     set_up_terminal()
 
     from llm_engineering.training_stack import require_training_stack
 
     require_training_stack()
+    placement = None
     if target == "local":
-        _check_host(config, resume=resume)
+        placement = _check_host(config, gpus, resume=resume)
     else:
         _check_aws(config)
 
@@ -93,6 +102,7 @@ def run(
         )
 
         require_same_shape(starting_adapter(config.train.start_from), config)
+    from llm_engineering.hardware import resolve_dtype
     from llm_engineering.lineage.fingerprints import take_fingerprints
     from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
 
@@ -122,6 +132,8 @@ def run(
         "started": started,
         "resume": resume,
     }
+    if placement is not None and placement.ranks > 1:
+        arguments |= {"placement": placement, "described_dtype": resolve_dtype(config.model)}
     if target == "sagemaker":
         arguments |= _launch(config, fingerprints.code, attach, detach, fresh=not use_cache)
     try:
@@ -135,15 +147,19 @@ def run(
     _report(config, name, finished)
 
 
-def _check_host(config: FinetuningConfig, *, resume: Resume) -> None:
+def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Placement:
+    from llm_engineering.distributed.placement import Placement
+    from llm_engineering.distributed.share import choose_ranks, share_of_step
     from llm_engineering.hardware import require_hardware
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
     from llm_engineering.model.finetuning.device_plans import require_memory
 
     require_hardware(config)
-    require_memory(config)
+    ranks = choose_ranks(gpus)
+    require_memory(config.model_copy(update={"train": share_of_step(config.train, ranks)}))
     if resume == "required":
         require_interrupted(work_folder(config.run.output_dir))
+    return Placement(ranks_per_host=ranks)
 
 
 def _check_aws(config: FinetuningConfig) -> None:
@@ -167,11 +183,11 @@ def _launch(
 
     return {
         "launch": Launch(config=config, code=code, attach=attach, detach=detach, fresh=fresh),
-        "remote_dtype": job_dtype(config, sagemaker_settings(config)),
+        "described_dtype": job_dtype(config, sagemaker_settings(config)),
     }
 
 
-def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str) -> str:
+def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, gpus: str) -> str:
     output = Path(config.run.output_dir) / name
     lines = [f"# {config_path}, resolved", to_yaml(config), "# objective"]
     lines += [f"  {_objective(config)}", "", "# steps"]
@@ -194,7 +210,7 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str) -
     from llm_engineering.commands.memory_plan import memory_plan
 
     lines += [
-        *memory_plan(config, target),
+        *memory_plan(config, target, gpus),
         "",
         "dry run: nothing was loaded or written",
     ]

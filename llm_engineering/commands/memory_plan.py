@@ -8,7 +8,7 @@ from llm_engineering.configuration import FinetuningConfig
 from llm_engineering.errors import LaunchError, ModelError
 
 
-def memory_plan(config: FinetuningConfig, target: str) -> list[str]:
+def memory_plan(config: FinetuningConfig, target: str, gpus: str = "auto") -> list[str]:
     """The memory that training needs where it will run, worked out without loading a weight."""
     from llm_engineering.model.workload import configured_workload
 
@@ -24,19 +24,24 @@ def memory_plan(config: FinetuningConfig, target: str) -> list[str]:
 
     rows = f"{work.train.rows_in_step} rows a step, of at most {work.longest_row} tokens"
     lines = [f"# memory ({rows})"]
-    lines += _on_instances(config) if target == "sagemaker" else _on_this_host(config)
+    lines += _on_instances(config) if target == "sagemaker" else _on_this_host(config, gpus)
     return [*lines, "  on these cards, with a margin of 8 %:", *card_table(work)]
 
 
-def _on_this_host(config: FinetuningConfig) -> list[str]:
+def _on_this_host(config: FinetuningConfig, gpus: str) -> list[str]:
     from llm_engineering.model.batch_plan import cpu_plans
 
     if importlib.util.find_spec("torch") is None:
         return ["  on this host: PyTorch is not installed yet"]
     from llm_engineering import hardware
+    from llm_engineering.distributed.placement import Placement
+    from llm_engineering.distributed.share import choose_ranks, share_of_step
 
+    placement = Placement(ranks_per_host=choose_ranks(gpus))
+    config = config.model_copy(update={"train": share_of_step(config.train, placement.ranks)})
     if not hardware.has_gpu():
-        return [f"  on this host, without a GPU: {cpu_plans(config.train)[0]}"]
+        first = cpu_plans(config.train)[0]
+        return [f"  on this host, without a GPU: {first}{placement.on_each}"]
     from llm_engineering.model.batch_plan import gpu_plans
     from llm_engineering.model.cards import GIB
     from llm_engineering.model.memory_table import plan_table, refusal
@@ -49,7 +54,10 @@ def _on_this_host(config: FinetuningConfig) -> list[str]:
     plan = next((plan for plan in gpu_plans(work) if plan.fits(capacity)), None)
     if plan is None:
         return [refusal(work, card, capacity)]
-    return [f"  on {card} ({capacity / GIB:.1f} GiB): {plan}", *plan_table(work, plan)]
+    return [
+        f"  on {card} ({capacity / GIB:.1f} GiB): {plan}{placement.on_each}",
+        *plan_table(work, plan),
+    ]
 
 
 def _on_instances(config: FinetuningConfig) -> list[str]:

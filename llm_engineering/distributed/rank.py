@@ -24,6 +24,7 @@ from llm_engineering.distributed.messages import (
     SilentDisplay,
 )
 from llm_engineering.model.finetuning.attempt import Attempt
+from llm_engineering.model.finetuning.progress import Display
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +77,10 @@ def _run(order: RankOrder, link: Link) -> None:
     from llm_engineering.model.finetuning.train import train_here
 
     attempt = order.attempt
+    display: Display = SilentDisplay()
     if world.is_first():
         logging.basicConfig(level=logging.INFO, handlers=[LinkHandler(link)])
         display = RemoteDisplay(link, attempt.record)
-    else:
-        display = SilentDisplay()
     adapter = train_here(attempt, display, stop=link.stop)
     if not world.is_first():
         return

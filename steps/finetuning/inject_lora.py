@@ -15,10 +15,10 @@ def inject_lora(
     model: ModelReference,
     settings: LoraSettings,
     fingerprints: list[str],
-    remote: bool = False,
+    described: bool = False,
 ) -> Annotated[LoraReference, "lora_model"]:
-    """Put a fresh adapter into the base model's projections, or describe what a job will do."""
-    make = inject.describe_lora if remote else inject.inject_lora
+    """Put a fresh adapter into the base model's projections, or describe what others will do."""
+    make = inject.describe_lora if described else inject.inject_lora
     lora = make(model, settings)
     log_metadata(
         metadata={

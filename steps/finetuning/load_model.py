@@ -12,13 +12,13 @@ from llm_engineering.model.references import ModelReference
 
 @step
 def load_model(
-    settings: ModelSettings, fingerprints: list[str], remote_dtype: str | None = None
+    settings: ModelSettings, fingerprints: list[str], described_dtype: str | None = None
 ) -> Annotated[ModelReference, "base_model"]:
-    """Load the base model into this process, or only describe it where a job will load it."""
-    if remote_dtype is None:
+    """Load the base model into this process, or only describe it where others will load it."""
+    if described_dtype is None:
         model = load.load_model(settings)
     else:
-        model = load.describe_model(settings, dtype=remote_dtype)
+        model = load.describe_model(settings, dtype=described_dtype)
     log_metadata(
         metadata={
             "base_model": model.id,

@@ -8,17 +8,18 @@ from zenml.config.cache_policy import CachePolicy
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.lineage.metadata import job_metadata, training_progress
 from llm_engineering.model.finetuning import train as training
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.outputs import work_folder
 from llm_engineering.registry.promotion import production_to_measure
-from llm_engineering.registry.versions import model_name
 from llm_engineering.sagemaker.launch import Launch, train_in_job
 
 
-@step(cache_policy=CachePolicy(ignored_inputs=["resume"]))  # a resumed run learns the same
+# A resumed run learns the same, and so do ranks, however many they are.
+@step(cache_policy=CachePolicy(ignored_inputs=["resume", "placement", "registered_as"]))
 def train(
     lora: LoraReference,
     dataset: PreparedDataset,
@@ -28,9 +29,11 @@ def train(
     output_dir: str,
     resume: training.Resume,
     fingerprints: list[str],
+    registered_as: str,
     launch: Launch | None = None,
+    placement: Placement = HERE,
 ) -> tuple[Annotated[AdapterFolder, "adapter"], Annotated[TrainingRecord, "training_record"]]:
-    """Train the adapter here or in a job, with the held-out loss before and after."""
+    """Train the adapter here, on several ranks or in a job, with the held-out loss before and after."""
     run = get_step_context().pipeline_run.name
     work = work_folder(output_dir)
     if launch is None:
@@ -44,6 +47,10 @@ def train(
             name=run,
             resume=resume,
             on_progress=training_progress(),
+            placement=placement,
+            production=production_to_measure(registered_as, dataset, lora)
+            if placement.ranks > 1
+            else None,
         )
     else:
         adapter, record = train_in_job(
@@ -53,7 +60,7 @@ def train(
             run=run,
             folder=work / run,
             on_submitted=lambda job: log_metadata(metadata=job.model_dump()),
-            production=production_to_measure(model_name(launch.config), dataset, lora),
+            production=production_to_measure(registered_as, dataset, lora),
         )
         log_metadata(metadata=job_metadata(record))
     return adapter, record  # two names: ZenML reads the number of outputs from this line
