@@ -67,6 +67,13 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 @click.option("--run-name", hidden=True)  # given by --run-scheduled to the run that it starts
 @click.option("--dashboard", is_flag=True, help="Open the ZenML dashboard on the newest run.")
 @click.option("--stop", is_flag=True, help="With --dashboard: stop ZenML's local server.")
+@click.option(
+    "--inspect-data",
+    metavar="[SOURCE]",
+    is_flag=False,
+    flag_value="",
+    help="Show what would be trained: the configured data, or another source.",
+)
 @click.option("--models", is_flag=True, help="List registered adapters: stage and figures.")
 @click.option("--promote", metavar="VERSION", help="Make a registered adapter the production one.")
 @click.option("--rollback", is_flag=True, help="Put the former production adapter back.")
@@ -97,6 +104,7 @@ def _finetune(options: dict[str, Any]) -> None:
         dry_run=options["dry_run"],
         use_cache=not options["no_cache"],
         target=options["target"],
+        gpus=options["gpus"],
         attach=options["attach"],
         detach=options["detach"],
         name=options["run_name"],
@@ -104,7 +112,6 @@ def _finetune(options: dict[str, Any]) -> None:
 
 
 def _schedule(options: dict[str, Any]) -> None:
-        gpus=options["gpus"],
     from llm_engineering.commands import schedule
 
     schedule.add(
@@ -140,6 +147,13 @@ def _dashboard(options: dict[str, Any]) -> None:
     dashboard.stop() if options["stop"] else dashboard.start()
 
 
+def _inspect_data(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import inspect_data
+
+    source = options["inspect_data"] or None
+    inspect_data.run(options["config_path"], options["overrides"], source)
+
+
 def _models(options: dict[str, Any]) -> None:
     from llm_engineering.commands import models
 
@@ -164,6 +178,7 @@ _ACTIONS = {
     "unschedule": _unschedule,
     "run_scheduled": _run_scheduled,
     "dashboard": _dashboard,
+    "inspect_data": _inspect_data,
     "models": _models,
     "promote": _promote,
     "rollback": _rollback,
@@ -179,7 +194,7 @@ _BELONGS_TO = {
 
 
 def _action(options: dict[str, Any]) -> Any:
-    chosen = [name for name in _ACTIONS if options[name]]
+    chosen = [name for name in _ACTIONS if options[name] not in (None, False)]
     for option, owner in _BELONGS_TO.items():
         if options[option] and not options[owner]:
             raise click.UsageError(f"{_flag(option)} goes with {_flag(owner)}")

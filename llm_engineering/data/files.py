@@ -172,8 +172,8 @@ def _of_glob(source: str, paths: list[str], where: AbstractFileSystem | None) ->
 
 def _file(path: str, where: AbstractFileSystem | None, source: str = "") -> DataFile:
     name = path if where is None else f"{source.partition('://')[0]}://{path.lstrip('/')}"
-    # A file's name may be no text: what is shown and stored must be.
-    name = name.encode("utf-8", "backslashreplace").decode()
+    if not name.isprintable():  # no text, or text that would steer a terminal
+        name = name.encode("unicode_escape", "backslashreplace").decode()
     kind, compression = _kind(path)
     if kind not in KINDS:
         raise DataError(

@@ -11,6 +11,7 @@ __all__ = ["Form", "UnusableRowError", "form_of"]
 RESPONSE_COLUMNS = ("response", "output", "answer")
 SAID_AS = "messages, conversations, instruction with response (or output), prompt with completion, or text"
 PREFERENCE_COLUMNS = ("chosen", "rejected")
+_SHOWN = 12  # columns
 _SIGNS: dict[str, Form] = {
     "messages": "messages",
     "conversations": "sharegpt",
@@ -60,6 +61,10 @@ def form_of(values: dict[str, Any]) -> Form:
         for column, form in _SIGNS.items():
             if column in columns:
                 return form
-    raise UnusableRowError(
-        f"has columns {', '.join(map(str, values)) or '(none)'}; expected {SAID_AS}"
-    )
+    raise UnusableRowError(f"has columns {_named(values)}; expected {SAID_AS}")
+
+
+def _named(values: dict[str, Any]) -> str:
+    """The first columns, as text that is safe to print."""
+    names = [name if name.isprintable() else repr(name) for name in map(str, values)]
+    return ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])]) or "(none)"

@@ -75,9 +75,17 @@ def prepare_data(
 
 
 def prepare_refusing(
-    data: DataSettings, model: ModelSettings, *, seed: int, folder: Path, refuse: Refuse
+    data: DataSettings,
+    model: ModelSettings,
+    *,
+    seed: int,
+    folder: Path,
+    refuse: Refuse,
+    trains: bool = True,
 ) -> PreparedDataset:
     """As ``prepare_data``; ``refuse`` hears why the data cannot be used, and may let it go on.
+
+    ``trains`` is False in a process that loads no model.
 
     Raises:
         DataError: A source is unreadable.
@@ -85,7 +93,7 @@ def prepare_refusing(
     folder.mkdir(parents=True, exist_ok=True)
     spool = Spool(folder / "rows.arrow")
     try:
-        return _prepare(data, model, seed, folder, spool, refuse)
+        return _prepare(data, model, seed, folder, spool, refuse, trains)
     except BaseException:
         for name in SPLITS:
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -102,6 +110,7 @@ def _prepare(
     folder: Path,
     spool: Spool,
     refuse: Refuse,
+    trains: bool,
 ) -> PreparedDataset:
     # Rows are checked before the tokenizer, whose import takes seconds, is even loaded.
     read = _read(data, seed, spool)
@@ -111,7 +120,7 @@ def _prepare(
 
     from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model, trains=trains)
     stop_ids = stop_token_ids(model, tokenizer)
     bad, sha = BadRows(), hashlib.sha256()
     auditors: dict[str, LabelAuditor] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 IGNORED = -100
 """Label of a token that is read but not trained (``torch.nn.CrossEntropyLoss`` ignore_index)."""
 
+_PARALLEL = "TOKENIZERS_PARALLELISM"
 _TEXT_PROMPT = 64  # tokens of a plain text that stand for its prompt in a sample, at most
 
 
@@ -263,12 +266,23 @@ def _render_all(
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     if not texts:
         return []
-    return list(
-        tokenizer(
+    with _all_cores():
+        encoded = tokenizer(
             texts,
             add_special_tokens=False,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
-        )["input_ids"]
-    )
+        )
+    return list(encoded["input_ids"])
+
+
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    """Let the tokenizer use every core, which is switched off elsewhere for the sake of forks."""
+    before = os.environ.get(_PARALLEL)
+    os.environ[_PARALLEL] = "true"
+    try:
+        yield
+    finally:
+        os.environ[_PARALLEL] = "false" if before is None else before

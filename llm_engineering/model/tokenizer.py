@@ -15,16 +15,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
+def load_tokenizer(settings: ModelSettings, *, trains: bool = True) -> PreTrainedTokenizerBase:
     """Load the tokenizer and set the run's chat template on it.
 
     A tokenizer without a padding token pads with its EOS token: padding is masked by attention
     and by label, never recognised by its id.
 
+    Args:
+        settings: Names model and chat template.
+        trains: False in a process that loads no model, where unsloth's import of seconds is spared.
+
     Raises:
         ModelError: No tokenizer, no EOS token, or no chat template to be had.
     """
-    import_unsloth()
+    if trains:
+        import_unsloth()
     from transformers import AutoTokenizer
 
     template = read_chat_template(settings.chat_template)

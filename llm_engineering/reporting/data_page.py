@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.data.duplicates import Repeats
 from llm_engineering.reporting.charts import histogram
 from llm_engineering.reporting.page import page_templates
 
@@ -12,16 +14,40 @@ _MOST_BAD_ROWS = 50
 _WIDTH, _HEIGHT = 350, 190  # view box of a chart over half the page
 
 
-def render_data_page(summary: DatasetSummary) -> str:
-    """Render the page: all of it is in the page, and no text of the data becomes markup."""
-    return page_templates().get_template("data.html.jinja").render(data_section(summary))
+def render_data_page(summary: DatasetSummary, refusals: Sequence[str] = ()) -> str:
+    """Render the page: all of it is in the page, and no text of the data becomes markup.
+
+    Args:
+        summary: Of the prepared data.
+        refusals: Why a run would not use it.
+    """
+    template = page_templates().get_template("data.html.jinja")
+    return template.render(data_section(summary), refusals=refusals)
 
 
 def data_section(summary: DatasetSummary) -> dict[str, Any]:
     """What ``report/data.html.jinja`` shows, which is a part of the report too."""
+    findings = [
+        ("Skipped rows", summary.bad_rows, summary.bad_row_count),
+        (
+            f"Repeated training rows{_dropped(summary.duplicates)}",
+            summary.duplicates.first,
+            summary.duplicates.count,
+        ),
+        (
+            f"Training rows that are held out too{_dropped(summary.leaks)}",
+            summary.leaks.first,
+            summary.leaks.count,
+        ),
+    ]
+    none = ("was skipped", "is repeated", "is held out too")
+    missing = [text for text, (_, _, count) in zip(none, findings, strict=True) if not count]
     return {
         "summary": summary,
-        "bad_rows": summary.bad_rows[:_MOST_BAD_ROWS],
+        "found": [
+            (title, lines[:_MOST_BAD_ROWS], count) for title, lines, count in findings if count
+        ],
+        "not_found": f"No row {_in_words(missing)}." if missing else "",
         "length_charts": [
             histogram(
                 title,
@@ -38,3 +64,11 @@ def data_section(summary: DatasetSummary) -> dict[str, Any]:
             )
         ],
     }
+
+
+def _dropped(repeats: Repeats) -> str:
+    return ", left out" if repeats.dropped else ""
+
+
+def _in_words(parts: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

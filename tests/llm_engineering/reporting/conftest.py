@@ -104,7 +104,7 @@ def _run() -> RunReport:
     summary = DatasetSummary(
         held_out_digest="4" * 64,
         sources=[
-            SourceSummary(source="data/train.jsonl", rows=2620),
+            SourceSummary(source="data/train.jsonl", rows=2620, form="alpaca", used=2600),
             SourceSummary(source="acme/questions", rows=1000),
             SourceSummary(source="data/held_out.jsonl", rows=64),
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from llm_engineering.data.audit import LabelledPiece
+from llm_engineering.data.duplicates import Repeats
 from llm_engineering.reporting.data_page import render_data_page
 from llm_engineering.reporting.run_report import RunReport
 
@@ -19,13 +20,35 @@ def test_it_says_what_is_trained_on(run: RunReport) -> None:
     summary = run.summary.model_copy(update={"bad_rows": ["data/train.jsonl:9: is not JSON"]})
     html = render_data_page(summary)
     shown = text(html)
-    assert "data/train.jsonl 2,620" in shown  # rows read from a source
+    assert "data/train.jsonl alpaca 2,620 2,600" in shown  # form, rows read, rows used
+    assert "acme/questions – 1,000 –" in shown
     assert "Training 3,620 160,000 96,000 60.0 % 168 7" in shown
     assert "Held-out 64 3,646 2,034 55.8 % 168 7" in shown
     assert "Skipped rows: 1 data/train.jsonl:9: is not JSON" in shown
     assert "162 to 168 tokens: 1" in shown
     assert summary.digest in shown
     assert "<mark>Hello&lt;|im_end|&gt;</mark>" in html
+
+
+def test_repeated_and_leaked_rows_are_named_on_both_sides(run: RunReport) -> None:
+    duplicates = Repeats(equal=30, dropped=True, first=["a.jsonl:3 = a.jsonl:1"])
+    leaks = Repeats(near=1, first=["a.jsonl:4 ~ b.jsonl:1"])
+    shown = text(
+        render_data_page(
+            run.summary.model_copy(update={"duplicates": duplicates, "leaks": leaks}),
+            ["data.held_out: no usable row is left"],
+        )
+    )
+    assert "Repeated training rows, left out: 30 a.jsonl:3 = a.jsonl:1 The first 1 of 30." in shown
+    assert "Training rows that are held out too: 1 a.jsonl:4 ~ b.jsonl:1" in shown
+    assert "No row was skipped." in shown
+    assert "A run would refuse this data data.held_out: no usable row is left" in shown
+
+
+def test_nothing_found_is_said(run: RunReport) -> None:
+    assert "No row was skipped, is repeated or is held out too." in text(
+        render_data_page(run.summary)
+    )
 
 
 def test_text_of_the_data_never_becomes_markup(run: RunReport) -> None:

@@ -1,0 +1,245 @@
+"""``--inspect-data``: what would be trained, without a model's weights."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_engineering.commands.terminal import set_up_terminal
+from llm_engineering.configuration import FinetuningConfig, load_config
+from llm_engineering.configuration.schema import DataSource
+from llm_engineering.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from llm_engineering.data.audit import LabelAudit
+    from llm_engineering.data.dataset import DatasetSummary
+
+ARTIFACT = "inspected_data"
+_FIRST = 10  # lines of each finding
+_TRAINED = "black on green"
+_TEXT = 2000  # characters of the row that is shown
+
+
+def run(config_path: Path, overrides: Sequence[str], file: str | None) -> None:
+    """Prepare the configured data, or another source under the same settings, and show it.
+
+    A page of it is written to the output folder, and kept in ZenML as an artifact.
+
+    Args:
+        config_path: The configuration file.
+        overrides: Values of --set.
+        file: A source in place of the configured ones.
+
+    Raises:
+        DataError: A run would refuse the data; what was found is shown before.
+    """
+    config = load_config(config_path, overrides)
+    if file is not None:
+        source = [DataSource.model_validate({"source": file})]
+        config = config.model_copy(
+            update={"data": config.data.model_copy(update={"sources": source})}
+        )
+    set_up_terminal()
+
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    logging.getLogger("llm_engineering").setLevel(logging.ERROR)  # it is all shown below
+    refusals: list[str] = []
+    with Console(stderr=True).status("reading"), tempfile.TemporaryDirectory() as folder:
+        summary = _prepare(config, Path(folder) / "data", refusals)
+    show(summary, console)
+    # The rows are listed above: the last line of each reason says what to do about them.
+    refusals = [reason.splitlines()[-1] for reason in refusals]
+    page = _write_page(config, summary, refusals)
+    console.print(f"page  {page}", soft_wrap=True)
+    if refusals:
+        raise DataError("\n".join(["a run would refuse this data:", *refusals]))
+    console.print("a run would train on this data", style="green")
+
+
+def show(summary: DatasetSummary, console: Console) -> None:
+    """Print what was counted, how long rows are, what was found, and one row with its labels."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console.print(_sources(summary))
+    console.print(_splits(summary))
+    console.print(Text("  tokens in a training row", style="bold"))
+    for line in _histogram(summary.train, console.width):
+        console.print(line)
+    console.print()
+    for name, lines, count in _findings(summary):
+        console.print(f"  {name:<11}", Text(f"{count:,}", style="yellow" if count else "green"))
+        for finding in lines[:_FIRST]:
+            console.print(Padding(Text(shown(finding)), (0, 0, 0, 4)))
+        if count > min(len(lines), _FIRST):
+            console.print(f"    ... and {count - min(len(lines), _FIRST):,} more")
+    if summary.train.example:
+        console.print()
+        console.print(_row_title(summary.train))
+        console.print(
+            Padding(_row(summary.train, colours=console.color_system is not None), (1, 2))
+        )
+
+
+def shown(text: str) -> str:
+    """Text whose control and format characters are shown, so that none steers the terminal."""
+    return "".join(c if c == "\n" or not _steers(c) else _symbol(c) for c in text)
+
+
+def _prepare(config: FinetuningConfig, folder: Path, refusals: list[str]) -> DatasetSummary:
+    if config.train.objective != "sft":
+        from llm_engineering.data.preference import prepare_preferences
+
+        return prepare_preferences(
+            config.data,
+            config.model,
+            objective=config.train.objective,
+            seed=config.run.seed,
+            folder=folder,
+        ).summary
+    from llm_engineering.data.prepare import prepare_refusing
+
+    return prepare_refusing(
+        config.data,
+        config.model,
+        seed=config.run.seed,
+        folder=folder,
+        refuse=refusals.append,
+        trains=False,
+    ).summary
+
+
+def _table(*columns: str, wide: int = 0) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=True)
+    for number, name in enumerate(columns):
+        left = number <= wide
+        table.add_column(
+            name,
+            justify="left" if left else "right",
+            overflow="fold" if number == 0 else "ellipsis",
+            no_wrap=number > 0,
+        )
+    return table
+
+
+def _sources(summary: DatasetSummary) -> Table:
+    from rich.text import Text
+
+    table = _table("source", "form", "read", "used", wide=1)
+    for source in summary.sources:
+        used = "–" if source.used is None else f"{source.used:,}"
+        table.add_row(Text(shown(source.source)), source.form or "–", f"{source.rows:,}", used)
+    return table
+
+
+def _splits(summary: DatasetSummary) -> Table:
+    table = _table("split", "rows", "tokens", "trained", "share", "longest", "cut")
+    for name, audit in (("training", summary.train), ("held out", summary.held_out)):
+        share = audit.trained_tokens / audit.tokens if audit.tokens else 0.0
+        figures = [audit.rows, audit.tokens, audit.trained_tokens]
+        table.add_row(
+            name,
+            *(f"{figure:,}" for figure in figures),
+            f"{share:.0%}",
+            f"{audit.longest_row:,}",
+            f"{audit.truncated_rows:,}",
+        )
+    return table
+
+
+def _histogram(audit: LabelAudit, width: int) -> list[Text]:
+    from rich.text import Text
+
+    if not audit.rows:
+        return [Text("  no row", style="dim")]
+    most = max(audit.rows_by_length)
+    label = len(f"{audit.longest_row:,}")
+    room = max(10, min(width, 100) - 2 * label - len(f"{most:,}") - 8)
+    lines: list[Text] = []
+    for number, count in enumerate(audit.rows_by_length):
+        if not lines and not count:
+            continue
+        low, high = number * audit.length_bin + 1, (number + 1) * audit.length_bin
+        bar = "█" * round(count / most * room) or ("▏" if count else "")
+        line = Text(f"  {low:>{label},}–{high:<{label},} ", style="dim")
+        line.append(bar, style="cyan")
+        line.append(f" {count:,}" if count else "")
+        lines.append(line)
+    return lines
+
+
+def _findings(summary: DatasetSummary) -> list[tuple[str, list[str], int]]:
+    return [
+        ("bad rows", summary.bad_rows, summary.bad_row_count),
+        ("repeated", summary.duplicates.first, summary.duplicates.count),
+        ("leaked", summary.leaks.first, summary.leaks.count),
+    ]
+
+
+def _row_title(audit: LabelAudit) -> Text:
+    from rich.text import Text
+
+    text = Text("  one training row, ", style="bold")
+    text.append("trained tokens", style=_TRAINED)
+    text.append(f" marked: {shown(audit.example_origin)}", style="not bold")
+    return text
+
+
+def _row(audit: LabelAudit, *, colours: bool) -> Text:
+    """The row as the model sees it; where there are no colours, brackets mark what is trained."""
+    from rich.text import Text
+
+    text, left = Text(), _TEXT
+    for piece in audit.example:
+        part = shown(piece.text[:left])
+        if piece.trained:
+            text.append(part if colours else f"⟦{part}⟧", style=_TRAINED)
+        else:
+            text.append(part, style="dim")
+        left -= len(piece.text)
+        if left <= 0:
+            text.append(" ...")
+            break
+    return text
+
+
+def _write_page(config: FinetuningConfig, summary: DatasetSummary, refusals: list[str]) -> Path:
+    from llm_engineering.outputs import model_and_data
+    from llm_engineering.reporting.data_page import render_data_page
+
+    html = render_data_page(summary, refusals)
+    path = Path(config.run.output_dir) / "inspected" / f"{model_and_data(config)}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8")
+
+    from zenml import save_artifact
+    from zenml.types import HTMLString
+
+    for noisy in ("zenml", "zenml.artifacts.utils"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    save_artifact(HTMLString(html), name=ARTIFACT)
+    return path
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn")
+
+
+def _symbol(character: str) -> str:
+    if character == "\t":
+        return "    "
+    code = ord(character)
+    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else f"U+{code:04X}"
