@@ -90,7 +90,12 @@ def _run(order: RankOrder, link: Link) -> None:
         production = ProductionAdapter.read(order.production)
         logger.info("evaluating the production version %s on this run's rows", production.version)
         record.production = measure_production(
-            attempt.lora, adapter, production, dataset, batch_size=attempt.evaluate.batch_size
+            attempt.lora,
+            adapter,
+            production,
+            dataset,
+            record,
+            batch_size=attempt.evaluate.batch_size,
         )
     record.evaluation = evaluation
     (order.folder / RECORD).write_text(record.model_dump_json(), encoding="utf-8")

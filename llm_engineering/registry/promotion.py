@@ -118,6 +118,8 @@ def production_to_measure(
 
 
 def _was_measured_on(version: ModelVersionResponse, dataset: PreparedDataset) -> bool:
+    if "prompt_ids" in dataset.split("held_out").column_names:
+        return False  # a preference objective's loss is against the run's own reference model
     return version.run_metadata.get("held_out_digest") == dataset.summary.held_out_digest
 
 
@@ -149,7 +151,7 @@ def _production(
         if record.evaluation is None:
             logger.info("the held-out rows have changed: evaluating %s again", name)
             measured = measure_production(
-                lora, adapter, production, dataset, batch_size=evaluate.batch_size
+                lora, adapter, production, dataset, record, batch_size=evaluate.batch_size
             )
             return Production(name, measured.metrics.row_losses)
         there = record.production

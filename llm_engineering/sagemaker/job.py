@@ -136,7 +136,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         production = ProductionAdapter.read(folders.channel("config") / PRODUCTION)
         logger.info("evaluating the production version %s on this run's rows", production.version)
         records[PRODUCTION] = measure_production(
-            lora, adapter, production, dataset, batch_size=config.evaluate.batch_size
+            lora, adapter, production, dataset, record, batch_size=config.evaluate.batch_size
         )
     output = folders.root / "finetuning"
     here = config.run.model_copy(update={"output_dir": str(output)})

@@ -8,8 +8,12 @@ from pathlib import Path
 
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.base_model import file_digest
-from llm_engineering.model.evaluation.held_out import held_out_metrics
-from llm_engineering.model.finetuning.record import AdapterFolder, ProductionMetrics
+from llm_engineering.model.evaluation.preference import objective_metrics
+from llm_engineering.model.finetuning.record import (
+    AdapterFolder,
+    ProductionMetrics,
+    TrainingRecord,
+)
 from llm_engineering.model.live import LiveModel
 from llm_engineering.model.references import LoraReference
 
@@ -46,6 +50,7 @@ def measure_production(
     adapter: AdapterFolder,
     production: ProductionAdapter,
     dataset: PreparedDataset,
+    record: TrainingRecord,
     *,
     batch_size: int,
 ) -> ProductionMetrics:
@@ -56,13 +61,23 @@ def measure_production(
         adapter: The run's own adapter.
         production: The adapter to evaluate; its base model has the same weights.
         dataset: Its held-out rows are evaluated.
+        record: The run's; the loss is of its objective, against its reference model.
         batch_size: Rows in one forward pass.
     """
     from llm_engineering.model.finetuning.train import live_trained_model
 
     def measure(held: LiveModel) -> ProductionMetrics:
         pad_id = held.tokenizer.pad_token_id
-        metrics = held_out_metrics(held.model, rows, batch_size=batch_size, pad_id=pad_id)
+        reference = record.before.rewards
+        metrics = objective_metrics(
+            held.model,
+            rows,
+            objective=record.objective,
+            beta=record.beta,
+            reference=reference.log_probabilities if reference else None,
+            batch_size=batch_size,
+            pad_id=pad_id,
+        )
         return ProductionMetrics(version=production.version, metrics=metrics)
 
     rows = dataset.split("held_out")
