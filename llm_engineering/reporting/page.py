@@ -24,6 +24,7 @@ def page_templates() -> Environment:
     )
     environment.filters.update(
         count=formats.count,
+        number=formats.number,
         trimmed=formats.trimmed,
         percent=formats.percent,
         duration=formats.duration,

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from llm_engineering.configuration.load import to_yaml
 from llm_engineering.model.evaluation.evaluation import Evaluation
+from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.charts import Series, line_chart, moving_mean
@@ -40,6 +41,7 @@ def render_report(run: RunReport) -> str:
             outcome=outcome(run.evaluation),
             loss_chart=_loss_chart(run.record),
             small_charts=_small_charts(run.record),
+            margin_chart=_margin_chart(run.record),
             **data_section(run.summary),
             config_yaml=to_yaml(run.config),
         )
@@ -50,29 +52,15 @@ def headline_tiles(run: RunReport) -> list[Tile]:
     """The figures at the top of the page; a job's cost is the seventh."""
     before, after, record = run.evaluation.before, run.evaluation.after, run.record
     verdict = _verdict(before.loss - after.loss)
-    gain = after.token_accuracy - before.token_accuracy
     return [
         Tile(
             "Held-out loss",
             formats.number(after.loss),
             formats.number(before.loss),
-            f"{formats.change(run.evaluation.loss_change)}, nats per token",
+            f"{formats.change(run.evaluation.loss_change)}, {after.unit}",
             verdict,
         ),
-        Tile(
-            "Perplexity",
-            formats.number(after.perplexity),
-            formats.number(before.perplexity),
-            formats.change(after.perplexity / before.perplexity - 1),
-            verdict,
-        ),
-        Tile(
-            "Token accuracy",
-            formats.percent(after.token_accuracy),
-            formats.percent(before.token_accuracy),
-            f"{formats.change(gain).removesuffix(' %')} percentage points",
-            _verdict(gain),
-        ),
+        *_quality_tiles(before, after),
         Tile(
             "Throughput",
             f"{formats.number(record.tokens_per_second)} tokens/s",
@@ -112,6 +100,39 @@ def _memory_note(record: TrainingRecord) -> str:
     )
 
 
+def _quality_tiles(before: HeldOutMetrics, after: HeldOutMetrics) -> list[Tile]:
+    """The two figures beside the loss: of preferences where they were learned, else of tokens."""
+    if before.rewards is not None and after.rewards is not None:
+        was, now = before.rewards, after.rewards
+        first = Tile(
+            "Reward margin",
+            formats.number(now.margin),
+            formats.number(was.margin),
+            "better answers minus worse",
+            _verdict(now.margin - was.margin),
+        )
+        return [first, _share_tile("Reward accuracy", was.accuracy, now.accuracy)]
+    first = Tile(
+        "Perplexity",
+        formats.number(after.perplexity),
+        formats.number(before.perplexity),
+        formats.change(after.perplexity / before.perplexity - 1),
+        _verdict(before.loss - after.loss),
+    )
+    return [first, _share_tile("Token accuracy", before.token_accuracy, after.token_accuracy)]
+
+
+def _share_tile(label: str, before: float, after: float) -> Tile:
+    gain = after - before
+    return Tile(
+        label,
+        formats.percent(after),
+        formats.percent(before),
+        f"{formats.change(gain).removesuffix(' %')} percentage points",
+        _verdict(gain),
+    )
+
+
 def _course(run: RunReport) -> str:
     """How far training went; or, where the run is shorter than its training, why that is."""
     record = run.record
@@ -132,10 +153,10 @@ def outcome(evaluation: Evaluation) -> str:
         if verb
         else f"went from {formats.number(before.loss)} to {formats.number(after.loss)}"
     )
-    return (
-        f"On {formats.count(after.rows)} held-out rows ({formats.count(after.tokens)} labelled "
-        f"tokens), which were not trained on, the loss {course} nats per token."
-    )
+    rows = f"On {formats.count(after.rows)} held-out rows"
+    if after.rewards is None:
+        rows += f" ({formats.count(after.tokens)} labelled tokens)"
+    return f"{rows}, which were not trained on, the loss {course} {after.unit}."
 
 
 def _verdict(gain: float) -> str:
@@ -152,7 +173,20 @@ def _loss_chart(record: TrainingRecord) -> Markup:
         label = f"mean of {window * every} steps"
         series.append(Series(label, moving_mean(points, window), "line"))
     series.append(Series("held-out rows", held_out, "marks"))
-    return line_chart("Loss", "nats per token", series, width=_WIDE, height=300)
+    unit = record.held_out[-1].metrics.unit if record.held_out else "nats per token"
+    return line_chart("Loss", unit, series, width=_WIDE, height=300)
+
+
+def _margin_chart(record: TrainingRecord) -> Markup:
+    """The reward margin: of the rows of each step, and of the held-out rows."""
+    steps = [(float(p.step), p.reward_margin) for p in record.points if p.reward_margin is not None]
+    held_out = [
+        (float(point.step), point.metrics.rewards.margin)
+        for point in record.held_out
+        if point.metrics.rewards is not None
+    ]
+    series = [Series("training", steps, "line"), Series("held-out rows", held_out, "marks")]
+    return line_chart("Reward margin", "", series, width=_WIDE, height=220, from_zero=True)
 
 
 def _small_charts(record: TrainingRecord) -> list[Markup]:

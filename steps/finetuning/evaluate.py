@@ -31,7 +31,7 @@ def evaluate(
             "held_out_loss_change": result.loss_change,
             "held_out_token_accuracy_before": result.before.token_accuracy,
             "held_out_token_accuracy_after": result.after.token_accuracy,
+            **result.reward_figures,
         }
-        | result.reward_figures
     )
     return result
