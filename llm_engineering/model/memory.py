@@ -55,8 +55,9 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     widths). The backward pass of a layer needs 1.6 inner widths more. With plain checkpointing one
     hidden state a layer is kept and one layer is recomputed at a time; unsloth's kind keeps the
     states in host memory, and three of them on the GPU at a time. Where an adapter is not on all
-    seven projections, or is DoRA's, or drops out, unsloth's fused kernels are not used, and more is
-    kept. All constants are fitted to the runs of benchmarks/NOTES.md.
+    seven projections, or drops out, unsloth's fused kernels are not used, and more is kept; DoRA
+    keeps four 32-bit numbers for each output of a projection. All constants are fitted to the runs
+    of benchmarks/NOTES.md.
 
     Args:
         work: What is trained.
@@ -71,7 +72,9 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     states = 6.8 if work.train.packing else 7.8
     kept = tokens * width * (states * shape.hidden + 2 * shape.inner)
     if not _is_fused(work):
-        kept *= 1.35 if work.lora.use_dora else 1.16
+        kept *= 1.16
+    if work.lora.use_dora:
+        kept += tokens * 16.0 * sum(d_out for _, d_out in shape.adapted(work.lora).values())
     activations = {
         "none": shape.layers * kept,
         "plain": shape.layers * state + kept,
@@ -90,7 +93,7 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
 def _is_fused(work: Workload) -> bool:
     targets = work.lora.target_modules
     every = targets == "all-linear" or set(work.shape.linears) <= set(targets)
-    return every and not work.lora.use_dora and not work.lora.lora_dropout
+    return every and not work.lora.lora_dropout
 
 
 def _weight_bytes(work: Workload) -> float:

@@ -54,6 +54,9 @@ def refusal(work: Workload, card: str, capacity: float) -> str:
         helps.insert(0, "train.gradient_checkpointing: auto")
     if work.train.micro_batch != "auto":
         helps.insert(0, "train.micro_batch: auto")
+    estimate = smallest.estimate
+    if estimate and estimate.reserved > estimate.training:
+        helps.append("a lower evaluate.batch_size")
     if not work.quantised:
         helps.append("model.load_in_4bit: true")
     return "\n".join(
@@ -69,7 +72,10 @@ def refusal(work: Workload, card: str, capacity: float) -> str:
 
 def smallest_plan(plans: list[BatchPlan]) -> BatchPlan:
     """The plan that needs the least memory."""
-    return min(plans, key=lambda plan: plan.estimate.total if plan.estimate else 0.0)
+    return min(
+        plans,
+        key=lambda plan: (plan.estimate.total, plan.estimate.training) if plan.estimate else (0, 0),
+    )
 
 
 def _outcome(plans: list[BatchPlan], chosen: BatchPlan | None) -> str:

@@ -51,10 +51,14 @@ class ModelShape(BaseModel):
         norms = (2 * self.layers + 1) * self.hidden
         return embeddings + self.linear_parameters + norms
 
+    def adapted(self, lora: LoraSettings) -> dict[str, tuple[int, int]]:
+        """Those of ``linears`` that carry an adapter."""
+        names = lora.target_modules if isinstance(lora.target_modules, list) else self.linears
+        return {name: self.linears[name] for name in names if name in self.linears}
+
     def adapter_parameters(self, lora: LoraSettings) -> int:
         """Trainable parameters of an adapter: r (d_in + d_out) a projection, and DoRA's d_out."""
-        names = lora.target_modules if isinstance(lora.target_modules, list) else self.linears
-        shapes = [self.linears[name] for name in names if name in self.linears]
+        shapes = self.adapted(lora).values()
         magnitudes = sum(d_out for _, d_out in shapes) if lora.use_dora else 0
         return self.layers * (lora.r * sum(map(sum, shapes)) + magnitudes)
 

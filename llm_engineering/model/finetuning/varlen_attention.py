@@ -34,7 +34,7 @@ def enable_varlen_attention() -> bool:
         return False
     kernel = attention_dispatch._LeanFlashVarlen
     try:
-        error = _error_of(kernel)
+        error = kernel_error(kernel, "cuda")
     except (RuntimeError, TypeError) as reason:
         logger.info("packed rows: one attention call a document (%s)", reason)
         return False
@@ -53,22 +53,29 @@ def enable_varlen_attention() -> bool:
     return True
 
 
-def _error_of(kernel: Any) -> float:
-    """Largest relative error of output and gradients against one call a document, grouped queries."""
+def kernel_error(kernel: Any, device: str) -> float:
+    """Largest relative error of output and gradients against one call a document, grouped queries.
+
+    Args:
+        kernel: Called as ``kernel.apply(q, k, v, ends, longest, causal, scale, left, right)``;
+            tensors ``(tokens, heads, width)``, and where each document ends, from 0 on.
+        device: "cuda", or "cpu" for another implementation of the same.
+    """
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
-    dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    has_bfloat16 = device == "cpu" or torch.cuda.is_bf16_supported()
+    dtype = torch.bfloat16 if has_bfloat16 else torch.float16
     total = sum(_LENGTHS)
-    generator = torch.Generator("cuda").manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
 
     def tensor(heads: int) -> Any:
         return torch.randn(
-            total, heads, 64, device="cuda", dtype=dtype, generator=generator
+            total, heads, 64, device=device, dtype=dtype, generator=generator
         ).requires_grad_()
 
     inputs = tensor(8), tensor(2), tensor(2)
-    ends = torch.tensor((0, *_LENGTHS), device="cuda").cumsum(0, dtype=torch.int32)
+    ends = torch.tensor((0, *_LENGTHS), device=device).cumsum(0, dtype=torch.int32)
     ours = kernel.apply(*inputs, ends, max(_LENGTHS), True, None, -1, 0)
     documents = zip(*(x.transpose(0, 1).split(_LENGTHS, 1) for x in inputs), strict=True)
     parts = [
@@ -76,7 +83,7 @@ def _error_of(kernel: Any) -> float:
         for q, k, v in documents
     ]
     theirs = torch.cat(parts, 1).transpose(0, 1)
-    weights = torch.randn(ours.shape, device="cuda", dtype=dtype, generator=generator)
+    weights = torch.randn(ours.shape, device=device, dtype=dtype, generator=generator)
     pairs = [
         (ours, theirs),
         *zip(

@@ -13,10 +13,16 @@ LLAMA_8B = {
 }  # fmt: skip
 
 
-def work(quantised=False, row=2048, r=32, batch_size=1, **train):
+LLAMA_1B = {
+    "hidden": 2048, "inner": 8192, "layers": 16, "queries": 2048, "keys": 512,
+    "vocabulary": 128256, "tied": True,
+}  # fmt: skip
+
+
+def work(shape=LLAMA_8B, quantised=False, row=2048, batch_size=1, lora=(), **train):
     return Workload.model_validate(
         {
-            "shape": LLAMA_8B, "dtype": "bfloat16", "quantised": quantised, "lora": {"r": r},
+            "shape": shape, "dtype": "bfloat16", "quantised": quantised, "lora": dict(lora),
             "train": {"optimizer": "adamw_8bit", **train},
             "evaluate": {"batch_size": batch_size}, "longest_row": row, "mean_row": row,
         }
@@ -30,18 +36,30 @@ def work(quantised=False, row=2048, r=32, batch_size=1, **train):
         ({}, 1, "none", 25.30),
         ({}, 4, "none", 49.42),
         ({"packing": True}, 4, "none", 46.79),
-        ({"r": 128, "optimizer": "adamw_torch"}, 2, "none", 37.99),
-        ({"r": 16, "row": 8192}, 1, "none", 48.59),
+        ({"lora": {"r": 128}, "optimizer": "adamw_torch"}, 2, "none", 37.99),
+        ({"lora": {"r": 16}, "row": 8192}, 1, "none", 48.59),
+        ({"lora": {"target_modules": ["q_proj", "v_proj"]}}, 2, "none", 35.16),
         ({}, 4, "plain", 20.76),
+        ({"lora": {"use_rslora": True}}, 8, "plain", 24.10),
         ({}, 2, "unsloth", 17.88),
-        ({"r": 64, "row": 8192}, 2, "unsloth", 21.16),
+        ({}, 8, "unsloth", 20.27),
+        ({"lora": {"r": 64}, "row": 8192}, 2, "unsloth", 21.16),
+        ({"quantised": True}, 2, "none", 23.10),
+        ({"quantised": True, "lora": {"r": 16}}, 4, "unsloth", 8.06),
+        ({"lora": {"use_dora": True}}, 2, "unsloth", 20.76),
+        ({"shape": LLAMA_1B}, 8, "none", 20.34),
+        ({"shape": LLAMA_1B, "packing": True}, 4, "none", 11.00),
+        ({"shape": LLAMA_1B, "row": 1024, "lora": {"r": 8}}, 8, "none", 11.61),
+        ({"shape": LLAMA_1B}, 16, "plain", 7.78),
+        ({"shape": LLAMA_1B, "lora": {"r": 64}, "optimizer": "adamw_torch"}, 16, "unsloth", 6.81),
+        ({"shape": LLAMA_1B, "row": 1024, "quantised": True}, 8, "none", 10.10),
     ],
 )
-def test_it_is_within_a_tenth_of_what_was_measured(
+def test_it_is_within_a_twentieth_of_what_was_measured(
     settings, micro_batch, checkpointing, measured_gb
 ):
     estimate = estimate_memory(work(**settings), micro_batch, checkpointing)
-    assert estimate.training / 1e9 == pytest.approx(measured_gb, rel=0.1)
+    assert estimate.training / 1e9 == pytest.approx(measured_gb, rel=0.05)
 
 
 def test_checkpointing_and_quantisation_take_less():
