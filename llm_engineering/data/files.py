@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import gzip
 import io
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -141,17 +142,20 @@ def _filesystem(source: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _arrow_filesystem(scheme: str, path: str) -> AbstractFileSystem:
-    import os
-
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow import fs
 
     if scheme in ("gs", "gcs"):
         return ArrowFSWrapper(fs.GcsFileSystem())
+    # As other AWS clients: an endpoint of its own, and a region, come from the environment.
+    options: dict[str, Any] = {"connect_timeout": 10}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        options["scheme"], _, options["endpoint_override"] = endpoint.rpartition("://")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if region is None and not os.environ.get("AWS_ENDPOINT_URL"):
+    if region is None and not endpoint:
         region = fs.resolve_s3_region(path.partition("/")[0])
-    return ArrowFSWrapper(fs.S3FileSystem(**({"region": region} if region else {})))
+    return ArrowFSWrapper(fs.S3FileSystem(**options, **({"region": region} if region else {})))
 
 
 def _of_folder(source: str, paths: list[str], where: AbstractFileSystem | None) -> list[DataFile]:
