@@ -281,10 +281,34 @@ class TrainSettings(Section):
     evaluate_every: PositiveInt | None = Field(
         None, description="Optimizer steps between held-out evaluations; default: start and end."
     )
+    early_stopping_patience: PositiveInt | None = Field(
+        None,
+        description="End after so many held-out evaluations in a row without a lower loss; needs "
+        "evaluate_every. Default: never.",
+    )
+    keep_best: bool = Field(
+        False,
+        description="Save the weights with the lowest held-out loss, not the last; needs "
+        "evaluate_every.",
+    )
+    neftune_noise_alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Noise on the embeddings in training, in NEFTune's alpha (arXiv 2310.05914, "
+        "section 2); for sft. Default: none.",
+    )
     checkpoint_every: PositiveInt | None = Field(
         50, description="Optimizer steps between checkpoints; null: none."
     )
     keep_checkpoints: PositiveInt = Field(2, description="Newest checkpoints kept while training.")
+
+    @model_validator(mode="after")
+    def _evaluated_in_between(self) -> TrainSettings:
+        if self.evaluate_every is None and (self.keep_best or self.early_stopping_patience):
+            key = "keep_best" if self.keep_best else "early_stopping_patience"
+            raise ValueError(
+                f"{key} looks at the held-out loss while training: set evaluate_every too"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -327,6 +351,11 @@ class EvaluateSettings(Section):
 
     batch_size: PositiveInt = Field(4, description="Rows in one evaluation forward pass.")
     samples: NonNegativeInt = Field(4, description="Held-out prompts answered before and after.")
+    samples_every: PositiveInt | None = Field(
+        None,
+        description="Optimizer steps between answers to these prompts while training; default: "
+        "none.",
+    )
     max_new_tokens: PositiveInt = Field(64, description="Longest sample answer, in tokens.")
 
 
@@ -546,6 +575,10 @@ def _require_preference_settings(config: FinetuningConfig) -> None:
     objective = config.train.objective
     if config.train.packing:
         raise ValueError(f"train.packing: pairs cannot be packed; set it to false for {objective}")
+    if config.train.neftune_noise_alpha is not None:
+        raise ValueError(
+            f"train.neftune_noise_alpha: noise would blur what {objective} compares; leave it out"
+        )
     if config.lora.lora_dropout:
         raise ValueError(
             f"lora.lora_dropout ({config.lora.lora_dropout}): {objective} compares log-probabilities "

@@ -33,6 +33,13 @@ class HeldOutPoint(BaseModel):
     metrics: HeldOutMetrics
 
 
+class SamplePoint(BaseModel):
+    """Answers to the sample prompts, in their order, after so many optimizer steps."""
+
+    step: int
+    answers: list[str]
+
+
 class ProductionMetrics(BaseModel):
     """A production version's metrics on held-out rows that it was not saved with."""
 
@@ -69,6 +76,11 @@ class TrainingRecord(BaseModel):
     )
     points: list[TrainingPoint] = []
     held_out: list[HeldOutPoint] = []
+    kept_step: int | None = Field(
+        None, description="Step whose weights were saved, where the best are kept."
+    )
+    stopped_early: bool = Field(False, description="The held-out loss had ceased to fall.")
+    samples: list[SamplePoint] = Field([], description="Answers given while training.")
     steps: int = Field(0, description="Optimizer steps.")
     epochs: float = Field(0.0, description="Passes over the data.")
     effective_batch: int = Field(0, description="Rows in one optimizer step.")
@@ -111,7 +123,8 @@ class TrainingRecord(BaseModel):
     @property
     def after(self) -> HeldOutMetrics:
         """Held-out metrics of the trained adapter."""
-        return self.held_out[-1].metrics
+        kept = [point for point in self.held_out if point.step == self.kept_step]
+        return (kept or self.held_out)[-1].metrics
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.batch_plan import BatchPlan, next_smaller
 from llm_engineering.model.evaluation.preference import objective_metrics
+from llm_engineering.model.evaluation.samples import answers, choose_prompts
 from llm_engineering.model.finetuning.attempt import Attempt
+from llm_engineering.model.finetuning.best_weights import BestWeights
 from llm_engineering.model.finetuning.checkpoints import (
     Checkpoint,
     checkpoint_to_resume,
@@ -39,6 +41,7 @@ from llm_engineering.model.finetuning.progress import Display, ProgressDisplay
 from llm_engineering.model.finetuning.record import (
     AdapterFolder,
     HeldOutPoint,
+    SamplePoint,
     TrainingPoint,
     TrainingRecord,
 )
@@ -69,6 +72,12 @@ _NOT_IDENTITY = {
     "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints",
     "effective_batch", "micro_batch", "gradient_accumulation", "gradient_checkpointing",
 }  # fmt: skip
+
+
+def _not_identity(settings: TrainSettings) -> set[str]:
+    """When held-out rows are looked at decides too, where training ends or is kept by them."""
+    by_held_out = settings.keep_best or settings.early_stopping_patience
+    return _NOT_IDENTITY - ({"evaluate_every"} if by_held_out else set())
 
 
 def train(
@@ -230,7 +239,7 @@ def _identity(
     seed: int,
     plan: BatchPlan,
 ) -> dict[str, str]:
-    text = settings.model_dump_json(exclude=_NOT_IDENTITY) + str(seed)
+    text = settings.model_dump_json(exclude=_not_identity(settings)) + str(seed)
     text += f"{settings.rows_in_step} rows"
     if settings.objective == "kto":  # its reference point is of a micro-batch
         text += f", {plan.micro_batch} at a time"
@@ -338,6 +347,7 @@ def make_trainer(
         "save_steps": settings.checkpoint_every or 1,
         "save_total_limit": settings.keep_checkpoints,
         "eval_strategy": "no",
+        "neftune_noise_alpha": settings.neftune_noise_alpha,
         "report_to": "none",
         "disable_tqdm": True,
         **distributed_arguments(),
@@ -375,6 +385,10 @@ def _make_recorder(
     from transformers import TrainerCallback
 
     record, settings, evaluate = attempt.record, attempt.settings, attempt.evaluate
+    best = BestWeights(attempt.folder)
+    prompts = (
+        choose_prompts(held_out, evaluate.samples, held.tokenizer) if evaluate.samples_every else []
+    )
 
     class Recorder(TrainerCallback):
         def __init__(self) -> None:
@@ -387,6 +401,8 @@ def _make_recorder(
             record.effective_batch = settings.rows_in_step
             record.device = world.on_all(hardware.device_name())
             display.start(state.max_steps, done=state.global_step)
+            if attempt.checkpoint is not None and world.is_first():
+                best.restore_from(attempt.checkpoint.folder)
             if not record.held_out:
                 self.evaluate(0)
 
@@ -407,6 +423,12 @@ def _make_recorder(
             if every and state.global_step % every == 0 and not last:
                 self.evaluate(state.global_step)
                 record.held_out[-1].metrics.forget_rows()
+                patience = settings.early_stopping_patience
+                if patience and self.evaluations_since_best() >= patience:
+                    logger.info("the held-out loss has not fallen %d times in a row", patience)
+                    control.should_training_stop = record.stopped_early = True
+            if evaluate.samples_every and state.global_step % evaluate.samples_every == 0:
+                self.answer(state.global_step)
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any
@@ -442,6 +464,7 @@ def _make_recorder(
                 return
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (checkpoint / _RECORD).write_text(record.model_dump_json(), encoding="utf-8")
+            best.add_to(checkpoint)
             mark_complete(checkpoint)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -452,6 +475,8 @@ def _make_recorder(
                     f"checkpoint is in {args.output_dir}"
                 )
             self.evaluate(state.global_step)
+            if settings.keep_best:
+                self.take_best()
             planned, measured = record.planned_memory_bytes, record.peak_memory_bytes
             if planned:
                 logger.info(
@@ -481,7 +506,43 @@ def _make_recorder(
                     f"out of memory in the held-out evaluation: lower evaluate.batch_size "
                     f"({evaluate.batch_size})"
                 ) from None
+            if record.held_out and record.held_out[-1].step == step:
+                record.held_out.pop()  # measured in passing; now with the rows' own losses
             record.held_out.append(HeldOutPoint(step=step, metrics=metrics))
+            if settings.keep_best and self.best_point().step == step and world.is_first():
+                best.keep(held.model)
             display.show(record)
+
+        def best_point(self) -> HeldOutPoint:
+            trained = [point for point in record.held_out if point.step > 0]
+            return min(trained or record.held_out, key=lambda point: point.metrics.loss)
+
+        def evaluations_since_best(self) -> int:
+            return sum(point.step > self.best_point().step for point in record.held_out)
+
+        def take_best(self) -> None:
+            record.kept_step = self.best_point().step
+            if record.kept_step == record.held_out[-1].step:
+                return
+            logger.info("keeping the weights of step %d", record.kept_step)
+            world.wait_for_all()  # the first has written them
+            best.load_into(held.model)
+            last = record.held_out.pop()
+            later = [point for point in record.held_out if point.step > record.kept_step]
+            record.held_out = [point for point in record.held_out if point.step < record.kept_step]
+            self.evaluate(record.kept_step)
+            last.metrics.forget_rows()
+            record.held_out += [*later, last]
+
+        def answer(self, step: int) -> None:
+            display.announce(f"answering {len(prompts)} held-out prompts")
+            found = answers(
+                held.model,
+                held.tokenizer,
+                prompts,
+                max_new_tokens=evaluate.max_new_tokens,
+                stop_ids=frozenset(attempt.lora.model.stop_ids),
+            )
+            record.samples.append(SamplePoint(step=step, answers=found))
 
     return Recorder()
