@@ -11,10 +11,12 @@ import pytest
 from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
 from llm_engineering.data.audit import LabelAudit, LabelledPiece
 from llm_engineering.data.dataset import DatasetSummary, SourceSummary
+from llm_engineering.model.batch_plan import BatchPlan
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.model.finetuning.record import HeldOutPoint, TrainingPoint, TrainingRecord
+from llm_engineering.model.memory import MemoryEstimate
 from llm_engineering.model.references import LoraReference, MatchedTarget, ModelReference
 from llm_engineering.reporting.manifest import Manifest
 from llm_engineering.reporting.run_report import RunReport
@@ -96,6 +98,14 @@ def _run() -> RunReport:
         steps=STEPS,
         epochs=0.25,
         effective_batch=16,
+        plan=BatchPlan(
+            micro_batch=2,
+            gradient_accumulation=8,
+            gradient_checkpointing="none",
+            estimate=MemoryEstimate(
+                weights=2e9, adapter=1e8, activations=1e9, working=1e8, evaluation=5e8
+            ),
+        ),
         train_tokens=150_000,
         train_seconds=100.0,
         peak_memory_bytes=2_200_000_000,

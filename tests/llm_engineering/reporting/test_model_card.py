@@ -139,7 +139,7 @@ def test_training_settings_are_listed(run: RunReport) -> None:
         "| Target modules | `q_proj`, `down_proj` |",
         "| Trained parameters | 218,112 of 1,218,112 (17.9 %) |",
         "| Peak learning rate | 0.0002 |",
-        "| Rows in a step | 16 (2 × 8 accumulated) |",
+        "| Rows in a step | 16 (micro-batch 2 x 8, no checkpointing) |",
         "| Training time | 1 min 40 s on `One GPU` |",
     ):
         assert row in card

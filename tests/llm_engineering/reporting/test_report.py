@@ -295,3 +295,9 @@ def test_the_gates_decision_is_told_with_every_check(make_run: Callable[..., Run
     assert "<b>1 %</b> higher" in shown.line  # as text
     assert "finite_losses passed all 8 losses are finite" in " ".join(shown.line.split())
     assert "Promotion" not in page(make_run()).line
+
+
+def test_the_memory_tile_says_what_was_planned(make_run: MakeRun) -> None:
+    tiles = {tile.label: tile for tile in headline_tiles(make_run())}
+    note = tiles["Peak memory"].note
+    assert note.endswith(" · micro-batch 2 x 8, no checkpointing · planned 3.2 GB")
