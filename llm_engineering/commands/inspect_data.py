@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,12 @@ def run(config_path: Path, overrides: Sequence[str], file: str | None) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    logging.getLogger("llm_engineering").setLevel(logging.ERROR)  # it is all shown below
     refusals: list[str] = []
-    with Console(stderr=True).status("reading"), tempfile.TemporaryDirectory() as folder:
+    with (
+        _quiet("llm_engineering"),  # what it would warn of is all shown below
+        Console(stderr=True).status("reading"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         summary = _prepare(config, Path(folder) / "data", refusals)
     show(summary, console)
     # The rows are listed above: the last line of each reason says what to do about them.
@@ -228,10 +232,23 @@ def _write_page(config: FinetuningConfig, summary: DatasetSummary, refusals: lis
     from zenml import save_artifact
     from zenml.types import HTMLString
 
-    for noisy in ("zenml", "zenml.artifacts.utils"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    save_artifact(HTMLString(html), name=ARTIFACT)
+    with _quiet("zenml", "zenml.artifacts.utils"):
+        save_artifact(HTMLString(html), name=ARTIFACT)
     return path
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Only errors are logged."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _steers(character: str) -> bool:

@@ -269,12 +269,10 @@ def _choose(data: DataSettings, read: _Read, spool: Spool, refuse: Refuse) -> _C
         train = train[~numpy.isin(train, [*equal, *near])]
     _report_repeats(
         duplicates,
-        candidates,
-        "repeat an earlier one",
-        "data.on_duplicates",
-        "leaves them out",
-        data.on_duplicates == "error",
-        refuse,
+        f"of {candidates} training rows repeat an earlier one",
+        "data.on_duplicates: drop leaves them out",
+        error=data.on_duplicates == "error",
+        refuse=refuse,
     )
     weights = [one.weight for one in data.sources if one.weight is not None]
     if weights:
@@ -290,16 +288,15 @@ def _choose(data: DataSettings, read: _Read, spool: Spool, refuse: Refuse) -> _C
     rest = train[~numpy.isin(train, list(equal))] if threshold else train
     near = near_rows(spool, rest, threshold, held_out) if threshold else {}
     leaks = describe(spool, equal, near, dropped=data.on_leaks == "drop")
+    candidates = len(train)
     if leaks.dropped:
         train = train[~numpy.isin(train, [*equal, *near])]
     _report_repeats(
         leaks,
-        len(train),
-        "are held out too, so the held-out loss will flatter",
-        "data.on_leaks",
-        "leaves them out of training",
-        data.on_leaks == "error",
-        refuse,
+        f"of {candidates} training rows are held out too",
+        "the held-out loss would flatter; data.on_leaks: drop leaves them out of training",
+        error=data.on_leaks == "error",
+        refuse=refuse,
     )
     return _Chosen({"train": train, "held_out": held_out}, duplicates, leaks)
 
@@ -319,23 +316,20 @@ def _used(read: _Read, chosen: _Chosen) -> list[SourceSummary]:
     ]
 
 
-def _report_repeats(
-    found: Repeats, rows: int, what: str, key: str, drop: str, error: bool, refuse: Refuse
-) -> None:
+def _report_repeats(found: Repeats, what: str, advice: str, *, error: bool, refuse: Refuse) -> None:
     if not found.count:
         return
-    near = f", {found.near} of them nearly" if found.near else ""
+    near = f" ({found.near} of them nearly)" if found.near else ""
     listed = found.first if error else found.first[:_WARNED]
     if found.count > len(listed):
         listed = [*listed, f"... and {found.count - len(listed)} more"]
-    message = f"{found.count} of {rows} training rows {what}{near}"
     lines = "\n".join(listed)
     if error:
-        refuse(f"{lines}\n{message}. Remove them, or set {key}: drop, which {drop}")
+        refuse(f"{lines}\n{found.count} {what}{near}. Remove them: {advice}")
     elif found.dropped:
-        logger.warning("leaving out: %s:\n%s", message, lines)
+        logger.warning("leaving out %d %s%s:\n%s", found.count, what, near, lines)
     else:
-        logger.warning("%s (%s: drop %s):\n%s", message, key, drop, lines)
+        logger.warning("%d %s%s: %s\n%s", found.count, what, near, advice, lines)
 
 
 def _report_bad_rows(rows: list[BadRow], count: int, on_bad_rows: str, refuse: Refuse) -> None:

@@ -119,6 +119,7 @@ class _Text:
     def next(self) -> str:
         """The character at ``position``; empty at the end of the file."""
         while self.position >= len(self._window) and not self._ended:
+            self._forget()
             self._read(_CHUNK)
         return self._window[self.position : self.position + 1]
 

@@ -514,3 +514,246 @@ def test_a_row_that_changes_sides_changes_the_digest(
         return prepare(config).summary.digest
 
     assert digest(train=2, held_out=1) != digest(train=1, held_out=2)
+
+
+# --- forms -------------------------------------------------------------------------------------
+
+MESSAGES = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}
+
+
+def test_the_form_of_each_source_is_stated(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    rows: dict[str, Any] = {
+        "alpaca": GOOD,
+        "prompt_completion": {"prompt": "a", "completion": "b"},
+        "messages": MESSAGES,
+        "sharegpt": {
+            "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+        },
+        "text": {"text": "Once upon a time"},
+    }
+    paths = [write_jsonl(tmp_path / f"{name}.jsonl", [row]) for name, row in rows.items()]
+
+    prepared = prepare(make_config(sources(*paths)))
+
+    assert [one.form for one in prepared.summary.sources] == [*rows, "alpaca"]
+    assert [one.used for one in prepared.summary.sources] == [1, 1, 1, 1, 1, 12]
+
+
+def test_a_row_of_another_form_than_its_source_is_a_bad_row(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, MESSAGES, OTHER])
+
+    assert refusal(prepare, make_config(sources(path))).splitlines()[0] == (
+        f"{path}:2: is of the form messages, and {path}:1 is alpaca; a source has one form: make "
+        "two of it, or state its form"
+    )
+
+
+def test_a_stated_form_decides(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**GOOD, **MESSAGES}])
+
+    assert "has columns of two forms" in refusal(prepare, make_config(sources(path)))
+    prepared = prepare(make_config(sources(path, form="messages")))
+    assert json.loads(prepared.split("train")["messages"][0]) == MESSAGES["messages"]
+
+
+def test_a_plain_text_is_trained_whole_and_ends(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    from llm_engineering.model.tokenizer import load_tokenizer
+
+    path = write_jsonl(
+        tmp_path / "rows.jsonl", [{"text": "Once upon a time"}, {"text": "w " * 300}]
+    )
+    config = make_config({**sources(path), "data.max_truncated_share": 0.5})
+
+    prepared = prepare(config)
+    first, second = prepared.split("train")["input_ids"]
+
+    tokenizer = load_tokenizer(config.model)
+    assert tokenizer.decode(first) == "Once upon a time<|im_end|>"
+    assert len(second) == 128
+    assert prepared.split("train")["labels"][:] == [first, second]
+    assert prepared.summary.train.truncated_rows == 1
+
+
+def test_only_the_last_turn_is_trained_where_asked(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    turns = [
+        ("system", "Be brief."),
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c"),
+        ("assistant", "d"),
+    ]
+    row = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    path = write_jsonl(tmp_path / "rows.jsonl", [row])
+
+    prepared = prepare(make_config({**sources(path), "data.loss_on": "last_turn"}))
+
+    example = prepared.summary.train.example
+    assert [(piece.text, piece.trained) for piece in example][1:] == [("d<|im_end|>", True)]
+    assert "Be brief." in example[0].text
+    assert "b<|im_end|>" in example[0].text
+    assert prepared.summary.train.stop_tokens == 1
+
+
+# --- repeated rows, leaks ----------------------------------------------------------------------
+
+SHOUTED = {"instruction": "WHAT  is 1 + 1?", "response": "two."}
+
+
+def test_repeated_rows_are_counted_and_named_and_kept(
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, OTHER, SHOUTED, GOOD])
+
+    with caplog.at_level(logging.WARNING, logger="llm_engineering"):
+        prepared = prepare(make_config(sources(path)))
+
+    assert prepared.summary.train.rows == 4
+    assert prepared.summary.duplicates.first == [f"{path}:4 = {path}:1"]
+    assert [record.message for record in caplog.records] == [
+        "1 of 4 training rows repeat an earlier one: data.on_duplicates: drop leaves them out\n"
+        f"{path}:4 = {path}:1"
+    ]
+
+
+def test_repeated_rows_are_dropped_or_refused_where_asked(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, OTHER, GOOD])
+
+    prepared = prepare(make_config({**sources(path), "data.on_duplicates": "drop"}))
+
+    assert line_numbers(prepared, "train") == [1, 2]
+    assert (prepared.summary.duplicates.count, prepared.summary.duplicates.dropped) == (1, True)
+    assert [one.used for one in prepared.summary.sources] == [2, 12]
+    assert refusal(prepare, make_config({**sources(path), "data.on_duplicates": "error"})) == (
+        f"{path}:3 = {path}:1\n1 of 3 training rows repeat an earlier one. Remove them: "
+        "data.on_duplicates: drop leaves them out"
+    )
+
+
+@pytest.mark.parametrize("what", ["warn", "drop", "error"])
+def test_rows_that_are_held_out_too_are_named_on_both_sides(
+    what: str, prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    train = write_jsonl(tmp_path / "train.jsonl", [OTHER, GOOD])
+    held_out = write_jsonl(tmp_path / "held_out.jsonl", [SHOUTED])
+    config = make_config(
+        {**sources(train), "data.held_out.source": str(held_out), "data.on_leaks": what}
+    )
+    pair = f"{train}:2 = {held_out}:1"
+
+    if what == "error":
+        assert refusal(prepare, config).startswith(f"{pair}\n1 of 2 training rows are held out too")
+        return
+    prepared = prepare(config)
+    assert prepared.summary.leaks.first == [pair]
+    assert prepared.summary.figures["leaked_rows"] == 1
+    assert line_numbers(prepared, "train") == ([1] if what == "drop" else [1, 2])
+
+
+def test_near_rows_count_where_asked(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    long = "Tell me at some length what the quick brown fox did when it met the lazy dog at night"
+    rows = [{**GOOD, "instruction": text} for text in (long, long.replace("brown", "green"), "Hm?")]
+    train = write_jsonl(tmp_path / "train.jsonl", rows)
+    held_out = write_jsonl(
+        tmp_path / "held_out.jsonl", [{**GOOD, "instruction": long.replace("night", "noon")}]
+    )
+    settings = {**sources(train), "data.held_out.source": str(held_out), "data.on_leaks": "drop"}
+
+    assert prepare(make_config(settings)).summary.leaks.count == 0
+    prepared = prepare(make_config({**settings, "data.near_duplicates": 0.7}))
+
+    assert prepared.summary.duplicates.first == [f"{train}:2 ~ {train}:1"]
+    assert prepared.summary.leaks.first == [f"{train}:1 ~ {held_out}:1"]
+    assert line_numbers(prepared, "train") == [2, 3]
+
+
+# --- weights, groups ---------------------------------------------------------------------------
+
+
+def test_weights_draw_a_share_of_each_source_again_and_again(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    first = write_jsonl(tmp_path / "first.jsonl", [{**GOOD, "response": str(n)} for n in range(40)])
+    second = write_jsonl(
+        tmp_path / "second.jsonl", [{**OTHER, "response": str(n)} for n in range(10)]
+    )
+    config = {
+        "data.sources": [
+            {"source": str(first), "weight": 0.6},
+            {"source": str(second), "weight": 0.4},
+        ]
+    }
+
+    prepared, again = prepare(make_config(config)), prepare(make_config(config))
+    other = prepare(make_config({**config, "run.seed": 1}))
+
+    assert [(one.rows, one.used) for one in prepared.summary.sources][:2] == [(40, 15), (10, 10)]
+    assert prepared.summary.digest == again.summary.digest != other.summary.digest
+
+
+def test_rows_that_share_a_group_are_on_one_side(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    rows = [{**GOOD, "response": str(n), "author": n % 8} for n in range(64)]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+
+    prepared = prepare(make_config({**sources(path), **by_fraction(0.4, group="author")}))
+
+    train, held_out = (
+        {line % 8 for line in line_numbers(prepared, split)} for split in ("train", "held_out")
+    )
+    assert train
+    assert held_out
+    assert not train & held_out
+
+
+def test_a_row_without_its_group_is_a_bad_row(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    rows = [{**GOOD, "author": "a"}, GOOD, {**GOOD, "author": ["a"]}]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    config = make_config({**sources(path), **by_fraction(0.4, group="author")})
+
+    assert refusal(prepare, config).splitlines()[:2] == [
+        f"{path}:2: has no value in column author, which data.held_out.group names",
+        f"{path}:3: has a list in column author, which data.held_out.group names",
+    ]
+
+
+# --- what is left on the disk ------------------------------------------------------------------
+
+
+def test_refused_data_leaves_nothing_behind(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    long = {"instruction": "a", "response": "word " * 200}
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, long])
+
+    refusal(prepare, make_config(sources(path)))
+
+    assert list((tmp_path / "prepared" / "0").iterdir()) == []
+
+
+def test_prepared_data_is_two_splits_and_a_summary(
+    prepare: Prepare, make_config: MakeConfig
+) -> None:
+    folder = prepare(make_config()).folder
+
+    assert sorted(path.name for path in folder.iterdir()) == ["held_out", "summary.json", "train"]

@@ -9,7 +9,13 @@ import pytest
 
 from llm_engineering.configuration.schema import ModelSettings
 from llm_engineering.data.conversation import UnusableRowError, to_conversation
-from llm_engineering.data.tokenization import IGNORED, TokenizedRow, prompt_of, tokenize
+from llm_engineering.data.tokenization import (
+    IGNORED,
+    TokenizedRow,
+    prompt_of,
+    tokenize,
+    tokenize_all,
+)
 
 Conversation = list[dict[str, str]]
 
@@ -276,3 +282,112 @@ def test_a_template_that_does_not_render_turn_by_turn_is_refused(
         "the chat template renders a turn differently once the next is there, so what is trained "
         "would not be what is generated; choose another model.chat_template"
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "number", "role"),
+    [
+        ("{% if m.role != 'system' %}{{ m.role }}:{{ m.content }}{% endif %}", 1, "system"),
+        ("{{ m.role }}:{{ m.content if m.role != 'user' else 'asked' }}", 2, "user"),
+        (
+            "{{ m.role }}:{{ m.content | lower if m.role == 'assistant' else m.content }}",
+            3,
+            "assistant",
+        ),
+    ],
+)
+def test_a_template_that_leaves_out_or_changes_text_is_refused(
+    template: str, number: int, role: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(
+        f"{{% for m in messages %}}{template}<|im_end|>{{% endfor %}}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+
+    assert refusal(SEVERAL, load(tiny_model, str(path))) == (
+        f"the chat template does not render message {number} ({role}) as it stands, so other text "
+        "than the data's would be trained; choose another model.chat_template"
+    )
+
+
+def test_a_template_may_trim_the_text(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(
+        "{% for m in messages %}{{ m.role }}:{{ m.content | trim }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    tokenizer = load(tiny_model, str(path))
+
+    assert trained_text(label(SEVERAL, tokenizer), tokenizer) == f"Two.{EOS}Four.{EOS}"
+
+
+# --- the last turn, plain texts, many rows -----------------------------------------------------
+
+
+def test_the_last_turn_alone_is_trained_and_the_others_are_read(tokenizer: Any) -> None:
+    row = label(SEVERAL, tokenizer, loss_on="last_turn")
+
+    assert trained_text(row, tokenizer) == f"Four.\n{EOS}"
+    assert row.input_ids == label(SEVERAL, tokenizer).input_ids
+    assert (row.turns, row.answer) == (1, 4)
+    assert row.prompt_tokens == len(prompt_of(row.input_ids, row.labels))
+
+
+def test_a_last_turn_that_does_not_fit_is_refused(tokenizer: Any) -> None:
+    fits = label(SEVERAL, tokenizer, loss_on="last_turn").prompt_tokens
+
+    assert "nothing of the answer is trained" in refusal(
+        SEVERAL, tokenizer, loss_on="last_turn", max_length=fits
+    )
+
+
+@pytest.mark.parametrize("text", ["Once upon a time", f"Once upon a time{EOS}"])
+def test_a_plain_text_ends_once(text: str, tokenizer: Any) -> None:
+    row = label([{"role": "text", "content": text}], tokenizer)
+
+    assert tokenizer.decode(row.input_ids) == f"Once upon a time{EOS}"
+    assert row.labels == row.input_ids
+    assert row.turns == row.labels.count(tokenizer.eos_token_id) == 1
+
+
+def test_many_rows_are_tokenized_as_each_alone(tokenizer: Any) -> None:
+    bad = [SINGLE[0], {"role": "assistant", "content": f"a{EOS}b"}]
+    text = [{"role": "text", "content": "Once upon a time"}]
+    rows = [SINGLE, bad, text, SEVERAL, SINGLE]
+
+    found = tokenize_all(
+        rows,
+        tokenizer,
+        max_length=LONG_ENOUGH,
+        loss_on="completion",
+        stop_ids=frozenset({tokenizer.eos_token_id}),
+    )
+
+    assert isinstance(found[1], UnusableRowError)
+    assert str(found[1]) == refusal(bad, tokenizer)
+    assert found[::2] == [label(row, tokenizer) for row in rows[::2]]
+    assert found[3] == label(SEVERAL, tokenizer)
+
+
+def test_a_row_that_the_template_refuses_leaves_the_others(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(
+        "{% for m in messages %}"
+        "{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ m.content }}<|im_end|>{% endfor %}"
+    )
+    tokenizer = load(tiny_model, str(path))
+
+    found = tokenize_all(
+        [SINGLE, SEVERAL, SINGLE],
+        tokenizer,
+        max_length=LONG_ENOUGH,
+        loss_on="completion",
+        stop_ids=frozenset({tokenizer.eos_token_id}),
+    )
+
+    assert str(found[1]) == "the chat template refuses it: no system"
+    assert found[0] == found[2] == label(SINGLE, tokenizer)

@@ -1,0 +1,158 @@
+"""What --inspect-data shows, where it leaves its page, and when it says that a run would refuse."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from llm_engineering.commands import inspect_data
+from llm_engineering.configuration import FinetuningConfig, to_yaml
+from llm_engineering.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[3]
+MakeConfig = Callable[..., FinetuningConfig]
+WriteJsonl = Callable[[Path, Sequence[Any]], Path]
+
+HOSTILE = "\x1b[2J\u202e<script>alert(1)</script>=cmd|' /C calc'!A0"
+GOOD = {"instruction": f"What is {HOSTILE}?", "response": f"Nothing {HOSTILE}."}
+OTHER = {"instruction": "What is 2 + 2?", "response": "Four."}
+BAD = [{"instruction": "a"}, {"a\x1b[2J": HOSTILE}, '{"text": "\\ud800"}']
+
+
+@pytest.fixture
+def config_path(make_config: MakeConfig, tmp_path: Path) -> Path:
+    path = tmp_path / "my.yaml"
+    path.write_text(to_yaml(make_config()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(params=["80", "120"])
+def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("COLUMNS", request.param)
+    return int(request.param)
+
+
+def test_it_shows_the_configured_data(
+    width: int, config_path: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    inspect_data.run(config_path, [], None)
+
+    shown = capsys.readouterr().out
+    folded = "".join(shown.split())  # a long path is folded in its column
+    assert f"{tmp_path}/stdlib_qa/train.jsonl" in folded
+    assert "training48" in folded
+    assert "heldout12" in folded
+    assert "badrows0repeated0leaked0" in folded
+    assert "⟦" in shown  # no colours here: brackets mark what is trained
+    assert "<|im_end|>⟧" in shown
+    assert "a run would train on this data" in shown
+    assert max(map(len, shown.splitlines()[:-2])) <= width  # but for the page's path
+    (page,) = (tmp_path / "outputs" / "inspected").glob("*.html")
+    assert "Training" in page.read_text()
+
+
+def test_the_page_is_an_artifact_too(config_path: Path, tmp_path: Path) -> None:
+    from zenml.client import Client
+
+    inspect_data.run(config_path, [], None)
+
+    (page,) = (tmp_path / "outputs" / "inspected").glob("*.html")
+    assert str(Client().get_artifact_version("inspected_data").load()) == page.read_text()
+
+
+def test_another_source_is_inspected_under_the_same_settings(
+    config_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+) -> None:
+    path = write_jsonl(tmp_path / "bad.jsonl", [GOOD, *BAD, OTHER, OTHER])
+
+    with pytest.raises(DataError) as caught:
+        inspect_data.run(config_path, ["data.on_duplicates=error"], str(path))
+
+    shown = capsys.readouterr().out
+    assert "bad rows    3" in shown
+    assert "repeated    1" in shown
+    for line in (2, 3, 4, "6 = "):
+        assert f"bad.jsonl:{line}" in " ".join(shown.split())
+    assert str(caught.value).splitlines()[0] == "a run would refuse this data:"
+    assert "3 bad row(s)." in str(caught.value)
+    assert "data.on_duplicates: drop leaves them out" in str(caught.value)
+
+
+def test_data_neither_steers_the_terminal_nor_becomes_markup(
+    config_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+) -> None:
+    path = write_jsonl(tmp_path / "bad.jsonl", [GOOD, *BAD])
+
+    with pytest.raises(DataError) as caught:
+        inspect_data.run(config_path, [], str(path))
+
+    shown = capsys.readouterr().out + str(caught.value)
+    (page,) = (tmp_path / "outputs" / "inspected").glob("*.html")
+    html = page.read_text()
+    for text in (shown, html):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        assert "U+202E" in text
+        assert "=cmd|" in text
+    assert "<script>alert(1)</script>" in shown
+    assert "<script" not in html
+
+
+def test_a_source_without_a_usable_row_is_shown_and_refused(
+    config_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+) -> None:
+    path = write_jsonl(tmp_path / "none.jsonl", BAD)
+
+    with pytest.raises(DataError, match="no usable row is left to train on"):
+        inspect_data.run(config_path, ["data.on_bad_rows=skip"], str(path))
+
+    assert "no row" in capsys.readouterr().out
+
+
+def test_no_weight_is_needed(config_path: Path, tiny_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "no-weights"
+    model.mkdir()
+    for file in tiny_model.iterdir():
+        if file.suffix != ".safetensors":
+            (model / file.name).write_bytes(file.read_bytes())
+
+    inspect_data.run(config_path, [f"model.id={model}"], None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "source"),
+    [
+        (["--inspect-data"], None),
+        (["--inspect-data", "rows.jsonl"], "rows.jsonl"),
+        (["--inspect-data", "--set", "run.seed=1"], None),
+    ],
+)
+def test_the_source_is_optional(
+    arguments: list[str], source: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.spec_from_file_location("run", ROOT / "tools" / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    seen: list[str | None] = []
+    monkeypatch.setattr(inspect_data, "run", lambda path, overrides, source: seen.append(source))
+
+    result = CliRunner().invoke(module.main, arguments)
+
+    assert result.exit_code == 0, result.output
+    assert seen == [source]
