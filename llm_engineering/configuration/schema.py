@@ -78,6 +78,14 @@ class LoraSettings(Section):
     lora_alpha: PositiveInt = Field(
         32, description="Numerator of the scaling alpha / r (alpha / sqrt(r) with use_rslora)."
     )
+    rank_pattern: dict[str, PositiveInt] = Field(
+        default_factory=dict,
+        description="Rank of some modules in place of r, by the end of their name or a regular "
+        "expression of it, e.g. {down_proj: 64}.",
+    )
+    alpha_pattern: dict[str, PositiveInt] = Field(
+        default_factory=dict, description="Likewise, their numerator in place of lora_alpha."
+    )
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.0, description="Share of the adapter's inputs dropped in training."
     )

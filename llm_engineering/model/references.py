@@ -44,6 +44,8 @@ class MatchedTarget(BaseModel):
     d_in: int = Field(description="Input features.")
     d_out: int = Field(description="Output features.")
     adapter_parameters: int = Field(description="Trainable parameters in all of them.")
+    rank: int | None = Field(None, description="Rank of their update matrices.")
+    scaling: float | None = Field(None, description="Factor on their adapter's output.")
 
 
 class LoraReference(Reference):
@@ -54,7 +56,10 @@ class LoraReference(Reference):
     matched: tuple[MatchedTarget, ...]
     trainable_parameters: int
     total_parameters: int = Field(description="Base and adapter parameters.")
-    scaling: float = Field(description="Factor on the adapter's output: alpha/r or alpha/sqrt(r).")
+    scaling: float = Field(
+        description="Factor on the adapter's output: alpha/r or alpha/sqrt(r); with patterns, that of "
+        "most modules."
+    )
 
     @property
     def trainable_share(self) -> float:

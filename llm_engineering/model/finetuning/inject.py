@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from llm_engineering.configuration.schema import LoraSettings
@@ -82,40 +84,42 @@ def live_lora_model(reference: LoraReference) -> live.LiveModel:
 
 
 def matched_targets(model: Any) -> list[MatchedTarget]:
-    """What carries an adapter in a PEFT model, by name and shape, in the model's order."""
+    """What carries an adapter in a PEFT model, by name, shape and rank, in the model's order."""
     from peft.tuners.lora import LoraLayer
 
-    counts: Counter[tuple[str, int, int]] = Counter()
-    parameters: Counter[tuple[str, int, int]] = Counter()
+    counts: Counter[tuple[str, int, int, int, float]] = Counter()
+    parameters: Counter[tuple[str, int, int, int, float]] = Counter()
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
-            key = (name.rsplit(".", 1)[-1], module.in_features, module.out_features)
+            (active,) = module.active_adapters
+            rank, scaling = module.r[active], float(module.scaling[active])
+            last = name.rsplit(".", 1)[-1]
+            key = (last, module.in_features, module.out_features, rank, scaling)
             counts[key] += 1
             parameters[key] += sum(
                 p.numel() for n, p in module.named_parameters() if "lora_" in n and p.requires_grad
             )
     return [
         MatchedTarget(
-            name=name, modules=count, d_in=d_in, d_out=d_out,
-            adapter_parameters=parameters[name, d_in, d_out],
+            name=name, modules=count, d_in=d_in, d_out=d_out, rank=rank, scaling=scaling,
+            adapter_parameters=parameters[name, d_in, d_out, rank, scaling],
         )
-        for (name, d_in, d_out), count in counts.items()
+        for (name, d_in, d_out, rank, scaling), count in counts.items()
     ]  # fmt: skip
 
 
-def effective_scaling(model: Any) -> float:
-    """The factor that the model's adapted modules put on ``B A x``."""
-    from peft.tuners.lora import LoraLayer
+def usual_scaling(targets: Sequence[MatchedTarget], settings: LoraSettings) -> float:
+    """The factor that most adapted modules put on ``B A x``.
 
-    scalings = {
-        module.scaling[adapter]
-        for module in model.modules()
-        if isinstance(module, LoraLayer)
-        for adapter in module.active_adapters
-    }
-    if len(scalings) != 1:
+    Raises:
+        LoraError: They differ although no pattern says so.
+    """
+    scalings: Counter[float] = Counter()
+    for target in targets:
+        scalings[target.scaling or 0.0] += target.modules
+    if len(scalings) != 1 and not (settings.rank_pattern or settings.alpha_pattern):
         raise LoraError(f"lora: expected one scaling for all modules, found {sorted(scalings)}")
-    return float(scalings.pop())
+    return scalings.most_common(1)[0][0]
 
 
 def linear_names(model: Any) -> Counter[str]:
@@ -131,17 +135,19 @@ def linear_names(model: Any) -> Counter[str]:
 
 def _reference(reference: ModelReference, settings: LoraSettings, model: Any) -> LoraReference:
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    matched = tuple(matched_targets(model))
     return LoraReference(
         model=reference,
         settings=settings,
-        matched=tuple(matched_targets(model)),
+        matched=matched,
         trainable_parameters=trainable,
         total_parameters=count_parameters(model),
-        scaling=effective_scaling(model),
+        scaling=usual_scaling(matched, settings),
     )
 
 
 def _require_targets(model: Any, settings: LoraSettings) -> None:
+    _require_patterns(model, settings)
     if settings.target_modules == "all-linear":
         return
     known = linear_names(model)
@@ -157,6 +163,28 @@ def _require_targets(model: Any, settings: LoraSettings) -> None:
             "lora.target_modules: lm_head would not be trained as an adapter (trl computes the "
             "loss from its weight directly); remove it"
         )
+
+
+def _require_patterns(model: Any, settings: LoraSettings) -> None:
+    """PEFT passes over a pattern that matches nothing; here it is an error."""
+    import torch
+
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    targets = settings.target_modules
+    if targets != "all-linear":
+        names = [name for name in names if name.rsplit(".", 1)[-1] in targets]
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in getattr(settings, key):
+            try:
+                matched = any(re.match(rf"(.*\.)?({pattern})$", name) for name in names)
+            except re.error as error:
+                raise LoraError(
+                    f"lora.{key}: {pattern!r} is no regular expression: {error}"
+                ) from None
+            if not matched:
+                raise LoraError(
+                    f"lora.{key}: {pattern!r} matches no target module; one is {names[0]}"
+                )
 
 
 def _peft_options(settings: LoraSettings) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from llm_engineering.model.finetuning.record import AdapterFolder
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
-_SAME = ("r", "lora_alpha", "use_rslora", "use_dora", "bias")
+_SAME = (
+    "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "bias",
+)  # fmt: skip
 
 
 def starting_adapter(start_from: str) -> AdapterFolder:
