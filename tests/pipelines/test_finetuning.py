@@ -125,6 +125,39 @@ def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model)
     assert (outputs / "latest").resolve() == (outputs / "again").resolve()
 
 
+def test_one_chat_template_in_data_evaluation_adapter_and_card(
+    make_config, run_pipeline, monkeypatch, tmp_path
+):
+    from transformers import AutoTokenizer
+
+    from llm_engineering.model.evaluation import evaluate
+
+    template = tmp_path / "own.jinja"
+    template.write_text(
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    prompted = []
+    real = evaluate.answers
+
+    def answers(model, tokenizer, prompts, **settings):
+        prompted.extend(tokenizer.decode(prompt.input_ids) for prompt in prompts)
+        return real(model, tokenizer, prompts, **settings)
+
+    monkeypatch.setattr(evaluate, "answers", answers)
+    config = make_config({"model.chat_template": str(template), "train.max_steps": 2})
+
+    run = run_pipeline(config, "one-template")
+
+    dataset = run.steps["prepare_data"].outputs["dataset"][0].load()
+    assert dataset.summary.train.example[0].text.startswith("[user] ")
+    assert prompted
+    assert all(p.startswith("[user] ") and p.endswith("<|im_end|>[assistant] ") for p in prompted)
+    adapter = Path(config.run.output_dir) / "one-template" / "adapter"
+    assert AutoTokenizer.from_pretrained(adapter).chat_template == template.read_text()
+    assert str(template) in (adapter / "README.md").read_text()
+
+
 def test_only_what_a_change_reaches_runs_again_and_is_rebuilt_to_the_bit(
     make_config, run_pipeline, weight_loads
 ):
