@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,20 @@ from llm_engineering.model.base_model import (
     model_folder,
     weight_files,
 )
+from llm_engineering.model.finetuning.starting_adapter import starting_adapter
 from llm_engineering.model.references import ModelReference
 from llm_engineering.sagemaker.aws import error_code
-from llm_engineering.sagemaker.job import CHAT_TEMPLATE_FILE, CONFIG_FILE, JOB_FILE, JobOrder
+from llm_engineering.sagemaker.job import (
+    CHAT_TEMPLATE_FILE,
+    CONFIG_FILE,
+    JOB_FILE,
+    START,
+    JobOrder,
+)
 
 
 def write_config_channel(config: FinetuningConfig, order: JobOrder, folder: Path) -> Path:
-    """Write what the job reads first: its configuration, its order, its chat template."""
+    """Write what the job reads first: configuration, order, chat template, adapter to start from."""
     folder.mkdir(parents=True, exist_ok=True)
     sent = config.model_copy(update={"sagemaker": None})  # where it runs is no business of the job
     (folder / CONFIG_FILE).write_text(to_yaml(sent), encoding="utf-8")
@@ -29,6 +37,12 @@ def write_config_channel(config: FinetuningConfig, order: JobOrder, folder: Path
     template = read_chat_template(config.model.chat_template)
     if template is not None:
         (folder / CHAT_TEMPLATE_FILE).write_text(template, encoding="utf-8")
+    if config.train.start_from is not None:
+        shutil.copytree(
+            starting_adapter(config.train.start_from).folder,
+            folder / START,
+            ignore=shutil.ignore_patterns("tokenizer*", "*.jinja", "*.md"),
+        )
     return folder
 
 

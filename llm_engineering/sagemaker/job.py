@@ -30,6 +30,7 @@ CONFIG_FILE = "config.yaml"
 JOB_FILE = "job.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 PRODUCTION = "production"
+START = "start"
 RECORDS = "records"
 MAX_FAILURE_CHARACTERS = 1024
 """The service keeps so many characters of the failure file (CreateTrainingJob reference)."""
@@ -155,9 +156,10 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
 
 
 def read_config(channel: Path) -> FinetuningConfig:
-    """The configuration of a job's channel, with the chat template that came beside it."""
-    template = channel / CHAT_TEMPLATE_FILE
+    """The configuration of a job's channel, with template and adapter that came beside it."""
+    template, start = channel / CHAT_TEMPLATE_FILE, channel / START
     overrides = [f"model.chat_template={template}"] if template.is_file() else []
+    overrides += [f"train.start_from={start}"] if start.is_dir() else []
     return load_config(channel / CONFIG_FILE, overrides)
 
 

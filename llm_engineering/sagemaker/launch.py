@@ -18,6 +18,7 @@ from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import LaunchError
 from llm_engineering.model.evaluation.production import ProductionAdapter
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.finetuning.starting_adapter import starting_adapter
 from llm_engineering.model.references import LoraReference
 from llm_engineering.model.shape import read_shape
 from llm_engineering.model.workload import prepared_workload
@@ -143,6 +144,8 @@ def training_digest(launch: Launch, lora: LoraReference, dataset: PreparedDatase
         str(config.run.seed),
         launch.code,
     ]
+    if config.train.start_from is not None:
+        parts.append(starting_adapter(config.train.start_from).digest)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
