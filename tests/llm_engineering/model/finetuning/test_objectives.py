@@ -5,41 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from llm_engineering.data.preference import prepare_preferences
-from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import LoraError
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.preference import objective_metrics
-from llm_engineering.model.finetuning.inject import inject_lora
-from llm_engineering.model.finetuning.load import load_model
 from llm_engineering.model.finetuning.starting_adapter import require_same_shape, starting_adapter
-from llm_engineering.model.finetuning.train import live_trained_model, train
+from llm_engineering.model.finetuning.train import live_trained_model
 
 LN2 = 0.6931
-
-
-def run(config, folder, *, resume="never", on_progress=None):
-    """Prepare, load, inject and train in a row, whatever the objective."""
-    objective = config.train.objective
-    if objective == "sft":
-        dataset = prepare_data(config.data, config.model, seed=0, folder=folder / "data")
-    else:
-        dataset = prepare_preferences(
-            config.data, config.model, objective=objective, seed=0, folder=folder / "data"
-        )
-    lora = inject_lora(load_model(config.model), config.lora)
-    adapter, record = train(
-        lora,
-        dataset,
-        config.train,
-        config.evaluate,
-        seed=config.run.seed,
-        work=folder / "work",
-        name="run",
-        resume=resume,
-        on_progress=on_progress,
-    )
-    return lora, dataset, adapter, record
 
 
 @pytest.fixture
@@ -74,7 +46,9 @@ def preference_config(make_config, write_jsonl, tmp_path):
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto"])
-def test_the_better_answers_are_preferred_after_training(preference_config, tmp_path, objective):
+def test_the_better_answers_are_preferred_after_training(
+    run, preference_config, tmp_path, objective
+):
     lora, dataset, adapter, record = run(preference_config(objective), tmp_path)
     before, after = record.before.rewards, record.after.rewards
     assert after.margin > before.margin + 0.005
@@ -102,7 +76,7 @@ def held_out(held, dataset, reference=None):
     )  # fmt: skip
 
 
-def test_the_reference_of_a_fresh_adapter_is_the_base_model(preference_config, tmp_path):
+def test_the_reference_of_a_fresh_adapter_is_the_base_model(run, preference_config, tmp_path):
     lora, dataset, adapter, record = run(preference_config("dpo"), tmp_path)
     held = live_trained_model(lora, adapter)
     with held.model.disable_adapter():
@@ -115,7 +89,7 @@ def test_the_reference_of_a_fresh_adapter_is_the_base_model(preference_config, t
 
 
 def test_started_from_an_sft_adapter_the_reference_is_the_sft_policy(
-    preference_config, make_config, tmp_path
+    run, preference_config, make_config, tmp_path
 ):
     sft = make_config({"train.max_steps": 12, "train.learning_rate": 0.01})
     sft_lora, _, sft_adapter, _ = run(sft, tmp_path / "sft")
@@ -135,7 +109,7 @@ def test_started_from_an_sft_adapter_the_reference_is_the_sft_policy(
     assert reference["chosen"] != pytest.approx(base["chosen"], abs=1.0)
 
 
-def test_an_adapter_of_another_shape_is_refused_by_its_keys(preference_config, tmp_path):
+def test_an_adapter_of_another_shape_is_refused_by_its_keys(run, preference_config, tmp_path):
     _, _, adapter, _ = run(preference_config("dpo", {"train.max_steps": 2}), tmp_path)
     start = str(adapter.folder)
     other = preference_config(
@@ -152,21 +126,19 @@ def test_an_adapter_of_another_shape_is_refused_by_its_keys(preference_config, t
         starting_adapter("nowhere/at-all")
 
 
-class Interruption(Exception):
-    """Ends a run between two steps; a kill -9 there leaves the same folder (test_train)."""
-
-
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto"])
-def test_interrupted_it_resumes_on_the_same_trajectory(preference_config, tmp_path, objective):
+def test_interrupted_it_resumes_on_the_same_trajectory(
+    run, interruption, preference_config, tmp_path, objective
+):
     config = preference_config(objective, {"train.max_steps": 8, "train.checkpoint_every": 3})
     _, _, whole_adapter, whole = run(config, tmp_path / "whole")
     live.release()
 
     def interrupt(record):
         if record.steps == 5:
-            raise Interruption
+            raise interruption
 
-    with pytest.raises(Interruption):
+    with pytest.raises(interruption):
         run(config, tmp_path / "interrupted", on_progress=interrupt)
     _, _, adapter, record = run(config, tmp_path / "interrupted", resume="required")
     assert record.resumed_from_step == 3
