@@ -96,6 +96,8 @@ def test_two_adapters_do_not_share_a_default_list() -> None:
         ("model", "max_seq_length", [15, 0], [65, 131072]),
         ("lora", "r", [0, -8, "x"], [1, 256]),
         ("lora", "lora_alpha", [0], [1]),
+        ("lora", "rank_pattern", [{"q_proj": 0}, ["q_proj"]], [{}, {"q_proj": 4}]),
+        ("lora", "alpha_pattern", [{"q_proj": -1}], [{"q_proj": 4}]),
         ("lora", "lora_dropout", [-0.1, 1.0], [0.0, 0.99]),
         ("lora", "random_state", [-1, 2**32], [0]),
         ("lora", "bias", ["some"], ["none", "all", "lora_only"]),
@@ -116,6 +118,8 @@ def test_two_adapters_do_not_share_a_default_list() -> None:
         ("train", "log_every", [0], [1]),
         ("train", "evaluate_every", [0], [1, None]),
         ("train", "checkpoint_every", [0], [1, None]),
+        ("train", "neftune_noise_alpha", [0, -1, float("inf")], [5, None]),
+        ("evaluate", "samples_every", [0], [10, None]),
         ("train", "keep_checkpoints", [0], [1]),
         ("evaluate", "batch_size", [0], [1]),
         ("evaluate", "samples", [-1], [0]),
@@ -156,6 +160,7 @@ def test_every_objective_has_a_learning_rate_of_its_own_unless_one_is_given() ->
     [
         ("dpo", "train", "packing", True),
         ("orpo", "lora", "lora_dropout", 0.1),
+        ("dpo", "train", "neftune_noise_alpha", 5.0),
         ("dpo", "data", "loss_on", "everything"),
         ("kto", "train", "micro_batch", 1),
     ],
@@ -208,3 +213,12 @@ def test_a_split_that_does_not_give_the_rows_is_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         FinetuningConfig.model_validate({**REQUIRED, "train": train})
+
+
+@pytest.mark.parametrize(("key", "value"), [("keep_best", True), ("early_stopping_patience", 2)])
+def test_what_looks_at_the_held_out_loss_needs_it_while_training(key: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=f"{key} looks at the held-out loss"):
+        FinetuningConfig.model_validate({**REQUIRED, "train": {key: value}})
+    train = {key: value, "evaluate_every": 10}
+    config = FinetuningConfig.model_validate({**REQUIRED, "train": train})
+    assert getattr(config.train, key) == value

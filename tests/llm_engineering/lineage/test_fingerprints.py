@@ -49,7 +49,8 @@ def test_nothing_changes_when_nothing_does(config: FinetuningConfig) -> None:
     first, second = take_fingerprints(config), take_fingerprints(config)
 
     assert first == second
-    assert {len(value) for value in first.model_dump().values()} == {64}
+    assert {len(value) for value in first.model_dump(exclude={"start"}).values()} == {64}
+    assert first.start == ""
     assert len(set(first.model_dump().values())) == 3
 
 
@@ -326,3 +327,16 @@ def test_what_computes_nothing_is_no_code(config: FinetuningConfig, package: Pat
     found, _ = take_in_process(package.parent, config)
 
     assert found == take_fingerprints(config)
+
+
+def test_other_weights_to_start_from_change_the_start_alone(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").write_bytes(b"one")
+    config = make_config({"train.start_from": str(adapter)})
+    before = take_fingerprints(config)
+    (adapter / "adapter_model.safetensors").write_bytes(b"two!")
+    assert changed(before, take_fingerprints(config)) == {"start"}

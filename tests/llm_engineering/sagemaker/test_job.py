@@ -67,3 +67,18 @@ def test_a_secret_that_cannot_be_read_is_named_without_its_value(monkeypatch):
     order = ORDER.model_copy(update={"secrets": {"HF_TOKEN": "prod/hub"}})
     with pytest.raises(LaunchError, match=r"HF_TOKEN: the job cannot read the secret prod/hub"):
         read_secrets(order)
+
+
+def test_the_adapter_to_start_from_travels(make_config, tmp_path):
+    start = tmp_path / "adapter"
+    start.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md"):
+        (start / name).write_text(name)
+    config = make_config({"train.start_from": str(start)})
+    channel = write_config_channel(config, ORDER, tmp_path / "channel")
+    there = read_config(channel).train.start_from
+    assert there == str(channel / "start")
+    assert sorted(path.name for path in (channel / "start").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]

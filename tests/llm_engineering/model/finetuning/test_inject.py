@@ -8,7 +8,7 @@ import torch
 from llm_engineering.configuration.schema import HANDBOOK_TARGET_MODULES, LoraSettings
 from llm_engineering.errors import LoraError
 from llm_engineering.model import live
-from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
+from llm_engineering.model.finetuning.inject import describe_lora, inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import live_base_model, load_model
 
 RANK, ALPHA = 8, 24
@@ -172,3 +172,43 @@ def test_another_random_state_gives_another_adapter(base):
     other = inject_lora(base, settings(random_state=7))
     b = live_lora_model(other).model.get_base_model().model.layers[0].mlp.up_proj.lora_A["default"]
     assert not torch.equal(a, b.weight)
+
+
+def test_patterns_give_some_modules_another_rank_and_scaling(base):
+    lora = inject_lora(
+        base, settings(rank_pattern={"down_proj": 16}, alpha_pattern={"layers.0.*v_proj": 4})
+    )
+    described = describe_lora(base, lora.settings)
+    assert described == lora
+    found = {(t.name, t.rank, t.scaling): t.modules for t in lora.matched}
+    assert found["down_proj", 16, ALPHA / 16] == 2
+    assert found["v_proj", RANK, 4 / RANK] == found["v_proj", RANK, ALPHA / RANK] == 1
+    assert found["q_proj", RANK, ALPHA / RANK] == 2
+    assert lora.scaling == ALPHA / RANK
+    plain = sum(RANK * (a + b) * LAYERS for a, b in SHAPES.values())
+    assert lora.trainable_parameters == plain + (16 - RANK) * (160 + 64) * LAYERS
+
+    model = live_lora_model(lora).model
+    randomise_b(model)
+    layer = model.get_base_model().model.layers[0].mlp.down_proj
+    x = torch.randn(3, 160, generator=torch.Generator().manual_seed(2))
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    with torch.no_grad():
+        expected = x @ layer.base_layer.weight.T + ALPHA / 16 * (x @ a.T @ b.T)
+        assert torch.allclose(layer(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rank_pattern": {"c_attn": 4}}, r"lora\.rank_pattern: 'c_attn' matches no target module"),
+        (
+            {"alpha_pattern": {"q_proj": 4}, "target_modules": ["v_proj"]},
+            r"lora\.alpha_pattern: 'q_proj' matches no target module; one is model\.layers\.0",
+        ),
+        ({"rank_pattern": {"(": 4}}, r"lora\.rank_pattern: '\(' is no regular expression"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_refused(base, changes, message):
+    with pytest.raises(LoraError, match=message):
+        inject_lora(base, settings(**changes))
