@@ -18,6 +18,7 @@ class Inputs(BaseModel):
 
     data: str = Field(description="Contents of the data files, or commits of the Hub data sets.")
     model: str = Field(description="Contents of the model's files, or commit of the Hub model.")
+    start: str = Field("", description="Weights of the adapter that training starts from.")
     config: str = Field(description="The settings that decide the result.")
     start: str = Field("", description="Weights of the adapter that training starts from, if any.")
 
@@ -28,6 +29,7 @@ def take_inputs(config: FinetuningConfig) -> Inputs:
     Raises:
         DataError: A data file is missing.
         HubError: The Hub cannot be asked now.
+        LoraError: There is no such adapter to start from.
         ModelError: A local model is missing or incomplete.
     """
     from llm_engineering.lineage.fingerprints import take_fingerprints

@@ -20,8 +20,10 @@ def test_nothing_changed_until_a_row_is_appended(make_config):
 
 def test_every_change_is_named(make_config):
     first = take_inputs(make_config())
-    other = first.model_copy(update={"data": "x", "model": "y", "config": "z"})
-    assert what_changed(other, first) == "data and base model and configuration changed"
+    other = first.model_copy(update={"data": "x", "model": "y", "start": "s", "config": "z"})
+    assert what_changed(other, first) == (
+        "data and base model and starting adapter and configuration changed"
+    )
 
 
 def test_settings_of_when_and_where_are_no_reason_to_train(make_config):
