@@ -23,10 +23,12 @@ from llm_engineering.data.dataset import (
     SplitWriter,
 )
 from llm_engineering.data.duplicates import (
+    Pairs,
     Repeats,
     describe,
     equal_rows,
     near_rows,
+    no_rows,
     shared_rows,
     text_key,
 )
@@ -130,7 +132,10 @@ def _prepare(
         own = hashlib.sha256(name.encode())
         sha.update(name.encode())
         with SplitWriter(folder / name) as writer:
-            for batch in spool.read(chosen.rows[name]):
+            rows = chosen.rows[name]
+            bar = _bar(f"tokenizing {name.replace('_', '-')} rows", len(rows))
+            for batch in spool.read(rows):
+                bar.update(len(batch))
                 tokenized = tokenize_all(
                     [row.conversation for row in batch],
                     tokenizer,
@@ -151,6 +156,7 @@ def _prepare(
                     own.update(digested)
                     usable.append((spooled.origin, spooled.messages, row))
                 writer.add(_columns(usable))
+            bar.close()
         digests[name] = own.hexdigest()
     _report_bad_rows(bad.rows, bad.count, data.on_bad_rows, refuse)
     audits = {name: auditor.audit() for name, auditor in auditors.items()}
@@ -220,8 +226,10 @@ def _read_source(
 ) -> None:
     number, count = len(read.sources), 0
     stated, first = form, ""
+    bar = _bar(f"reading {name}")
     for row in rows:
         count += 1
+        bar.update()
         if isinstance(row, BadRow):
             read.bad.add(row)
             continue
@@ -246,7 +254,15 @@ def _read_source(
         read.text.append(text_key(conversation))
         if group is not None:
             read.place.append(place)
+    bar.close()
     read.sources.append(SourceSummary(source=name, rows=count, form=form))
+
+
+def _bar(what: str, total: int | None = None) -> Any:
+    """A progress bar in a terminal, after two seconds."""
+    from tqdm import tqdm
+
+    return tqdm(desc=what, total=total, unit=" rows", delay=2, disable=None, leave=False)
 
 
 def _choose(data: DataSettings, read: _Read, spool: Spool, refuse: Refuse) -> _Chosen:
@@ -262,11 +278,12 @@ def _choose(data: DataSettings, read: _Read, spool: Spool, refuse: Refuse) -> _C
 
     candidates = len(train)
     equal = equal_rows(train, exact[train])
-    rest = train[~numpy.isin(train, list(equal))] if threshold else train
-    near = near_rows(spool, rest, threshold) if threshold else {}
+    near = no_rows()
+    if threshold:
+        near = near_rows(spool, _without(train, equal), threshold)
     duplicates = describe(spool, equal, near, dropped=data.on_duplicates == "drop")
     if duplicates.dropped:
-        train = train[~numpy.isin(train, [*equal, *near])]
+        train = _without(_without(train, equal), near)
     _report_repeats(
         duplicates,
         f"of {candidates} training rows repeat an earlier one",
@@ -285,12 +302,13 @@ def _choose(data: DataSettings, read: _Read, spool: Spool, refuse: Refuse) -> _C
     held_out = held_out[: data.held_out.max_rows]
 
     equal = shared_rows(train, text[train], held_out, text[held_out])
-    rest = train[~numpy.isin(train, list(equal))] if threshold else train
-    near = near_rows(spool, rest, threshold, held_out) if threshold else {}
+    near = no_rows()
+    if threshold:
+        near = near_rows(spool, _without(train, equal), threshold, held_out)
     leaks = describe(spool, equal, near, dropped=data.on_leaks == "drop")
     candidates = len(train)
     if leaks.dropped:
-        train = train[~numpy.isin(train, [*equal, *near])]
+        train = _without(_without(train, equal), near)
     _report_repeats(
         leaks,
         f"of {candidates} training rows are held out too",
@@ -299,6 +317,13 @@ def _choose(data: DataSettings, read: _Read, spool: Spool, refuse: Refuse) -> _C
         refuse=refuse,
     )
     return _Chosen({"train": train, "held_out": held_out}, duplicates, leaks)
+
+
+def _without(rows: NDArray[Any], pairs: Pairs) -> NDArray[Any]:
+    import numpy
+
+    left: NDArray[Any] = rows[~numpy.isin(rows, pairs.rows)]
+    return left
 
 
 def _used(read: _Read, chosen: _Chosen) -> list[SourceSummary]:

@@ -13,6 +13,8 @@ from llm_engineering.data.forms import UnusableRowError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_CHUNK = 2**20  # rows
+
 
 def place_of(conversation: Sequence[Message], seed: int) -> int:
     """A number of 64 bits, evenly spread, that the text and the seed decide."""
@@ -41,10 +43,11 @@ def is_held_out(places: NDArray[Any], fraction: float) -> NDArray[Any]:
         places: As ``place_of`` gives them, uint64, shape ``(rows,)``.
         fraction: From 0 to 1.
     """
-    if not len(places):
-        return places.astype(bool)
-    shares = places.astype("float64") / 2**64
-    held: NDArray[Any] = shares <= max(fraction, float(shares.min()))
+    held: NDArray[Any] = places.astype(bool)
+    limit = max(fraction, int(places.min()) / 2**64) if len(places) else fraction
+    for start in range(0, len(places), _CHUNK):  # few of the quotients are in memory
+        part = slice(start, start + _CHUNK)
+        held[part] = places[part].astype("float64") / 2**64 <= limit
     return held
 
 

@@ -8,6 +8,7 @@ import numpy
 import pytest
 
 from llm_engineering.data.duplicates import (
+    Pairs,
     describe,
     equal_rows,
     near_rows,
@@ -21,6 +22,10 @@ TEXT = "The quick brown fox jumps over the lazy dog and runs away through the ol
 
 def said(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}]
+
+
+def pairs(found: Pairs) -> dict[int, int]:
+    return dict(zip(found.rows.tolist(), found.others.tolist(), strict=True))
 
 
 def keys(*values: int) -> numpy.ndarray:
@@ -44,14 +49,14 @@ def test_a_plain_text_is_the_same_as_its_conversation() -> None:
 def test_every_repeat_is_paired_with_the_first() -> None:
     rows = numpy.array([2, 4, 6, 8, 9])
 
-    assert equal_rows(rows, keys(7, 5, 7, 7, 5)) == {6: 2, 8: 2, 9: 4}
-    assert equal_rows(rows, keys(1, 2, 3, 4, 5)) == {}
+    assert pairs(equal_rows(rows, keys(7, 5, 7, 7, 5))) == {6: 2, 8: 2, 9: 4}
+    assert pairs(equal_rows(rows, keys(1, 2, 3, 4, 5))) == {}
 
 
 def test_shared_rows_are_paired_with_the_first_of_the_others() -> None:
     rows, others = numpy.array([0, 1, 2]), numpy.array([7, 8, 9])
 
-    assert shared_rows(rows, keys(1, 2, 1), others, keys(3, 1, 1)) == {0: 8, 2: 8}
+    assert pairs(shared_rows(rows, keys(1, 2, 1), others, keys(3, 1, 1))) == {0: 8, 2: 8}
 
 
 @pytest.fixture
@@ -67,13 +72,17 @@ def spool(tmp_path: Path) -> Spool:
 def test_near_rows_are_found_and_others_are_not(spool: Spool) -> None:
     every = numpy.arange(4)
 
-    assert near_rows(spool, every, 0.7) == {2: 0}
-    assert near_rows(spool, every, 0.98) == {}
-    assert near_rows(spool, every[:2], 0.7, others=every[2:]) == {0: 2}
+    assert pairs(near_rows(spool, every, 0.7)) == {2: 0}
+    assert pairs(near_rows(spool, every, 0.98)) == {}
+    assert pairs(near_rows(spool, every[:2], 0.7, others=every[2:])) == {0: 2}
+
+
+def one(row: int, other: int) -> Pairs:
+    return Pairs(numpy.array([row]), numpy.array([other]))
 
 
 def test_repeats_are_named_on_both_sides(spool: Spool) -> None:
-    found = describe(spool, {3: 1}, {2: 0}, dropped=True)
+    found = describe(spool, one(3, 1), one(2, 0), dropped=True)
 
     assert (found.equal, found.near, found.count, found.dropped) == (1, 1, 2, True)
     assert found.first == ["rows.jsonl:4 = rows.jsonl:2", "rows.jsonl:3 ~ rows.jsonl:1"]
