@@ -51,7 +51,7 @@ def test_nothing_changes_when_nothing_does(config: FinetuningConfig) -> None:
     assert first == second
     assert {len(value) for value in first.model_dump(exclude={"start"}).values()} == {64}
     assert first.start == ""
-    assert len(set(first.model_dump().values())) == 3
+    assert len(set(first.model_dump().values())) == 4
 
 
 # --- the data ----------------------------------------------------------------------------------
