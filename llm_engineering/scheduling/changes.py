@@ -18,7 +18,6 @@ class Inputs(BaseModel):
 
     data: str = Field(description="Contents of the data files, or commits of the Hub data sets.")
     model: str = Field(description="Contents of the model's files, or commit of the Hub model.")
-    start: str = Field("", description="Weights of the adapter that training starts from.")
     config: str = Field(description="The settings that decide the result.")
     start: str = Field("", description="Weights of the adapter that training starts from, if any.")
 
