@@ -125,7 +125,10 @@ def test_two_adapters_do_not_share_a_default_list() -> None:
         ("evaluate", "samples", [-1], [0]),
         ("evaluate", "max_new_tokens", [0], [1]),
         ("data", "on_bad_rows", ["ignore"], ["error", "skip"]),
-        ("data", "loss_on", ["prompt"], ["completion", "everything"]),
+        ("data", "on_duplicates", ["warn"], ["keep", "drop", "error"]),
+        ("data", "on_leaks", ["keep"], ["warn", "drop", "error"]),
+        ("data", "near_duplicates", [0.4, 1.0], [0.5, 0.8, None]),
+        ("data", "loss_on", ["prompt"], ["completion", "last_turn", "everything"]),
         ("data", "max_truncated_share", [-0.01, 1.01], [0, 1]),
     ],
 )
@@ -162,6 +165,9 @@ def test_every_objective_has_a_learning_rate_of_its_own_unless_one_is_given() ->
         ("orpo", "lora", "lora_dropout", 0.1),
         ("dpo", "train", "neftune_noise_alpha", 5.0),
         ("dpo", "data", "loss_on", "everything"),
+        ("orpo", "data", "on_duplicates", "drop"),
+        ("kto", "data", "on_leaks", "error"),
+        ("dpo", "data", "near_duplicates", 0.8),
         ("kto", "train", "micro_batch", 1),
     ],
 )
@@ -222,3 +228,24 @@ def test_what_looks_at_the_held_out_loss_needs_it_while_training(key: str, value
     train = {key: value, "evaluate_every": 10}
     config = FinetuningConfig.model_validate({**REQUIRED, "train": train})
     assert getattr(config.train, key) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"sources": [{"source": "a", "weight": 1}, {"source": "b"}]},
+            "sources.1 has no weight and another has: give every source one, or none",
+        ),
+        (
+            {"held_out": {"source": "b", "group": "author"}},
+            "group says how a fraction is drawn; drop it, or give a fraction",
+        ),
+        ({"sources": [{"source": "a", "weight": 0}]}, "greater than 0"),
+        ({"sources": [{"source": "a", "form": "vicuna"}]}, "'alpaca', 'prompt_completion'"),
+    ],
+)
+def test_sources_and_held_out_rows_agree(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        FinetuningConfig.model_validate({**REQUIRED, "data": {**REQUIRED["data"], **data}})
+    assert message in str(caught.value)
