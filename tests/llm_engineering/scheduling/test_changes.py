@@ -22,7 +22,7 @@ def test_every_change_is_named(make_config):
     first = take_inputs(make_config())
     other = first.model_copy(update={"data": "x", "model": "y", "start": "s", "config": "z"})
     assert what_changed(other, first) == (
-        "data and base model and starting adapter and configuration changed"
+        "data and base model and configuration and starting adapter changed"
     )
 
 
