@@ -20,6 +20,7 @@ from llm_engineering.model.evaluation.production import ProductionAdapter
 from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
 from llm_engineering.model.finetuning.load import describe_model, load_model
 from llm_engineering.model.finetuning.train import train
+from llm_engineering.model.shape import read_shape
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.follow import (
     JobFailedError,
@@ -168,7 +169,7 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     # On demand, equal or not, it is trained again, from the start; and the production version,
     # here this very adapter, is measured on the same rows.
     assert record.production is None
-    production = ProductionAdapter("run-0", planned.lora, adapter)
+    production = ProductionAdapter("run-0", adapter)
     fresh, record = planned.go(production, fresh=True)
     assert record.production.version == "run-0"
     assert record.production.metrics == record.after
@@ -409,13 +410,15 @@ def test_a_secret_that_the_job_may_not_read_is_named(plan, sagemaker_service):
         planned.go()
 
 
-def test_a_gpu_that_is_too_small_is_refused_before_anything_is_sent(plan, sagemaker_service):
+def test_a_gpu_that_is_too_small_is_refused_before_anything_is_sent(
+    plan, sagemaker_service, monkeypatch
+):
     planned = plan()
-    shape = {"parameters": 40_000_000_000}
-    planned.lora = planned.lora.model_copy(
-        update={"model": planned.lora.model.model_copy(update=shape)}
+    larger = read_shape(planned.launch.config.model).model_copy(
+        update={"hidden": 8192, "inner": 28672, "layers": 80}
     )
-    with pytest.raises(LaunchError, match=r"ml\.g5\.2xlarge has 22\.35 GiB a GPU .* needs about"):
+    monkeypatch.setattr("llm_engineering.sagemaker.launch.read_shape", lambda settings: larger)
+    with pytest.raises(LaunchError, match=r"ml\.g5\.2xlarge: this training does not fit A10G"):
         planned.go()
     assert jobs(sagemaker_service) == []
     assert sagemaker_service.keys() == []
