@@ -186,11 +186,11 @@ def _histogram(audit: LabelAudit, width: int) -> list[Text]:
 
 
 def _findings(summary: DatasetSummary) -> list[tuple[str, list[str], int]]:
-    return [
-        ("bad rows", summary.bad_rows, summary.bad_row_count),
-        ("repeated", summary.duplicates.first, summary.duplicates.count),
-        ("leaked", summary.leaks.first, summary.leaks.count),
-    ]
+    found = [("bad rows", summary.bad_rows, summary.bad_row_count)]
+    for name, repeats in (("repeated", summary.duplicates), ("leaked", summary.leaks)):
+        if repeats is not None:
+            found.append((name, repeats.first, repeats.count))
+    return found
 
 
 def _row_title(audit: LabelAudit) -> Text:

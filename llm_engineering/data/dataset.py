@@ -36,11 +36,11 @@ class DatasetSummary(BaseModel):
     sources: list[SourceSummary]
     bad_rows: list[str] = Field(description="Skipped rows: file:line and the reason.")
     bad_rows_unlisted: int = Field(0, description="Skipped rows beyond those.")
-    duplicates: Repeats = Field(
-        default_factory=Repeats, description="Training rows that repeat an earlier one."
+    duplicates: Repeats | None = Field(
+        None, description="Training rows that repeat an earlier one; None: not looked for."
     )
-    leaks: Repeats = Field(
-        default_factory=Repeats, description="Training rows that are held out too."
+    leaks: Repeats | None = Field(
+        None, description="Training rows that are held out too; None: not looked for."
     )
     train: LabelAudit
     held_out: LabelAudit
@@ -55,7 +55,7 @@ class DatasetSummary(BaseModel):
     @property
     def figures(self) -> dict[str, int | str]:
         """Rows, tokens and what was skipped or cut, by name."""
-        return {
+        figures: dict[str, int | str] = {
             "train_rows": self.train.rows,
             "train_row_tokens": self.train.tokens,
             "trained_tokens": self.train.trained_tokens,
@@ -63,10 +63,12 @@ class DatasetSummary(BaseModel):
             "held_out_rows": self.held_out.rows,
             "held_out_row_tokens": self.held_out.tokens,
             "bad_rows": self.bad_row_count,
-            "duplicate_rows": self.duplicates.count,
-            "leaked_rows": self.leaks.count,
             "digest": self.digest,
         }
+        for name, found in (("duplicate_rows", self.duplicates), ("leaked_rows", self.leaks)):
+            if found is not None:
+                figures[name] = found.count
+        return figures
 
 
 @dataclass(frozen=True)

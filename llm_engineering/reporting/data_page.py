@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_engineering.data.dataset import DatasetSummary
-from llm_engineering.data.duplicates import Repeats
 from llm_engineering.reporting.charts import histogram
 from llm_engineering.reporting.page import page_templates
 
@@ -27,25 +26,19 @@ def render_data_page(summary: DatasetSummary, refusals: Sequence[str] = ()) -> s
 
 def data_section(summary: DatasetSummary) -> dict[str, Any]:
     """What ``report/data.html.jinja`` shows, which is a part of the report too."""
-    findings = [
-        ("Skipped rows", summary.bad_rows, summary.bad_row_count),
-        (
-            f"Repeated training rows{_dropped(summary.duplicates)}",
-            summary.duplicates.first,
-            summary.duplicates.count,
-        ),
-        (
-            f"Training rows that are held out too{_dropped(summary.leaks)}",
-            summary.leaks.first,
-            summary.leaks.count,
-        ),
-    ]
-    none = ("was skipped", "is repeated", "is held out too")
-    missing = [text for text, (_, _, count) in zip(none, findings, strict=True) if not count]
+    findings = [("Skipped rows", summary.bad_rows, summary.bad_row_count, "was skipped")]
+    for title, repeats, none in (
+        ("Repeated training rows", summary.duplicates, "is repeated"),
+        ("Training rows that are held out too", summary.leaks, "is held out too"),
+    ):
+        if repeats is not None:
+            title += ", left out" if repeats.dropped else ""
+            findings.append((title, repeats.first, repeats.count, none))
+    missing = [none for _, _, count, none in findings if not count]
     return {
         "summary": summary,
         "found": [
-            (title, lines[:_MOST_BAD_ROWS], count) for title, lines, count in findings if count
+            (title, lines[:_MOST_BAD_ROWS], count) for title, lines, count, _ in findings if count
         ],
         "not_found": f"No row {_in_words(missing)}." if missing else "",
         "length_charts": [
@@ -64,10 +57,6 @@ def data_section(summary: DatasetSummary) -> dict[str, Any]:
             )
         ],
     }
-
-
-def _dropped(repeats: Repeats) -> str:
-    return ", left out" if repeats.dropped else ""
 
 
 def _in_words(parts: Sequence[str]) -> str:

@@ -622,6 +622,7 @@ def test_repeated_rows_are_counted_and_named_and_kept(
         prepared = prepare(make_config(sources(path)))
 
     assert prepared.summary.train.rows == 4
+    assert prepared.summary.duplicates is not None
     assert prepared.summary.duplicates.first == [f"{path}:4 = {path}:1"]
     assert [record.message for record in caplog.records] == [
         "1 of 4 training rows repeat an earlier one: data.on_duplicates: drop leaves them out\n"
@@ -660,6 +661,7 @@ def test_rows_that_are_held_out_too_are_named_on_both_sides(
         assert refusal(prepare, config).startswith(f"{pair}\n1 of 2 training rows are held out too")
         return
     prepared = prepare(config)
+    assert prepared.summary.leaks is not None
     assert prepared.summary.leaks.first == [pair]
     assert prepared.summary.figures["leaked_rows"] == 1
     assert line_numbers(prepared, "train") == ([1] if what == "drop" else [1, 2])
@@ -679,7 +681,9 @@ def test_near_rows_count_where_asked(
     assert prepare(make_config(settings)).summary.leaks.count == 0
     prepared = prepare(make_config({**settings, "data.near_duplicates": 0.7}))
 
+    assert prepared.summary.duplicates is not None
     assert prepared.summary.duplicates.first == [f"{train}:2 ~ {train}:1"]
+    assert prepared.summary.leaks is not None
     assert prepared.summary.leaks.first == [f"{train}:1 ~ {held_out}:1"]
     assert line_numbers(prepared, "train") == [2, 3]
 

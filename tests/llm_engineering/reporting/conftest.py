@@ -11,6 +11,7 @@ import pytest
 from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
 from llm_engineering.data.audit import LabelAudit, LabelledPiece
 from llm_engineering.data.dataset import DatasetSummary, SourceSummary
+from llm_engineering.data.duplicates import Repeats
 from llm_engineering.model.batch_plan import BatchPlan
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
@@ -119,6 +120,8 @@ def _run() -> RunReport:
             SourceSummary(source="data/held_out.jsonl", rows=64),
         ],
         bad_rows=[],
+        duplicates=Repeats(),
+        leaks=Repeats(),
         train=_audit(rows=3620, tokens=160_000, trained_tokens=96_000),
         held_out=_audit(rows=64, tokens=3646, trained_tokens=2034),
         digest=DIGEST,

@@ -51,6 +51,11 @@ def test_nothing_found_is_said(run: RunReport) -> None:
     )
 
 
+def test_what_was_not_looked_for_is_not_called_absent(run: RunReport) -> None:
+    summary = run.summary.model_copy(update={"duplicates": None, "leaks": None})
+    assert "No row was skipped. One" in text(render_data_page(summary))
+
+
 def test_text_of_the_data_never_becomes_markup(run: RunReport) -> None:
     train = run.summary.train.model_copy(
         update={
