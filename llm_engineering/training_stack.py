@@ -7,6 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from llm_engineering.distributed.world import is_sharded
 from llm_engineering.errors import SetupError
 
 if TYPE_CHECKING:
@@ -28,13 +29,17 @@ def require_training_stack() -> None:
         )
 
 
-def import_unsloth() -> type[FastLanguageModel]:
+def import_unsloth() -> type[FastLanguageModel] | None:
     """Import unsloth, which must come before trl, transformers and peft, and return its model class.
+
+    None on a rank that holds a part of the weights only: there unsloth is left out.
 
     unsloth patches those three when it is imported, so every module of this project that needs
     one of them calls this first.
     """
     require_training_stack()
+    if is_sharded():
+        return None
     # unsloth writes generated trainers beside the process; keep them out of the user's folder.
     os.environ.setdefault(
         "UNSLOTH_COMPILE_LOCATION",

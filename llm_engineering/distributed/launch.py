@@ -6,11 +6,11 @@ import contextvars
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
@@ -20,6 +20,7 @@ from llm_engineering.distributed.failure import first_cause
 from llm_engineering.distributed.messages import ADDRESS, STOP, receive
 from llm_engineering.distributed.placement import RENDEZVOUS_PORT, Placement
 from llm_engineering.distributed.rank import RECORD, RankOrder
+from llm_engineering.distributed.world import SHARDED
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.finetuning.attempt import Attempt
 from llm_engineering.model.finetuning.progress import ProgressDisplay
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
-_SHUTDOWN_SECONDS = 10
 
 
 def train_on_ranks(
@@ -71,8 +71,13 @@ def train_on_ranks(
         production.write(folder / "production")
     path = folder / "order.json"
     path.write_text(order.model_dump_json(), encoding="utf-8")
-    with _connected(attempt.record, on_progress, stop) as (address, problems):
-        exit_codes = _run_agent(placement, folder, path, address)
+    with (
+        ThreadPoolExecutor(1) as executor,
+        _connected(attempt.record, on_progress, stop) as (address, problems),
+    ):
+        # In a thread the agent leaves alone how this process handles signals. An interrupt here
+        # ends the connections, these the ranks, and these the agent.
+        exit_codes = executor.submit(_run_agent, placement, folder, path, address).result()
     if problems:
         raise problems[0]
     if exit_codes is not None:
@@ -102,13 +107,11 @@ def _run_agent(
         local_addr="127.0.0.1" if alone else None,
         max_restarts=0,
         monitor_interval=0.1,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-        # An interrupt is Python's to raise, SIGTERM the caller's to handle.
-        signals_to_handle="SIGHUP",
         logs_specs=DefaultLogsSpecs(log_dir=str(folder), redirects=Std.ALL),
     )
     command = ("-m", "llm_engineering.distributed.rank", str(order))
-    with _environment(placement, address), _handlers_kept(signal.SIGHUP):
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # we tell it better
+    with _environment(placement, address):
         try:
             elastic_launch(config, sys.executable)(*command)
         except ChildFailedError as error:
@@ -127,6 +130,8 @@ def _environment(placement: Placement, address: str) -> Iterator[None]:
         "PYTHONPATH": f"{ROOT}{os.pathsep}{path}" if path else str(ROOT),
         "PYTHONFAULTHANDLER": "1",
     }
+    if placement.sharded:
+        wanted[SHARDED] = "1"
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -137,18 +142,6 @@ def _environment(placement: Placement, address: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _handlers_kept(*signals: signal.Signals) -> Iterator[None]:
-    """Put back the handlers that the agent replaces and leaves."""
-    main = threading.current_thread() is threading.main_thread()
-    before = {one: signal.getsignal(one) for one in signals} if main else {}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from llm_engineering.distributed.messages import (
     RemoteDisplay,
     SilentDisplay,
 )
+from llm_engineering.distributed.sharded import prepare_rank
 from llm_engineering.model.finetuning.attempt import Attempt
 from llm_engineering.model.finetuning.progress import Display
 
@@ -68,6 +69,8 @@ def _join() -> None:
         dist.init_process_group("cpu:gloo,cuda:nccl", timeout=_TIMEOUT, device_id=device)
     else:
         dist.init_process_group("gloo", timeout=_TIMEOUT)
+    if world.is_sharded():
+        prepare_rank()
 
 
 def _run(order: RankOrder, link: Link) -> None:
@@ -82,7 +85,7 @@ def _run(order: RankOrder, link: Link) -> None:
         logging.basicConfig(level=logging.INFO, handlers=[LinkHandler(link)])
         display = RemoteDisplay(link, attempt.record)
     adapter = train_here(attempt, display, stop=link.stop)
-    if not world.is_first():
+    if not world.is_first() and not world.is_sharded():
         return
     dataset, record = PreparedDataset.read(attempt.dataset), attempt.record
     evaluation = evaluate(attempt.lora, adapter, dataset, record, attempt.evaluate)
@@ -98,7 +101,8 @@ def _run(order: RankOrder, link: Link) -> None:
             batch_size=attempt.evaluate.batch_size,
         )
     record.evaluation = evaluation
-    (order.folder / RECORD).write_text(record.model_dump_json(), encoding="utf-8")
+    if world.is_first():
+        (order.folder / RECORD).write_text(record.model_dump_json(), encoding="utf-8")
 
 
 if __name__ == "__main__":

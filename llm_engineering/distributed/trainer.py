@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_engineering.data.tokenization import IGNORED
 from llm_engineering.distributed import world
+from llm_engineering.distributed.sharded import sharding_arguments
 
 
 def distributed_arguments() -> dict[str, Any]:
@@ -19,6 +20,7 @@ def distributed_arguments() -> dict[str, Any]:
         "use_cpu": not torch.cuda.is_available(),
         "ddp_find_unused_parameters": False,  # every adapter takes part in every forward pass
         "ddp_broadcast_buffers": False,  # a frozen model's are equal
+        **sharding_arguments(),
     }
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+SHARDED = "LLM_ENGINEERING_SHARDED"
+"""Environment variable, set for ranks that share the weights."""
+
 
 def rank() -> int:
     """This process's number."""
@@ -20,6 +25,11 @@ def ranks() -> int:
 def is_first() -> bool:
     """Whether this is the rank that writes what all of them learned."""
     return rank() == 0
+
+
+def is_sharded() -> bool:
+    """Whether each rank holds a part of the weights; otherwise each holds all of them."""
+    return SHARDED in os.environ
 
 
 def wait_for_all() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from llm_engineering.distributed.world import is_sharded
+
 
 @contextmanager
 def inference(model: Any) -> Iterator[Any]:
@@ -21,8 +23,10 @@ def inference(model: Any) -> Iterator[Any]:
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
     was_training = model.training
     model.eval()
+    # What FSDP gathers here is used in training too, which inference mode would forbid.
+    without_gradients = torch.no_grad() if is_sharded() else torch.inference_mode()
     try:
-        with torch.inference_mode(), autocast:
+        with without_gradients, autocast:
             yield device
     finally:
         model.train(was_training)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_engineering.configuration.schema import LoraSettings
+from llm_engineering.distributed.sharded import add_adapter
 from llm_engineering.errors import LoraError
 from llm_engineering.model import live
 from llm_engineering.model.finetuning.load import (
@@ -194,6 +195,8 @@ def _peft_options(settings: LoraSettings) -> dict[str, Any]:
 
 def _get_peft_model(model: Any, settings: LoraSettings) -> Any:
     unsloth_model = import_unsloth()
+    if unsloth_model is None:
+        return add_adapter(model, settings, _peft_options(settings))
     return unsloth_model.get_peft_model(
         model,
         **_peft_options(settings),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.distributed.sharded import load_weights
 from llm_engineering.errors import ModelError
 from llm_engineering.hardware import resolve_dtype
 from llm_engineering.model import live
@@ -117,6 +118,8 @@ def count_parameters(model: Any) -> int:
 
 def _from_pretrained(folder: Path, settings: ModelSettings, dtype: str) -> Any:
     unsloth_model = import_unsloth()
+    if unsloth_model is None:
+        return load_weights(folder, settings, dtype)
     import torch
 
     model, _ = unsloth_model.from_pretrained(

@@ -17,6 +17,7 @@ from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed import world
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.distributed.share import share_of_step
+from llm_engineering.distributed.sharded import sharded_trainer, whole_adapter
 from llm_engineering.distributed.trainer import distributed_arguments, fill_last_step
 from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
@@ -196,8 +197,9 @@ def train_here(
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
     finally:
         display.stop()
+    whole = whole_adapter(held.model) if world.is_sharded() else None
     if world.is_first():
-        save_adapter(held.model, lora, attempt.adapter)
+        save_adapter(held.model, lora, attempt.adapter, whole)
     world.wait_for_all()
     adapter = AdapterFolder(attempt.adapter, file_digest(attempt.adapter / ADAPTER_WEIGHTS))
     live.hold(adapter.digest, held)
@@ -215,11 +217,20 @@ def live_trained_model(lora: LoraReference, adapter: AdapterFolder) -> live.Live
     return fresh
 
 
-def save_adapter(model: Any, lora: LoraReference, folder: Path) -> AdapterFolder:
-    """Write a PEFT model's adapter, naming its base model as the configuration does."""
+def save_adapter(
+    model: Any, lora: LoraReference, folder: Path, parameters: dict[str, Any] | None = None
+) -> AdapterFolder:
+    """Write a PEFT model's adapter, naming its base model as the configuration does.
+
+    Args:
+        model: The model; it knows the adapter's settings.
+        lora: What was trained.
+        folder: Receives the adapter.
+        parameters: The adapter's; default: as they are in the model.
+    """
     import json
 
-    model.save_pretrained(str(folder))
+    model.save_pretrained(str(folder), state_dict=parameters)
     config = folder / ADAPTER_CONFIG
     values = json.loads(config.read_text(encoding="utf-8"))
     # unsloth and PEFT write the folder that the weights were read from, which means nothing
@@ -316,10 +327,10 @@ def make_trainer(
     folder: Path,
 ) -> Any:
     """trl's trainer for a plan: ``settings.rows_in_step`` rows a step, however they are split."""
-    import_unsloth()
-    set_gradient_checkpointing(held.model, plan.gradient_checkpointing)
-    if settings.packing:
-        enable_varlen_attention()
+    if import_unsloth() is not None:
+        set_gradient_checkpointing(held.model, plan.gradient_checkpointing)
+        if settings.packing:
+            enable_varlen_attention()
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
@@ -353,7 +364,8 @@ def make_trainer(
         **distributed_arguments(),
     }
     if settings.objective == "sft":
-        trainer = SFTTrainer(
+        make = sharded_trainer() if world.is_sharded() else SFTTrainer
+        trainer = make(
             model=held.model,
             processing_class=held.tokenizer,
             args=SFTConfig(

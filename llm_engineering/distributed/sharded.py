@@ -1,0 +1,101 @@
+"""Training a base model that no single GPU holds: each rank keeps a part of every layer (FSDP2).
+
+By accelerate's plugin around plain transformers and PEFT; unsloth is not imported on such a rank,
+since its own FSDP needs a GPU to be tried at all, and its other paths one whole model a rank.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from llm_engineering.configuration.schema import LoraSettings, ModelSettings
+from llm_engineering.distributed import world
+
+_WRAPPED = "_checkpoint_wrapped_module."
+
+
+def prepare_rank() -> None:
+    """Make this rank one of those that share the weights, before a library looks.
+
+    The first rank of a host reads the weights into host memory, the others only their shapes; the
+    trainer hands each its part.
+    """
+    os.environ["ACCELERATE_USE_FSDP"] = "true"
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"
+
+
+def load_weights(folder: Path, settings: ModelSettings, dtype: str) -> Any:
+    """The base model by transformers: on the CPU, or without memory where another rank reads it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, dtype), trust_remote_code=settings.trust_remote_code
+    )
+    model.config.use_cache = False
+    return model
+
+
+def add_adapter(model: Any, settings: LoraSettings, options: dict[str, Any]) -> Any:
+    """PEFT's wrapper with a fresh adapter, of the same initial weights as unsloth's.
+
+    Args:
+        model: What ``load_weights`` returned.
+        settings: The adapter.
+        options: The settings under PEFT's names.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+
+    set_seed(settings.random_state)
+    return get_peft_model(model, LoraConfig(**options, task_type="CAUSAL_LM"))
+
+
+def sharding_arguments() -> dict[str, Any]:
+    """Arguments by which the trainer shards the model (``transformers.TrainingArguments``)."""
+    if not world.is_sharded():
+        return {}
+    return {
+        "fsdp": True,
+        "fsdp_config": {
+            "version": 2,
+            "cpu_ram_efficient_loading": True,
+            "activation_checkpointing": True,
+            "state_dict_type": "FULL_STATE_DICT",
+        },
+        "gradient_checkpointing": False,  # the plugin's own takes its place
+    }
+
+
+def sharded_trainer() -> type:
+    """trl's trainer with the loss that transformers' computes: trl's own needs Triton, a GPU's."""
+    import torch
+    from transformers import Trainer
+    from trl import SFTTrainer
+
+    class ShardedTrainer(SFTTrainer):
+        compute_loss = Trainer.compute_loss
+
+        def create_accelerator_and_postprocess(self) -> None:
+            if not torch.cuda.is_available():
+                from accelerate import PartialState
+                from accelerate.utils import DistributedType
+
+                # accelerate takes FSDP for a way of GPUs alone; PyTorch does it on a CPU too.
+                PartialState().distributed_type = DistributedType.MULTI_GPU
+            super().create_accelerator_and_postprocess()
+
+    return ShardedTrainer
+
+
+def whole_adapter(model: Any) -> dict[str, Any]:
+    """The trained parameters in one piece, on the CPU; every rank must ask, the first is told."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            whole = parameter.detach().full_tensor()  # an exchange between the ranks
+            if world.is_first():
+                found[name.replace(_WRAPPED, "")] = whole.cpu()
+    return found
