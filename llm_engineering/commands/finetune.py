@@ -156,7 +156,8 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
 
     require_hardware(config)
     ranks = choose_ranks(gpus)
-    require_memory(config.model_copy(update={"train": share_of_step(config.train, ranks)}))
+    share_of_step(config.train, ranks)
+    require_memory(config, ranks)
     if resume == "required":
         require_interrupted(work_folder(config.run.output_dir))
     return Placement(ranks_per_host=ranks)

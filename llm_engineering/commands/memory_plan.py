@@ -45,16 +45,20 @@ def _on_this_host(config: FinetuningConfig, gpus: str) -> list[str]:
     from llm_engineering.model.batch_plan import gpu_plans
     from llm_engineering.model.cards import GIB
     from llm_engineering.model.memory_table import plan_table, refusal
+    from llm_engineering.model.sharded_plan import refused, sharded_plans, told
     from llm_engineering.model.workload import configured_workload
 
     work = configured_workload(config, hardware.resolve_dtype(config.model))
     if work is None:
         return []
     card, capacity = hardware.device_name(), hardware.gpu_capacity_bytes()
-    plan = next((plan for plan in gpu_plans(work) if plan.fits(capacity)), None)
+    ranks = placement.ranks
+    plans = [*gpu_plans(work), *sharded_plans(work, ranks)]
+    plan = next((plan for plan in plans if plan.fits(capacity)), None)
     if plan is None:
-        return [refusal(work, card, capacity)]
+        return [refusal(work, card, capacity) + refused(work, ranks)]
     return [
+        *([f"  {told(work, ranks, capacity)}"] if plan.sharded else []),
         f"  on {card} ({capacity / GIB:.1f} GiB): {plan}{placement.on_each}",
         *plan_table(work, plan),
     ]

@@ -77,7 +77,7 @@ def train_on_ranks(
     ):
         # In a thread the agent leaves alone how this process handles signals. An interrupt here
         # ends the connections, these the ranks, and these the agent.
-        exit_codes = executor.submit(_run_agent, placement, folder, path, address).result()
+        exit_codes = executor.submit(_run_agent, attempt, placement, path, address).result()
     if problems:
         raise problems[0]
     if exit_codes is not None:
@@ -88,7 +88,7 @@ def train_on_ranks(
 
 
 def _run_agent(
-    placement: Placement, folder: Path, order: Path, address: str
+    attempt: Attempt, placement: Placement, order: Path, address: str
 ) -> dict[int, int] | None:
     """Run the agent to its end; the exit codes of the ranks that failed by themselves, or None."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
@@ -100,18 +100,18 @@ def _run_agent(
         min_nodes=len(placement.hosts),
         max_nodes=len(placement.hosts),
         nproc_per_node=placement.ranks_per_host,
-        run_id=folder.parent.name,
+        run_id=attempt.folder.name,
         rdzv_backend="c10d" if alone else "static",
         rdzv_endpoint="127.0.0.1:0" if alone else f"{placement.hosts[0]}:{RENDEZVOUS_PORT}",
         rdzv_configs={} if alone else {"rank": placement.host, "timeout": 900},
         local_addr="127.0.0.1" if alone else None,
         max_restarts=0,
         monitor_interval=0.1,
-        logs_specs=DefaultLogsSpecs(log_dir=str(folder), redirects=Std.ALL),
+        logs_specs=DefaultLogsSpecs(log_dir=str(order.parent), redirects=Std.ALL),
     )
     command = ("-m", "llm_engineering.distributed.rank", str(order))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # we tell it better
-    with _environment(placement, address):
+    with _environment(attempt, placement, address):
         try:
             elastic_launch(config, sys.executable)(*command)
         except ChildFailedError as error:
@@ -120,7 +120,7 @@ def _run_agent(
 
 
 @contextmanager
-def _environment(placement: Placement, address: str) -> Iterator[None]:
+def _environment(attempt: Attempt, placement: Placement, address: str) -> Iterator[None]:
     """The variables that ranks inherit from this process; it has its own back afterwards."""
     threads = max(1, (os.cpu_count() or 1) // placement.ranks_per_host)
     path = os.environ.get("PYTHONPATH")
@@ -130,7 +130,7 @@ def _environment(placement: Placement, address: str) -> Iterator[None]:
         "PYTHONPATH": f"{ROOT}{os.pathsep}{path}" if path else str(ROOT),
         "PYTHONFAULTHANDLER": "1",
     }
-    if placement.sharded:
+    if attempt.plan.sharded:
         wanted[SHARDED] = "1"
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

@@ -18,10 +18,6 @@ class Placement(BaseModel):
     )
     host: int = Field(0, description="This one's place among them; the first keeps the results.")
 
-    sharded: bool = Field(
-        False, description="Whether each rank holds a part of the weights (FSDP), or all of them."
-    )
-
     @property
     def ranks(self) -> int:
         """Processes that train together."""

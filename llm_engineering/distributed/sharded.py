@@ -72,6 +72,7 @@ def sharding_arguments() -> dict[str, Any]:
 def sharded_trainer() -> type:
     """trl's trainer with the loss that transformers' computes: trl's own needs Triton, a GPU's."""
     import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
     from transformers import Trainer
     from trl import SFTTrainer
 
@@ -86,6 +87,13 @@ def sharded_trainer() -> type:
                 # accelerate takes FSDP for a way of GPUs alone; PyTorch does it on a CPU too.
                 PartialState().distributed_type = DistributedType.MULTI_GPU
             super().create_accelerator_and_postprocess()
+            if self.args.bf16 or self.args.fp16:
+                # accelerate's policy would sum gradients and give the loss in 16 bit too.
+                self.accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+                    param_dtype=torch.bfloat16 if self.args.bf16 else torch.float16,
+                    reduce_dtype=torch.float32,
+                    output_dtype=torch.float32,
+                )
 
     return ShardedTrainer
 

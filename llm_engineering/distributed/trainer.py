@@ -9,6 +9,8 @@ from llm_engineering.data.tokenization import IGNORED
 from llm_engineering.distributed import world
 from llm_engineering.distributed.sharded import sharding_arguments
 
+_BLANK_TOKENS = 2  # one to read, one to predict
+
 
 def distributed_arguments() -> dict[str, Any]:
     """Arguments beside those of a process that trains alone (``transformers.TrainingArguments``)."""
@@ -39,13 +41,20 @@ def fill_last_step(trainer: Any) -> None:
     import datasets
     from accelerate.data_loader import SeedableRandomSampler
 
-    blank = rows.select([0]).map(
-        lambda row: {"labels": [IGNORED] * len(row["labels"])}, keep_in_memory=True
-    )
+    blank = rows.select([0]).map(_blank, keep_in_memory=True)
     trainer.train_dataset = datasets.concatenate_datasets([rows, blank])
     trainer._get_train_sampler = lambda *_: _ThenBlanks(
         SeedableRandomSampler(rows, data_seed=trainer.args.data_seed), len(rows), missing
     )
+
+
+def _blank(row: dict[str, Any]) -> dict[str, Any]:
+    short: dict[str, Any] = {
+        name: value[:_BLANK_TOKENS] for name, value in row.items() if isinstance(value, list)
+    }
+    if "seq_lengths" in row:  # of a packed row's documents
+        short["seq_lengths"] = [_BLANK_TOKENS]
+    return {**short, "labels": [IGNORED] * _BLANK_TOKENS}
 
 
 class _ThenBlanks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 SHARDED = "LLM_ENGINEERING_SHARDED"
 """Environment variable, set for ranks that share the weights."""
@@ -50,6 +51,17 @@ def any_rank(flag: bool) -> bool:
     value = torch.tensor(int(flag))  # on the CPU: the process group has a backend for it
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value.item())
+
+
+def as_the_first_says(value: Any) -> Any:
+    """The first rank's value, so that all decide alike; all of them must ask."""
+    if ranks() == 1:
+        return value
+    import torch.distributed as dist
+
+    told = [value]
+    dist.broadcast_object_list(told, src=0)
+    return told[0]
 
 
 def on_all(device: str) -> str:

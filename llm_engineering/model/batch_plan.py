@@ -25,6 +25,7 @@ class BatchPlan(BaseModel):
     micro_batch: int = Field(description="Rows in one forward pass.")
     gradient_accumulation: int = Field(description="Forward passes in one optimizer step.")
     gradient_checkpointing: str = Field(description='"none", "plain" or "unsloth".')
+    sharded: bool = Field(False, description="Whether the ranks share the weights (FSDP).")
     estimate: MemoryEstimate | None = Field(None, description="None on a CPU, and where unknown.")
 
     def __str__(self) -> str:
@@ -33,7 +34,8 @@ class BatchPlan(BaseModel):
             "plain": "plain checkpointing",
             "unsloth": "unsloth's checkpointing",
         }[self.gradient_checkpointing]
-        return f"micro-batch {self.micro_batch} x {self.gradient_accumulation}, {recompute}"
+        shared = ", weights shared" if self.sharded else ""
+        return f"micro-batch {self.micro_batch} x {self.gradient_accumulation}, {recompute}{shared}"
 
     def fits(self, capacity: float) -> bool:
         """Whether the plan fits a card of so many bytes, with a margin."""

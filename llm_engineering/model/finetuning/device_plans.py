@@ -7,11 +7,13 @@ import logging
 from llm_engineering import hardware
 from llm_engineering.configuration.schema import EvaluateSettings, FinetuningConfig, TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.distributed.share import share_of_step
 from llm_engineering.errors import HardwareError
 from llm_engineering.model.batch_plan import BatchPlan, cpu_plans, gpu_plans
 from llm_engineering.model.memory_table import refusal
 from llm_engineering.model.references import LoraReference
 from llm_engineering.model.shape import read_shape
+from llm_engineering.model.sharded_plan import refused, sharded_plans, told
 from llm_engineering.model.workload import Workload, configured_workload, prepared_workload
 
 logger = logging.getLogger(__name__)
@@ -22,8 +24,16 @@ def device_plans(
     dataset: PreparedDataset,
     settings: TrainSettings,
     evaluate: EvaluateSettings,
+    ranks: int = 1,
 ) -> list[BatchPlan]:
     """The plans that fit this process's device, fastest first, for the rows as they are.
+
+    Args:
+        lora: Model and adapter.
+        dataset: The rows.
+        settings: One rank's share of a step.
+        evaluate: Batch size of the held-out evaluations.
+        ranks: Ranks with such a device; where the weights do not fit one, they share them.
 
     Raises:
         HardwareError: None fits.
@@ -37,11 +47,11 @@ def device_plans(
     if work is None:
         logger.warning("memory is not planned: %s is no plain decoder", lora.model.architecture)
         return cpu_plans(settings)
-    return _fitting(work)
+    return _fitting(work, ranks)
 
 
-def require_memory(config: FinetuningConfig) -> None:
-    """Refuse a training that does not fit this host's GPU, before any weight is loaded.
+def require_memory(config: FinetuningConfig, ranks: int = 1) -> None:
+    """Refuse a training that does not fit this host's GPUs, before any weight is loaded.
 
     Rows count as long as ``model.max_seq_length`` allows, since the data may be not yet read.
 
@@ -53,12 +63,18 @@ def require_memory(config: FinetuningConfig) -> None:
         return
     work = configured_workload(config, hardware.resolve_dtype(config.model))
     if work is not None:
-        _fitting(work)
+        share = work.model_copy(update={"train": share_of_step(work.train, ranks)})
+        _fitting(share, ranks)
 
 
-def _fitting(work: Workload) -> list[BatchPlan]:
+def _fitting(work: Workload, ranks: int) -> list[BatchPlan]:
     capacity = hardware.gpu_capacity_bytes()
     plans = [plan for plan in gpu_plans(work) if plan.fits(capacity)]
+    if plans:
+        return plans
+    plans = [plan for plan in sharded_plans(work, ranks) if plan.fits(capacity)]
     if not plans:
-        raise HardwareError(refusal(work, hardware.device_name(), capacity))
+        text = refusal(work, hardware.device_name(), capacity)
+        raise HardwareError(text + refused(work, ranks))
+    logger.info("%s", told(work, ranks, capacity))
     return plans

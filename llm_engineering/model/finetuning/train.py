@@ -127,7 +127,7 @@ def train(
     """
     start = starting_adapter(settings.start_from) if settings.start_from else None
     share = share_of_step(settings, placement.ranks)
-    plans = device_plans(lora, dataset, share, evaluate)
+    plans = device_plans(lora, dataset, share, evaluate, placement.ranks)
     identity = _identity(lora, dataset, settings, start, seed, plans[0])
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
@@ -252,6 +252,8 @@ def _identity(
 ) -> dict[str, str]:
     text = settings.model_dump_json(exclude=_not_identity(settings)) + str(seed)
     text += f"{settings.rows_in_step} rows"
+    if plan.sharded:  # its checkpoints are FSDP's
+        text += ", weights shared"
     if settings.objective == "kto":  # its reference point is of a micro-batch
         text += f", {plan.micro_batch} at a time"
     return {
@@ -518,6 +520,7 @@ def _make_recorder(
                     f"out of memory in the held-out evaluation: lower evaluate.batch_size "
                     f"({evaluate.batch_size})"
                 ) from None
+            metrics = world.as_the_first_says(metrics)
             if record.held_out and record.held_out[-1].step == step:
                 record.held_out.pop()  # measured in passing; now with the rows' own losses
             record.held_out.append(HeldOutPoint(step=step, metrics=metrics))
