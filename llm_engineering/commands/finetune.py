@@ -153,8 +153,10 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     from llm_engineering.hardware import require_hardware
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
     from llm_engineering.model.finetuning.device_plans import require_memory
+    from llm_engineering.model.finetuning.trackers import require_trackers
 
     require_hardware(config)
+    require_trackers(config.train.trackers)
     ranks = choose_ranks(gpus)
     share_of_step(config.train, ranks)
     require_memory(config, ranks)
@@ -169,6 +171,11 @@ def _check_aws(config: FinetuningConfig) -> None:
     from llm_engineering.sagemaker.launch import sagemaker_settings
     from llm_engineering.sagemaker.plan import ceiling_text
 
+    if config.train.trackers:
+        raise ConfigError(
+            "train.trackers: a SageMaker job has no tracker's package; set it to [] "
+            "(ZenML shows the job's figures)"
+        )
     settings = sagemaker_settings(config)
     check_locally(config, settings, to_yaml(config))
     for warning in check_account(Aws(settings), settings):

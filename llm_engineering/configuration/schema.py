@@ -215,6 +215,7 @@ class DataSettings(Section):
 
 
 Objective = Literal["sft", "dpo", "orpo", "kto"]
+Tracker = Literal["mlflow", "wandb", "comet", "tensorboard"]
 LEARNING_RATES: dict[str, float] = {"sft": 3e-4, "dpo": 2e-6, "orpo": 8e-6, "kto": 5e-6}
 """Peak learning rate by objective: the handbook's for SFT and DPO, the papers' for ORPO
 (arXiv 2403.07691, section 5) and KTO (arXiv 2402.01306, upper end of its range)."""
@@ -284,6 +285,11 @@ class TrainSettings(Section):
         "auto",
         description="Recompute activations in the backward pass: offloaded to host memory, "
         "plain, or not at all; auto: not at all where that fits the device.",
+    )
+    trackers: list[Tracker] = Field(
+        default_factory=list,
+        description="Experiment trackers that get the training's figures too, each by its own "
+        "environment variables; ZenML always does.",
     )
     log_every: PositiveInt = Field(1, description="Optimizer steps between logged losses.")
     evaluate_every: PositiveInt | None = Field(

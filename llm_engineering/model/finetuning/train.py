@@ -52,6 +52,7 @@ from llm_engineering.model.finetuning.starting_adapter import (
     load_adapter_weights,
     starting_adapter,
 )
+from llm_engineering.model.finetuning.trackers import report_to
 from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
 from llm_engineering.model.references import LoraReference
 from llm_engineering.training_stack import import_unsloth
@@ -70,7 +71,7 @@ Resume = Literal["never", "required", "if-possible"]
 _RECORD = "training_record.json"
 # Settings that change what is kept or shown, not what is learned.
 _NOT_IDENTITY = {
-    "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints",
+    "log_every", "trackers", "evaluate_every", "checkpoint_every", "keep_checkpoints",
     "effective_batch", "micro_batch", "gradient_accumulation", "gradient_checkpointing",
 }  # fmt: skip
 
@@ -361,7 +362,8 @@ def make_trainer(
         "save_total_limit": settings.keep_checkpoints,
         "eval_strategy": "no",
         "neftune_noise_alpha": settings.neftune_noise_alpha,
-        "report_to": "none",
+        "report_to": report_to(settings.trackers, folder.parent),
+        "run_name": folder.parent.name,
         "disable_tqdm": True,
         **distributed_arguments(),
     }
