@@ -71,6 +71,10 @@ class ModelSettings(Section):
     )
 
 
+# PEFT's initialisations that change the base weights too; known, to be refused by name.
+_BASE_CHANGING = ("pissa", "loftq", "olora", "corda", "eva")
+
+
 class LoraSettings(Section):
     """The LoRA adapter; names and meaning are PEFT's (``peft.LoraConfig``)."""
 
@@ -95,8 +99,24 @@ class LoraSettings(Section):
     )
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (arXiv 2312.03732).")
     use_dora: bool = Field(False, description="Learn a magnitude too: DoRA (arXiv 2402.09353).")
+    init: Literal["default", "gaussian", "pissa", "loftq", "olora", "corda", "eva"] = Field(
+        "default",
+        description="How A starts, B being zero: PEFT's own (Kaiming-uniform), or normal with "
+        "standard deviation 1/r.",
+    )
     bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases train.")
     random_state: Seed = Field(3407, description="Seed of the adapter's initial weights.")
+
+    @field_validator("init")
+    @classmethod
+    def _leaves_the_base_alone(cls, value: str) -> str:
+        if value in _BASE_CHANGING:
+            raise ValueError(
+                f"{value} moves part of the base weights into the adapter, so that switching the "
+                "adapter off no longer gives the base model, which evaluation, the gate and the "
+                "saved adapter rely on; choose default or gaussian"
+            )
+        return value
 
     @field_validator("target_modules")
     @classmethod

@@ -190,7 +190,8 @@ def _require_patterns(model: Any, settings: LoraSettings) -> None:
 
 def _peft_options(settings: LoraSettings) -> dict[str, Any]:
     """The settings that are PEFT's own (``peft.LoraConfig``), under its names."""
-    return settings.model_dump(exclude={"random_state"})
+    options = settings.model_dump(exclude={"random_state", "init"})
+    return options | {"init_lora_weights": "gaussian" if settings.init == "gaussian" else True}
 
 
 def _get_peft_model(model: Any, settings: LoraSettings) -> Any:
