@@ -17,6 +17,7 @@ SECTIONS = {
     "data",
     "train",
     "evaluate",
+    "export",
     "registry",
     "schedule",
     "sagemaker",
@@ -97,6 +98,7 @@ def test_two_adapters_do_not_share_a_default_list() -> None:
         ("lora", "r", [0, -8, "x"], [1, 256]),
         ("lora", "lora_alpha", [0], [1]),
         ("lora", "rank_pattern", [{"q_proj": 0}, ["q_proj"]], [{}, {"q_proj": 4}]),
+        ("lora", "init", ["pissa", "loftq", "zeros"], ["default", "gaussian"]),
         ("lora", "alpha_pattern", [{"q_proj": -1}], [{"q_proj": 4}]),
         ("lora", "lora_dropout", [-0.1, 1.0], [0.0, 0.99]),
         ("lora", "random_state", [-1, 2**32], [0]),
@@ -118,6 +120,7 @@ def test_two_adapters_do_not_share_a_default_list() -> None:
         ("train", "log_every", [0], [1]),
         ("train", "evaluate_every", [0], [1, None]),
         ("train", "checkpoint_every", [0], [1, None]),
+        ("train", "trackers", [["mlfow"], "wandb"], [[], ["mlflow", "comet"]]),
         ("train", "neftune_noise_alpha", [0, -1, float("inf")], [5, None]),
         ("evaluate", "samples_every", [0], [10, None]),
         ("train", "keep_checkpoints", [0], [1]),
@@ -249,3 +252,8 @@ def test_sources_and_held_out_rows_agree(data: dict[str, Any], message: str) -> 
     with pytest.raises(ValidationError) as caught:
         FinetuningConfig.model_validate({**REQUIRED, "data": {**REQUIRED["data"], **data}})
     assert message in str(caught.value)
+
+
+def test_an_initialisation_that_changes_the_base_weights_is_refused_by_name() -> None:
+    with pytest.raises(ValidationError, match="pissa moves part of the base weights"):
+        LoraSettings(init="pissa")

@@ -212,3 +212,12 @@ def test_patterns_give_some_modules_another_rank_and_scaling(base):
 def test_a_pattern_that_matches_nothing_is_refused(base, changes, message):
     with pytest.raises(LoraError, match=message):
         inject_lora(base, settings(**changes))
+
+
+def test_a_gaussian_start_leaves_the_output_alone_and_spreads_a_by_one_over_r(base):
+    before = logits(live_base_model(base).model.eval())
+    lora = inject_lora(base, settings(init="gaussian"))
+    model = live_lora_model(lora).model.eval()
+    assert torch.equal(before, logits(model))
+    a = torch.cat([p.flatten() for n, p in model.named_parameters() if "lora_A" in n])
+    assert a.std().item() == pytest.approx(1 / RANK, rel=0.05)
