@@ -64,10 +64,10 @@ def run(config_path: Path, overrides: Sequence[str], file: str | None) -> None:
     # The rows are listed above: the last line of each reason says what to do about them.
     refusals = [reason.splitlines()[-1] for reason in refusals]
     page = _write_page(config, summary, refusals)
-    console.print(f"page  {page}", soft_wrap=True)
+    console.print(f"  page  {page}", soft_wrap=True)
     if refusals:
         raise DataError("\n".join(["a run would refuse this data:", *refusals]))
-    console.print("a run would train on this data", style="green")
+    console.print("  a run would train on this data", style="green")
 
 
 def show(summary: DatasetSummary, console: Console) -> None:
@@ -178,7 +178,7 @@ def _histogram(audit: LabelAudit, width: int) -> list[Text]:
             continue
         low, high = number * audit.length_bin + 1, (number + 1) * audit.length_bin
         bar = "█" * round(count / most * room) or ("▏" if count else "")
-        line = Text(f"  {low:>{label},}–{high:<{label},} ", style="dim")
+        line = Text().append(f"  {low:>{label},}–{high:<{label},} ", style="dim")
         line.append(bar, style="cyan")
         line.append(f" {count:,}" if count else "")
         lines.append(line)

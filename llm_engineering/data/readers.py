@@ -21,7 +21,7 @@ without end, or has no line ends, can take of the memory."""
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _CHUNK = 2**18  # bytes
-_PARQUET_ROWS = 1024  # rows in memory at a time
+_PARQUET_ROWS = 256  # rows in memory at a time
 _TOO_LONG = f"is longer than {LONGEST_ROW // 2**20} MiB"
 
 

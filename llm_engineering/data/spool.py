@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BATCH = 1000  # rows
+_BATCH_CHARACTERS = 4 * 2**20  # or so many, if rows are long
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,17 @@ class Spool:
         self._writer: Any = pyarrow.ipc.new_stream(self._file, self._schema)
         self._origins: list[str] = []
         self._messages: list[str] = []
+        self._characters = 0
         self.rows = 0
 
     def add(self, origin: str, conversation: Sequence[Message]) -> None:
         """Append a row."""
         self._origins.append(origin)
-        self._messages.append(json.dumps(conversation, ensure_ascii=False))
+        text = json.dumps(conversation, ensure_ascii=False)
+        self._messages.append(text)
+        self._characters += len(text)
         self.rows += 1
-        if len(self._origins) == _BATCH:
+        if len(self._origins) == _BATCH or self._characters > _BATCH_CHARACTERS:
             self._write()
 
     def close(self) -> None:
@@ -98,4 +102,4 @@ class Spool:
                 for one, kind in zip(columns, self._schema, strict=True)
             ]
             self._writer.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
-            self._origins, self._messages = [], []
+            self._origins, self._messages, self._characters = [], [], 0
