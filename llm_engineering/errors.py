@@ -78,6 +78,12 @@ class RegistryError(FinetuningError):
     exit_code = 10
 
 
+class ExportError(FinetuningError):
+    """An export cannot be made, or is not what was trained."""
+
+    exit_code = 11
+
+
 class HubError(FinetuningError):
     """The Hugging Face Hub cannot be asked now."""
 
@@ -88,3 +94,9 @@ class ScheduledRunError(FinetuningError):
     """A scheduled run failed; its log and its alert say why."""
 
     exit_code = 13
+
+
+class ReproductionError(FinetuningError):
+    """A run cannot be made again from its manifest, or came out otherwise."""
+
+    exit_code = 14

@@ -49,13 +49,18 @@ def model_and_data(config: FinetuningConfig) -> str:
 def new_output(output_dir: str | Path, name: str) -> Iterator[Path]:
     """Give a folder to fill; on leaving it becomes ``output_dir/name`` and ``latest``, at once.
 
-    A run that is killed on the way leaves nothing under ``output_dir`` but its work folder.
+    A run that is killed on the way leaves nothing under ``output_dir`` but its work folder; one
+    whose output is refused leaves none of it there either.
     """
     final = Path(output_dir) / name
     part = work_folder(output_dir) / name / "output"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    yield part
+    try:
+        yield part
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)  # a merged model may be of many gigabytes
+        raise
     part.rename(final)
     link = work_folder(output_dir) / name / "latest"
     link.unlink(missing_ok=True)

@@ -138,7 +138,12 @@ def make_config(tiny_model: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> Ma
                 "warmup_steps": 1,
                 "checkpoint_every": 2,
             },
-            "evaluate": {"samples": 2, "max_new_tokens": 8},
+            "evaluate": {
+                "samples": 2,
+                "max_new_tokens": 8,
+                "generic_passages": 4,
+                "parity_rows": 2,
+            },
         }
         for key, value in (overrides or {}).items():
             *sections, name = key.split(".")

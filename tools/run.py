@@ -68,6 +68,12 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 @click.option("--dashboard", is_flag=True, help="Open the ZenML dashboard on the newest run.")
 @click.option("--stop", is_flag=True, help="With --dashboard: stop ZenML's local server.")
 @click.option(
+    "--reproduce",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="MANIFEST",
+    help="Run again what a manifest.json says, and tell what came out otherwise.",
+)
+@click.option(
     "--inspect-data",
     metavar="[SOURCE]",
     is_flag=False,
@@ -147,6 +153,12 @@ def _dashboard(options: dict[str, Any]) -> None:
     dashboard.stop() if options["stop"] else dashboard.start()
 
 
+def _reproduce(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import reproduce
+
+    reproduce.run(options["reproduce"])
+
+
 def _inspect_data(options: dict[str, Any]) -> None:
     from llm_engineering.commands import inspect_data
 
@@ -179,6 +191,7 @@ _ACTIONS = {
     "run_scheduled": _run_scheduled,
     "dashboard": _dashboard,
     "inspect_data": _inspect_data,
+    "reproduce": _reproduce,
     "models": _models,
     "promote": _promote,
     "rollback": _rollback,

@@ -95,6 +95,9 @@ def run(
     else:
         _check_aws(config)
 
+    from llm_engineering.export.requirements import require_exports
+
+    require_exports(config)
     if config.train.start_from is not None:
         from llm_engineering.model.finetuning.starting_adapter import (
             require_same_shape,
@@ -204,6 +207,7 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, g
         "",
         "# would write",
         f"  {output}/adapter/        LoRA weights, tokenizer, chat template, model card",
+        *([f"  {output}/merged/         the model, 16 bit"] if config.export.merged_16bit else []),
         f"  {output}/metrics.json",
         f"  {output}/manifest.json",
         f"  {output}/report.html",
@@ -279,6 +283,8 @@ def _report(config: FinetuningConfig, name: str, finished: PipelineRunResponse |
         print(f"rewards        accuracy {accuracy[0]:.1%} -> {accuracy[1]:.1%}", end="")
         print(f", margin {margin[0]:.3f} -> {margin[1]:.3f}")
     print(f"adapter        {folder}/adapter")
+    if (folder / "merged").is_dir():
+        print(f"merged model   {folder}/merged")
     print(f"report         {folder}/report.html")
     decision = folder / "promotion.json"
     if decision.is_file():

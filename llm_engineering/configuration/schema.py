@@ -391,6 +391,46 @@ class EvaluateSettings(Section):
         "none.",
     )
     max_new_tokens: PositiveInt = Field(64, description="Longest sample answer, in tokens.")
+    generic_passages: Annotated[int, Field(ge=0, le=60)] = Field(
+        60,
+        description="Passages of general text on which forgetting is measured, of the 60 that ship "
+        "with the project; 0: it is not measured.",
+    )
+    parity_rows: NonNegativeInt = Field(
+        4,
+        description="Held-out rows on which every export, read back in a process of its own, must "
+        "say what the trained model said; 0: no proof.",
+    )
+
+
+class ExportSettings(Section):
+    """What is made of the adapter, beside its own folder, which every run leaves."""
+
+    merged_16bit: bool = Field(
+        False,
+        description="Write the base model with the adapter in its weights, in 16 bit; on the CPU, "
+        "and in little memory.",
+    )
+    hub_repo: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="Hub id, owner/name, that the adapter and its card are pushed to; the token is "
+        "taken from the environment. Default: nothing is pushed.",
+    )
+    hub_merged_repo: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="Hub id, owner/name, that the merged model is pushed to.",
+    )
+    hub_private: bool = Field(True, description="Make a new Hub repository private.")
+
+    @model_validator(mode="after")
+    def _merged_before_pushed(self) -> ExportSettings:
+        if self.hub_merged_repo is not None and not self.merged_16bit:
+            raise ValueError("hub_merged_repo needs a merged model: set merged_16bit to true")
+        if self.hub_repo is not None and self.hub_repo == self.hub_merged_repo:
+            raise ValueError("hub_repo and hub_merged_repo are the same; give each its own")
+        return self
 
 
 class SpotSettings(Section):
@@ -439,6 +479,9 @@ class SagemakerSettings(Section):
     )
     image: str | None = Field(
         None, description="Image URI; default: the pinned PyTorch training image of the region."
+    )
+    instance_count: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="Instances that share each training step, with all of their GPUs."
     )
     image_python: Literal["3.11", "3.12"] = Field("3.12", description="Python in the image.")
     max_run_seconds: Annotated[int, Field(gt=0, le=2_419_200)] = Field(
@@ -497,6 +540,8 @@ CheckName = Literal[
     "trained_end_of_turn",
     "intact_adapter",
     "not_rolled_back",
+    "parity",
+    "forgetting",
     "better_than_base",
     "better_than_production",
 ]
@@ -522,6 +567,10 @@ class RegistrySettings(Section):
     )
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = Field(
         0.95, description="Confidence that the decrease is real (paired bootstrap over rows)."
+    )
+    max_forgetting: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
+        0.25,
+        description="Largest increase of the loss on general text, as a share of the base model's.",
     )
 
 
@@ -567,6 +616,7 @@ class FinetuningConfig(Section):
     data: DataSettings
     train: TrainSettings = Field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    export: ExportSettings = Field(default_factory=ExportSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     sagemaker: SagemakerSettings | None = Field(
@@ -596,6 +646,12 @@ class FinetuningConfig(Section):
                 "sagemaker.spot.enabled needs checkpoints, or an interruption loses everything: "
                 "set train.checkpoint_every"
             )
+        for check, measured in (("parity", "parity_rows"), ("forgetting", "generic_passages")):
+            if check in self.registry.checks and not getattr(self.evaluate, measured):
+                raise ValueError(
+                    f"registry.checks names {check}, which evaluate.{measured} (0) leaves "
+                    "unmeasured: raise that, or take the check off the list"
+                )
         if self.evaluate.max_new_tokens >= self.model.max_seq_length:
             raise ValueError(
                 f"evaluate.max_new_tokens ({self.evaluate.max_new_tokens}) must be less than "

@@ -121,7 +121,7 @@ def _code() -> str:
     sources = [package / "hardware.py", package / "training_stack.py"]
     for folder in ("data", "model"):
         found = sorted((package / folder).rglob("*"))
-        sources += [path for path in found if path.suffix in (".py", ".jinja")]
+        sources += [path for path in found if path.suffix in (".py", ".jinja", ".txt")]
     contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
     return _join([*contents, *(f"{name}={version}" for name, version in versions().items())])
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from llm_engineering.configuration.schema import CheckName, RegistrySettings
 from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
@@ -39,6 +40,8 @@ class Candidate:
     rolled_back: dict[str, str]
     """Digests of adapters that were rolled back, and the versions that they were."""
     production: Production | None
+    parity: list[ParityProof]
+    """Of its exports."""
 
 
 def run_checks(candidate: Candidate, settings: RegistrySettings) -> list[Check]:
@@ -94,6 +97,29 @@ def _not_rolled_back(candidate: Candidate, settings: RegistrySettings) -> Outcom
     return True, "this adapter was never rolled back"
 
 
+def _parity(candidate: Candidate, settings: RegistrySettings) -> Outcome:
+    if not candidate.parity:
+        return False, "no export was held against the trained model"
+    passed = all(proof.passed for proof in candidate.parity)
+    return passed, "; ".join(
+        f"{proof.export}: logits within {proof.largest_difference:.2g} (tolerated: "
+        f"{proof.tolerated_difference:g}), mean KL {proof.mean_kl:.2g} nats (tolerated: "
+        f"{proof.tolerated_kl:g})"
+        for proof in candidate.parity
+    )
+
+
+def _forgetting(candidate: Candidate, settings: RegistrySettings) -> Outcome:
+    generic = candidate.evaluation.generic
+    if generic is None:
+        return False, "the loss on general text was not measured"
+    return generic.change <= settings.max_forgetting, (
+        f"loss on {generic.after.rows} passages of general text {generic.before.loss:.3f} -> "
+        f"{generic.after.loss:.3f} ({generic.change:+.1%}; up to {settings.max_forgetting:+.1%} is "
+        "let pass)"
+    )
+
+
 def _better_than_base(candidate: Candidate, settings: RegistrySettings) -> Outcome:
     before, after = candidate.evaluation.before, candidate.evaluation.after
     return _better(
@@ -139,6 +165,8 @@ CHECKS: dict[CheckName, Callable[[Candidate, RegistrySettings], Outcome]] = {
     "trained_end_of_turn": _trained_end_of_turn,
     "intact_adapter": _intact_adapter,
     "not_rolled_back": _not_rolled_back,
+    "parity": _parity,
+    "forgetting": _forgetting,
     "better_than_base": _better_than_base,
     "better_than_production": _better_than_production,
 }

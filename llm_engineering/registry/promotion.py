@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from llm_engineering.configuration.schema import EvaluateSettings, RegistrySettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import RegistryError
+from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.production import ProductionAdapter, measure_production
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
@@ -40,6 +41,7 @@ def promote(
     adapter: AdapterFolder,
     record: TrainingRecord,
     evaluation: Evaluation,
+    parity: list[ParityProof],
 ) -> Decision:
     """Decide on a version, and make it the production one if it passes every check.
 
@@ -55,6 +57,7 @@ def promote(
         adapter: The run's adapter.
         record: Its training.
         evaluation: Its held-out metrics, and the base model's.
+        parity: The proofs of its exports.
 
     Returns:
         The decision, whatever it is.
@@ -73,6 +76,7 @@ def promote(
             production=None
             if current is None
             else _production(current, dataset, lora, adapter, record, evaluate),
+            parity=parity,
         )
         decision = _decide(model, version, candidate, settings)
         if not decision.promoted or promote_if_unchallenged(

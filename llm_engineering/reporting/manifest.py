@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.training_stack import versions
@@ -40,6 +41,7 @@ class Manifest(BaseModel):
     wall_seconds: float = Field(description="Seconds from the run's start to its save.")
     resumed_from_step: int | None
     job: dict[str, Any] | None = Field(None, description="The remote job that trained, if any.")
+    parity: list[ParityProof] = Field([], description="One proof an export.")
 
 
 def make_manifest(
@@ -50,6 +52,7 @@ def make_manifest(
     adapter: AdapterFolder,
     record: TrainingRecord,
     *,
+    parity: list[ParityProof],
     wall_seconds: float,
 ) -> Manifest:
     """Collect the manifest of a finished run; the environment is that which trained."""
@@ -75,7 +78,8 @@ def make_manifest(
         resumed_from_step=record.resumed_from_step,
         job=None
         if job is None
-        else job.model_dump(exclude={"packages", "python", "platform", "evaluation"}),
+        else job.model_dump(exclude={"packages", "python", "platform", "evaluation", "parity"}),
+        parity=parity,
     )
 
 

@@ -18,8 +18,13 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _LONGEST_EXAMPLE = 200  # characters
 
 
-def render_model_card(run: RunReport) -> str:
-    """Render the adapter's README.md: YAML front matter, results, how to use it, how it was made."""
+def render_model_card(run: RunReport, *, merged: bool = False) -> str:
+    """Render a README.md: YAML front matter, results, how to use it, how it was made.
+
+    Args:
+        run: The run.
+        merged: Whether it lies with the merged model rather than with the adapter.
+    """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=False,  # noqa: S701  (Markdown: text of the data goes through `code`)
@@ -42,8 +47,15 @@ def render_model_card(run: RunReport) -> str:
     )
     return environment.get_template("model_card.md.jinja").render(
         run=run,
-        front_matter=yaml.safe_dump(front_matter(run), sort_keys=False, allow_unicode=True),
-        adapter_folder=(Path(run.config.run.output_dir) / run.name / "adapter").as_posix(),
+        merged=merged,
+        front_matter=yaml.safe_dump(
+            front_matter(run, merged=merged), sort_keys=False, allow_unicode=True
+        ),
+        folder=(
+            Path(run.config.run.output_dir) / run.name / ("merged" if merged else "adapter")
+        ).as_posix(),
+        merged_kwargs=', dtype="auto"'
+        + (", trust_remote_code=True" if run.lora.model.trust_remote_code else ""),
         base_is_folder=not is_hub_model(run.config.model),
         base_kwargs=_base_kwargs(run),
         example_prompt=_example_prompt(run),
@@ -51,7 +63,7 @@ def render_model_card(run: RunReport) -> str:
     )
 
 
-def front_matter(run: RunReport) -> dict[str, object]:
+def front_matter(run: RunReport, *, merged: bool = False) -> dict[str, object]:
     """The card's metadata; ``datasets`` names those that are on the Hub."""
     data = run.config.data
     sources = [one.source for one in data.sources]
@@ -59,10 +71,12 @@ def front_matter(run: RunReport) -> dict[str, object]:
     on_hub = [source for source in dict.fromkeys(sources) if not is_file(source)]
     metadata: dict[str, object] = {
         "base_model": run.lora.model.id,
-        "library_name": "peft",
+        "library_name": "transformers" if merged else "peft",
         "pipeline_tag": "text-generation",
         "tags": ["lora", "sft", "unsloth", "trl", "zenml"],
     }
+    if merged:
+        metadata["base_model_relation"] = "finetune"
     return metadata | ({"datasets": on_hub} if on_hub else {})
 
 

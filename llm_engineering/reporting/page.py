@@ -23,6 +23,7 @@ def page_templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        change=formats.change,
         count=formats.count,
         number=formats.number,
         trimmed=formats.trimmed,

@@ -149,7 +149,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         record,
         evaluation,
         name=order.run,
-        wall_seconds=time.time() - started,
+        started=started,
     )
     leave_results(saved.folder, records, folders.model)
     shutil.rmtree(folders.checkpoints / "job", ignore_errors=True)  # done: nothing to resume

@@ -104,6 +104,7 @@ def job_record(
         packages=manifest["packages"],
         python=manifest["python"],
         platform=manifest["platform"],
+        parity=manifest.get("parity", []),
     )
 
 

@@ -12,7 +12,7 @@ from llm_engineering.errors import LaunchError
 from llm_engineering.sagemaker.secret_scan import require_no_secrets
 
 PACKAGE = "llm_engineering"
-SUFFIXES = frozenset({".py", ".jinja", ".css"})
+SUFFIXES = frozenset({".py", ".jinja", ".css", ".txt"})
 MAX_BYTES = 5_000_000
 
 
@@ -28,7 +28,7 @@ class SourceListing:
 def stage_source(root: Path, folder: Path, extra: Mapping[str, str]) -> SourceListing:
     """Copy the source that a job needs into a folder, if all of it may leave this machine.
 
-    Only Python files, templates and style sheets of ``llm_engineering/`` are taken, so data,
+    Only Python files, templates, style sheets and texts of ``llm_engineering/`` are taken, so data,
     models, outputs, caches, ``.env`` and ``.git`` never are. Nothing is written unless all is well.
 
     Args:

@@ -32,6 +32,7 @@ def evaluate(
             "held_out_token_accuracy_before": result.before.token_accuracy,
             "held_out_token_accuracy_after": result.after.token_accuracy,
             **result.reward_figures,
+            **(result.generic.figures if result.generic else {}),
         }
     )
     return result

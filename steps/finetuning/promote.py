@@ -40,6 +40,7 @@ def promote(
         adapter=adapter,
         record=record,
         evaluation=evaluation,
+        parity=manifest.parity,
     )
     outcome: dict[str, Any] = {"promoted": decision.promoted, "promotion_reason": decision.reason}
     log_metadata(metadata=outcome | {check.name: check.detail for check in decision.checks})

@@ -1,8 +1,7 @@
 """Step: save model."""
 
-import time
 from datetime import UTC
-from typing import Annotated
+from typing import Annotated, Any
 
 from zenml import get_step_context, log_metadata, step
 from zenml.types import HTMLString
@@ -10,6 +9,7 @@ from zenml.types import HTMLString
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.export.hub import push
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning import save
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
@@ -39,7 +39,7 @@ def save_model(
         record,
         evaluation,
         name=run.name,
-        wall_seconds=time.time() - (started or began.replace(tzinfo=UTC).timestamp()),
+        started=started or began.replace(tzinfo=UTC).timestamp(),
     )
     folder = str(saved.folder.resolve())
     model = get_step_context().model  # the dashboard itself shows no model version
@@ -47,5 +47,10 @@ def save_model(
     log_metadata(metadata={"output_folder": folder, "model_version": version})
     log_metadata(metadata={**saved.metrics}, run_id_name_or_prefix=run.id)
     register(saved.run, saved.metrics, folder)
+    links = push(config.export, saved.folder)  # last: all else is done if the Hub is not there
+    if links:
+        pushed: dict[str, Any] = {f"hub_{part}": link for part, link in links.items()}
+        log_metadata(metadata=pushed)
+        log_metadata(metadata=pushed, infer_model=True)
     manifest, report = saved.run.manifest, HTMLString(saved.report)
     return manifest, report

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from llm_engineering.model.evaluation.generic import GenericLoss
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
+from llm_engineering.model.evaluation.probe import Reference
 from llm_engineering.model.evaluation.samples import Sample
 
 
@@ -14,6 +16,10 @@ class Evaluation(BaseModel):
     before: HeldOutMetrics
     after: HeldOutMetrics
     samples: list[Sample]
+    generic: GenericLoss | None = Field(None, description="On general text; None: not measured.")
+    reference: Reference | None = Field(
+        None, description="What every export must say again; None: no proof was asked for."
+    )
 
     @property
     def loss_change(self) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.schema import Objective
+from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.batch_plan import BatchPlan
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
@@ -64,6 +65,7 @@ class JobRecord(BaseModel):
     packages: dict[str, str] = Field(description="Versions in the job.")
     python: str
     platform: str
+    parity: list[ParityProof] = Field([], description="Of its exports, proven in the job.")
 
 
 class TrainingRecord(BaseModel):
@@ -97,13 +99,13 @@ class TrainingRecord(BaseModel):
     )
     resumed_from_run: str | None = Field(None, description="Name of the interrupted run.")
     job: JobRecord | None = Field(None, description="The remote job, where one trained.")
-
     evaluation: Evaluation | None = Field(
         None, description="Made where it was trained; None: to be made by this process."
     )
     production: ProductionMetrics | None = Field(
         None, description="The production version on this run's rows, measured there too."
     )
+
     @property
     def planned_memory_bytes(self) -> int | None:
         """The plan's estimate of ``peak_memory_bytes``; None on a CPU."""

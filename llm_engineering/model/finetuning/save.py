@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.errors import ExportError
+from llm_engineering.export.exports import ADAPTER, MERGED, make_exports, prove_exports
+from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.model.tokenizer import load_tokenizer
-from llm_engineering.outputs import new_output, remove_work
+from llm_engineering.outputs import new_output, remove_work, work_folder
 from llm_engineering.reporting.manifest import make_manifest
 from llm_engineering.reporting.model_card import render_model_card
 from llm_engineering.reporting.report import render_report
@@ -41,32 +45,57 @@ def save_model(
     evaluation: Evaluation,
     *,
     name: str,
-    wall_seconds: float,
+    started: float,
 ) -> SavedRun:
-    """Write ``<run.output_dir>/<name>/`` and point ``latest`` at it.
+    """Write ``<run.output_dir>/<name>/`` and point ``latest`` at it, if its exports are proven.
 
     The folder holds ``adapter/`` (PEFT's format, with tokenizer, chat template and model card),
-    ``metrics.json``, ``manifest.json`` and ``report.html``.
+    ``metrics.json``, ``manifest.json``, ``report.html``, and what ``export`` asks for.
+
+    Args:
+        config: The run's configuration.
+        dataset: Its data.
+        lora: Its model.
+        adapter: What it trained.
+        record: How.
+        evaluation: What that changed, and what every export must say again.
+        name: The run's name.
+        started: When it started, in seconds since the epoch.
+
+    Raises:
+        ExportError: An export cannot be made, or is not what was trained; nothing is left of it.
     """
-    manifest = make_manifest(
-        name, config, dataset.summary, lora, adapter, record, wall_seconds=wall_seconds
-    )
-    run = RunReport(
-        name=name,
-        config=config,
-        summary=dataset.summary,
-        lora=lora,
-        record=record,
-        evaluation=evaluation,
-        manifest=manifest,
-    )
-    figures, report = metrics(lora, record, evaluation, wall_seconds), render_report(run)
     with new_output(config.run.output_dir, name) as folder:
-        shutil.copytree(adapter.folder, folder / "adapter")
+        shutil.copytree(adapter.folder, folder / ADAPTER)
         tokenizer = load_tokenizer(config.model)
         tokenizer.chat_template = lora.model.chat_template
-        tokenizer.save_pretrained(folder / "adapter")
-        _write(folder / "adapter" / "README.md", render_model_card(run))
+        tokenizer.save_pretrained(folder / ADAPTER)
+        parity = _export(config, lora, record, evaluation, folder, name)
+        wall_seconds = time.time() - started
+        manifest = make_manifest(
+            name,
+            config,
+            dataset.summary,
+            lora,
+            adapter,
+            record,
+            parity=parity,
+            wall_seconds=wall_seconds,
+        )
+        run = RunReport(
+            name=name,
+            config=config,
+            summary=dataset.summary,
+            lora=lora,
+            record=record,
+            evaluation=evaluation,
+            manifest=manifest,
+        )
+        figures = metrics(lora, record, evaluation, parity, wall_seconds)
+        report = render_report(run)
+        for export in filter(Path.is_dir, (folder / ADAPTER, folder / MERGED)):
+            card = render_model_card(run, merged=export.name == MERGED)
+            _write(export / "README.md", card)
         _write_json(folder / "metrics.json", figures)
         _write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
         _write(folder / "report.html", report)
@@ -88,8 +117,38 @@ def save_decision(run: RunReport) -> str:
     return report
 
 
+def _export(
+    config: FinetuningConfig,
+    lora: LoraReference,
+    record: TrainingRecord,
+    evaluation: Evaluation,
+    folder: Path,
+    name: str,
+) -> list[ParityProof]:
+    """Make the exports and prove them; a remote job did both, on the host that can."""
+    if record.job is None:
+        exports = make_exports(config.export, lora, folder)
+        if evaluation.reference is None:
+            return []
+        return prove_exports(exports, evaluation.reference, lora)
+    if config.export.merged_16bit:
+        made = work_folder(config.run.output_dir) / name / "job" / MERGED
+        if not made.is_dir():
+            raise ExportError(
+                f"export.merged_16bit: the job {record.job.name} trained for an earlier, equal run, "
+                "and its merged model is not here; run again with --no-cache, or set "
+                "export.merged_16bit to false"
+            )
+        shutil.move(made, folder / MERGED)
+    return record.job.parity
+
+
 def metrics(
-    lora: LoraReference, record: TrainingRecord, evaluation: Evaluation, wall_seconds: float
+    lora: LoraReference,
+    record: TrainingRecord,
+    evaluation: Evaluation,
+    parity: list[ParityProof],
+    wall_seconds: float,
 ) -> dict[str, float]:
     """The figures of a run by name: losses in nats per token, times in seconds, memory in bytes."""
     before, after = evaluation.before, evaluation.after
@@ -97,7 +156,7 @@ def metrics(
         "held_out_perplexity_before": before.perplexity,
         "held_out_perplexity_after": after.perplexity,
     }
-    return {
+    figures: dict[str, float] = {
         "held_out_loss_before": before.loss,
         "held_out_loss_after": after.loss,
         "held_out_loss_change": evaluation.loss_change,
@@ -116,6 +175,12 @@ def metrics(
         "trainable_parameters": lora.trainable_parameters,
         "total_parameters": lora.total_parameters,
     }
+    if evaluation.generic is not None:
+        figures |= evaluation.generic.figures
+    for proof in parity:
+        figures[f"parity_{proof.export}_kl"] = proof.mean_kl
+        figures[f"parity_{proof.export}_logit_difference"] = proof.largest_difference
+    return figures
 
 
 def _write(path: Path, text: str) -> None:

@@ -79,6 +79,7 @@ def test_a_resolved_configuration_states_every_key_in_the_schemas_order(tmp_path
         "data",
         "train",
         "evaluate",
+        "export",
         "registry",
         "schedule",
         "sagemaker",
@@ -399,12 +400,12 @@ def test_a_file_that_is_no_configuration(text: str, message: str, tmp_path: Path
         (
             "wandb: {}",
             6,
-            "wandb: unknown key; known here: run, model, lora, data, train, evaluate, registry, schedule, sagemaker",
+            "wandb: unknown key; known here: run, model, lora, data, train, evaluate, export, registry, schedule, sagemaker",
         ),
         (
             "evaluate:\n  metric: bleu",
             7,
-            "evaluate.metric: unknown key; known here: batch_size, samples, samples_every, max_new_tokens",
+            "evaluate.metric: unknown key; known here: batch_size, samples, samples_every, max_new_tokens, generic_passages, parity_rows",
         ),
         ("train: 3", 6, "train: expected a section with keys such as train.objective (got 3)"),
         ("train:", 6, "train: expected a section with keys such as train.objective (got null)"),

@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 from llm_engineering.configuration.schema import CheckName, RegistrySettings
 from llm_engineering.data.audit import LabelAudit
 from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation
+from llm_engineering.model.evaluation.generic import GenericLoss
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.finetuning.record import (
     AdapterFolder,
@@ -37,6 +39,29 @@ def metrics(row_losses: list[float]) -> HeldOutMetrics:
         row_losses=row_losses,
         row_tokens=[10] * len(row_losses),
     )
+
+
+def proof(**changes: Any) -> ParityProof:
+    values: dict[str, Any] = {
+        "export": "adapter",
+        "against": "the trained model in memory",
+        "precision": "float32",
+        "rows": 4,
+        "positions": 100,
+        "largest_difference": 0.001,
+        "mean_kl": 1e-6,
+        "tolerated_difference": 0.01,
+        "tolerated_kl": 1e-5,
+        "same_answers": 4,
+        "effect": 0.5,
+    }
+    return ParityProof(**(values | changes))
+
+
+def evaluation(before: list[float], after: list[float], *, generic: float = 0.0) -> Evaluation:
+    """``generic`` is the change of the loss on general text, as a share."""
+    text = GenericLoss(before=metrics(BASE), after=metrics([x * (1 + generic) for x in BASE]))
+    return Evaluation(before=metrics(before), after=metrics(after), samples=[], generic=text)
 
 
 def adapter(folder: Path, **tensors: torch.Tensor) -> AdapterFolder:
@@ -82,9 +107,10 @@ def candidate(tmp_path: Path) -> Any:
             ),
             "adapter": adapter(tmp_path / "adapter", lora_A=torch.ones(2), lora_B=torch.ones(2)),
             "record": record,
-            "evaluation": Evaluation(before=metrics(BASE), after=metrics(OURS), samples=[]),
+            "evaluation": evaluation(BASE, OURS),
             "rolled_back": {},
             "production": None,
+            "parity": [proof()],
         }
         return Candidate(**(values | changes))
 
@@ -159,6 +185,54 @@ def test_an_adapter_that_was_rolled_back(candidate: Any) -> None:
     assert outcome("not_rolled_back", again) == (
         False,
         "this very adapter was rolled back, as run-7",
+    )
+
+
+@pytest.mark.parametrize(
+    ("parity", "passed", "says"),
+    [
+        ([proof()], True, "adapter: logits within 0.001 (tolerated: 0.01), mean KL 1e-06 nats"),
+        ([proof(), proof(export="merged_16bit", mean_kl=2e-5)], False, "mean KL 2e-05 nats (tol"),
+        ([proof(largest_difference=0.02)], False, "logits within 0.02 (tolerated: 0.01)"),
+        ([], False, "no export was held against the trained model"),
+    ],
+)
+def test_every_export_must_be_what_was_trained(
+    parity: list[ParityProof], passed: bool, says: str, candidate: Any
+) -> None:
+    found, detail = outcome("parity", candidate(parity=parity))
+
+    assert found is passed
+    assert says in detail
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "passed"),
+    [
+        (-0.1, {}, True),
+        (0.2, {}, True),
+        (0.3, {}, False),
+        (0.3, {"max_forgetting": 0.4}, True),
+        (0.01, {"max_forgetting": 0.0}, False),
+    ],
+)
+def test_general_text_may_be_forgotten_a_little(
+    change: float, settings: dict[str, float], passed: bool, candidate: Any
+) -> None:
+    forgetful = candidate(evaluation=evaluation(BASE, OURS, generic=change))
+
+    found, detail = outcome("forgetting", forgetful, **settings)
+
+    assert found is passed
+    assert f"({change:+.1%}; up to" in detail
+
+
+def test_forgetting_that_was_not_measured_does_not_pass(candidate: Any) -> None:
+    unknown = Evaluation(before=metrics(BASE), after=metrics(OURS), samples=[])
+
+    assert outcome("forgetting", candidate(evaluation=unknown)) == (
+        False,
+        "the loss on general text was not measured",
     )
 
 

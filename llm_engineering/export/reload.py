@@ -1,0 +1,155 @@
+"""Reloading exports from disk as anyone would: a process of its own, plain transformers and PEFT.
+
+Started as ``python -m llm_engineering.export.reload REQUEST RESPONSE``, two JSON files. One export
+after the other is loaded, asked, and let go of, so that one model is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from llm_engineering.model.evaluation.probe import Probe, ProbeRow, render, take_probe
+
+ExportKind = Literal["adapter", "merged_16bit", "gguf"]
+
+_ROOM = 1.25  # memory that a model needs, by the size of its weights
+_NF4 = 0.35  # size of 16-bit weights once they are quantised, embeddings left as they are
+
+
+class Export(BaseModel):
+    """One export on disk, and how it is loaded."""
+
+    kind: ExportKind
+    path: str = Field(description="Its folder, or file.")
+    base: str | None = Field(None, description="Folder of the base model, for an adapter.")
+    quantised: bool = Field(False, description="Load the base model in NF4, as it was trained.")
+    against: int | None = Field(
+        None, description="Position of the export that it is held against; None: the live model."
+    )
+    held: bool = Field(True, description="False: it is only there to be held against.")
+
+
+class ReloadRequest(BaseModel):
+    """What to load, and what to ask of it."""
+
+    exports: list[Export]
+    rows: list[ProbeRow]
+    live: Probe
+    dtype: str = Field(description="Type that the run computed in.")
+    stop_ids: list[int]
+    trust_remote_code: bool
+
+
+class Reloaded(BaseModel):
+    """What an export says of itself."""
+
+    probe: Probe | None = None
+    rendered_ids: list[list[int]] = Field([], description="Each prompt, by its chat template.")
+    stop_ids: list[int] = Field([], description="Tokens at which its configuration stops.")
+    error: str | None = Field(None, description="Why it could not be loaded.")
+
+
+class ReloadResponse(BaseModel):
+    """One answer an export, in their order."""
+
+    exports: list[Reloaded]
+
+
+def main(request_file: str, response_file: str) -> None:
+    """Answer a request."""
+    # Where it is installed, transformers imports it for a way of decoding that is not used here,
+    # which takes as long as all the rest of this process.
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
+    request = ReloadRequest.model_validate_json(Path(request_file).read_bytes())
+    found: list[Reloaded] = []
+    for export in request.exports:
+        against = request.live if export.against is None else found[export.against].probe
+        try:
+            found.append(_reload(export, request, against))
+        except Exception as error:  # whatever a library makes of a broken file
+            reason = " ".join(str(error).split())[:500]
+            found.append(Reloaded(error=f"{type(error).__name__}: {reason}"))
+    text = ReloadResponse(exports=found).model_dump_json()
+    Path(response_file).write_text(text, encoding="utf-8")
+
+
+def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Reloaded:
+    import gc
+
+    import torch
+    from transformers import AutoTokenizer
+
+    path = Path(export.path)
+    folder = path.parent if export.kind == "gguf" else path
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=request.trust_remote_code)
+    rendered = [render(tokenizer, row.messages) if row.messages else [] for row in request.rows]
+    model = _load(export, request)
+    stated = getattr(model.generation_config, "eos_token_id", None)
+    stops = set(stated if isinstance(stated, list) else [stated])
+    if export.kind == "adapter":  # which has no generation configuration of its own
+        stops.add(tokenizer.eos_token_id)
+    probe = take_probe(
+        model,
+        request.rows,
+        pad_id=tokenizer.pad_token_id,
+        stop_ids=request.stop_ids,
+        same_as=against,
+    )
+    del model
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return Reloaded(probe=probe, rendered_ids=rendered, stop_ids=sorted(stops - {None}))
+
+
+def _load(export: Export, request: ReloadRequest) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    path = Path(export.path)
+    dtype = getattr(torch, request.dtype)
+    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": request.trust_remote_code}
+    source = path if export.base is None else Path(export.base)
+    if export.kind == "gguf":
+        source, options["gguf_file"] = path.parent, path.name
+    if export.quantised:
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(  # as unsloth loads it
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    options["device_map"] = {"": _device(source, export.quantised)}
+    model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    wrong = [*info["missing_keys"], *info["mismatched_keys"]]
+    if wrong:
+        raise ValueError(f"{len(wrong)} tensors are missing or of another shape, as {min(wrong)}")
+    if export.kind != "adapter":
+        return model
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*missing adapter keys.*")
+        return PeftModel.from_pretrained(model, path)
+
+
+def _device(folder: Path, quantised: bool) -> str:
+    """The GPU if the weights fit into what is free of it, else the CPU, where it only takes longer."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    free, _ = torch.cuda.mem_get_info()
+    return "cuda:0" if size * (_NF4 if quantised else 1.0) * _ROOM < free else "cpu"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

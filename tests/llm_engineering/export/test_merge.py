@@ -1,0 +1,239 @@
+"""Tests of ``llm_engineering.export.merge``: the weights against PEFT's own, files, refusals, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from llm_engineering.errors import ExportError
+from llm_engineering.export.merge import merge, require_mergeable
+
+ROOT = Path(__file__).resolve().parents[3]
+STOP_IDS = (2,)
+BFLOAT16_ROUNDING = 2**-8  # relative, of one rounding
+
+
+def peft_merged(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
+    """The same by ``merge_and_unload``, in 32 bit."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return dict(merged.state_dict())
+
+
+def merged_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a model folder."""
+    return {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Set keys of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_rslora": True},
+        {"use_dora": True},
+        {"rank_pattern": {"q_proj": 8}, "alpha_pattern": {"layers.1.self_attn.v_proj": 64}},
+        {"target_modules": "all-linear"},
+    ],
+    ids=["lora", "rslora", "dora", "patterns", "all-linear"],
+)
+def test_weights_are_pefts_rounded_once(
+    options: dict[str, Any], tiny_model: Path, make_adapter: Any, tmp_path: Path
+) -> None:
+    adapter = make_adapter(**options)
+
+    merge(tiny_model, adapter, tmp_path / "merged", stop_ids=STOP_IDS)
+
+    expected, found = peft_merged(tiny_model, adapter), merged_tensors(tmp_path / "merged")
+    base = merged_tensors(tiny_model)
+    assert found.keys() == base.keys()
+    changed = 0
+    for name, tensor in found.items():
+        assert tensor.dtype == torch.bfloat16
+        torch.testing.assert_close(
+            tensor.float(), expected[name], rtol=BFLOAT16_ROUNDING, atol=1e-6
+        )
+        changed += not torch.equal(tensor, base[name].bfloat16())
+    assert changed >= 3  # a merge that adds nothing would be close for a weak adapter
+
+
+def with_biases(base: Path, folder: Path) -> Path:
+    """A copy of a tiny model whose attention has biases, and whose embeddings are tied."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    config = LlamaConfig.from_pretrained(base, attention_bias=True, tie_word_embeddings=True)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder, max_shard_size="100KB")
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return folder
+
+
+def test_shards_biases_and_tied_embeddings(
+    tiny_model: Path, make_adapter: Any, tmp_path: Path
+) -> None:
+    base = with_biases(tiny_model, tmp_path / "base")
+    adapter = make_adapter(base, bias="all")
+
+    merge(base, adapter, tmp_path / "merged", stop_ids=STOP_IDS)
+
+    expected, found = peft_merged(base, adapter), merged_tensors(tmp_path / "merged")
+    assert "lm_head.weight" not in found
+    assert any(name.endswith("q_proj.bias") for name in found)
+    for name, tensor in found.items():
+        torch.testing.assert_close(
+            tensor.float(), expected[name], rtol=BFLOAT16_ROUNDING, atol=1e-6
+        )
+    index = json.loads((tmp_path / "merged" / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) > 1
+    assert index["weight_map"].keys() == found.keys()
+    assert index["metadata"]["total_size"] == sum(t.nbytes for t in found.values())
+
+
+def test_what_lies_beside_the_weights(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    adapter = shutil.copytree(adapter, tmp_path / "adapter")
+    (base / "generation_config.json").write_text('{"temperature": 0.6, "eos_token_id": 0}')
+    (adapter / "chat_template.jinja").write_text("{{ 'mine' }}")
+
+    merge(base, adapter, tmp_path / "merged", stop_ids=(2, 5))
+
+    generation = json.loads((tmp_path / "merged" / "generation_config.json").read_text())
+    assert generation == {"temperature": 0.6, "eos_token_id": [2, 5]}
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == "bfloat16"
+    assert (tmp_path / "merged" / "chat_template.jinja").read_text() == "{{ 'mine' }}"
+    assert (tmp_path / "merged" / "tokenizer.json").is_file()
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"init_lora_weights": "pissa"}, "init_lora_weights pissa"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save (modules trained in full)"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out (weights stored transposed)"),
+        ({"peft_type": "LOHA"}, "peft_type LOHA"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused_by_name(
+    changes: dict[str, Any], says: str, tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(adapter, tmp_path / "adapter")
+    edit_json(other / "adapter_config.json", **changes)
+
+    with pytest.raises(ExportError) as caught:
+        merge(tiny_model, other, tmp_path / "merged", stop_ids=STOP_IDS)
+
+    assert says in str(caught.value)
+
+
+def test_an_adapted_lm_head_is_refused_by_name(
+    tiny_model: Path, make_adapter: Any, tmp_path: Path
+) -> None:
+    """PEFT stores its whole weight beside the adapter, which would be merged twice."""
+    with pytest.raises(ExportError) as caught:
+        merge(
+            tiny_model,
+            make_adapter(target_modules=["lm_head"]),
+            tmp_path / "merged",
+            stop_ids=STOP_IDS,
+        )
+
+    assert "lm_head.base_layer.weight" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rename", "says"),
+    [
+        (lambda name: name.replace("layers.1", "layers.7"), "no tensor model.layers.7."),
+        (lambda name: name.replace("lora_A", "lora_C"), "lora_C"),
+        (lambda name: name.replace("q_proj", "embed_tokens").replace("A.weight", "A"), "lora_A"),
+    ],
+)
+def test_tensors_that_have_no_place_are_named(
+    rename: Any, says: str, tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(adapter, tmp_path / "adapter")
+    weights = load_file(other / "adapter_model.safetensors")
+    renamed = {rename(name): tensor for name, tensor in weights.items()}
+    save_file(renamed, other / "adapter_model.safetensors")
+
+    with pytest.raises(ExportError) as caught:
+        merge(tiny_model, other, tmp_path / "merged", stop_ids=STOP_IDS)
+
+    assert says in str(caught.value)
+
+
+def test_a_quantised_base_model_is_refused_before_training(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    edit_json(base / "config.json", quantization_config={"load_in_4bit": True})
+
+    with pytest.raises(ExportError) as caught:
+        require_mergeable(base)
+
+    assert "quantised on disk" in str(caught.value)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import torch, safetensors
+from llm_engineering.export.merge import merge
+torch.ones(8, 8).addmm_(torch.ones(8, 8), torch.ones(8, 8))  # what PyTorch takes for itself
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+merge(*map(Path, sys.argv[1:]), stop_ids=(2,))
+print(peak() - before)
+"""
+
+
+def test_peak_memory_is_below_the_largest_shard(tmp_path: Path) -> None:
+    """Three shards of 48 MiB: the whole model would take 144 MiB, a shard and its copy 96."""
+    base, adapter, rank, layers = tmp_path / "base", tmp_path / "adapter", 8, 12
+    base.mkdir()
+    adapter.mkdir()
+    (base / "config.json").write_text('{"dtype": "bfloat16"}')
+    factors, places = {}, {}
+    for shard in range(3):
+        tensors = {}
+        for layer in range(layers):
+            name = f"model.layers.{shard * layers + layer}.q_proj"
+            tensors[f"{name}.weight"] = torch.zeros(1024, 2048, dtype=torch.bfloat16)
+            factors[f"base_model.model.{name}.lora_A.weight"] = torch.ones(rank, 2048)
+            factors[f"base_model.model.{name}.lora_B.weight"] = torch.ones(1024, rank)
+        file = f"model-0000{shard + 1}-of-00003.safetensors"
+        save_file(tensors, base / file)
+        places |= dict.fromkeys(tensors, file)
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    save_file(factors, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "lora_alpha": 16, "r": rank})
+    )
+    largest = max(path.stat().st_size for path in base.glob("*.safetensors"))
+    adapter_size = (adapter / "adapter_model.safetensors").stat().st_size
+
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(base), str(adapter), str(tmp_path / "merged")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert int(done.stdout) < 1.3 * largest + adapter_size
+    merged = load_file(tmp_path / "merged" / "model-00003-of-00003.safetensors")
+    assert all(bool((tensor == 2 * rank).all()) for tensor in merged.values())
