@@ -73,7 +73,7 @@ def front_matter(run: RunReport, *, merged: bool = False) -> dict[str, object]:
         "base_model": run.lora.model.id,
         "library_name": "transformers" if merged else "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["lora", "sft", "unsloth", "trl", "zenml"],
+        "tags": ["lora", run.record.objective, "unsloth", "trl", "zenml"],
     }
     if merged:
         metadata["base_model_relation"] = "finetune"
@@ -128,6 +128,8 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Base weights": lora.model.dtype
         + ("" if lora.model.quantisation == "none" else f", {lora.model.quantisation}"),
         "Longest row": f"{formats.count(lora.model.max_seq_length)} tokens",
+        "Objective": run.record.objective
+        + ("" if run.record.objective == "sft" else f", beta {run.record.beta:g}"),
         "Loss on": run.config.data.loss_on,
         "Optimizer": train.optimizer,
         "Peak learning rate": f"{train.learning_rate:g}",
