@@ -8,6 +8,7 @@ from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.evaluation.rewards import Rewards
 from llm_engineering.model.finetuning.record import HeldOutPoint
+from llm_engineering.reporting.model_card import render_model_card
 from llm_engineering.reporting.report import headline_tiles, outcome, render_report
 from llm_engineering.reporting.run_report import RunReport
 
@@ -63,3 +64,13 @@ def test_a_supervised_run_has_no_such_section(run: RunReport) -> None:
     report = render_report(run)
     assert "<h2>Preferences</h2>" not in report
     assert "Reward" not in report
+
+
+def test_the_card_names_the_objective_and_its_rewards(make_run: MakeRun, run: RunReport) -> None:
+    card = render_model_card(preference_run(make_run, None))
+    assert "made by DPO on preferences." in card
+    assert "| Loss (per pair) | 0.693 | 0.412 |" in card
+    assert "| Reward accuracy | 50.0 % | 87.5 % | +37.5 points |" in card
+    assert "Perplexity" not in card
+    assert "- dpo\n" in card
+    assert "made by supervised fine-tuning." in render_model_card(run)
