@@ -10,7 +10,11 @@ from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import RegistryError
 from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.evaluation.evaluation import Evaluation
-from llm_engineering.model.evaluation.production import ProductionAdapter, measure_production
+from llm_engineering.model.evaluation.production import (
+    ProductionAdapter,
+    measure_production,
+    require_switchable,
+)
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.registry.checks import Candidate, Production, run_checks
@@ -18,10 +22,12 @@ from llm_engineering.registry.decision import Decision
 from llm_engineering.registry.stages import promote_if_unchallenged
 from llm_engineering.registry.versions import (
     ADAPTER_DIGEST,
+    BASE_WEIGHTS_DIGEST,
     ROLLED_BACK,
     all_versions,
     artifact,
     production_version,
+    weights_digest,
 )
 
 if TYPE_CHECKING:
@@ -113,28 +119,38 @@ def production_to_measure(
     None too if it cannot be measured; the gate says why.
     """
     current = production_version(model)
-    if current is None or _was_measured_on(current, dataset):
+    if current is None or _stored_losses(current, dataset) is not None:
         return None
     try:
-        return _adapter(current, lora)
+        production = _adapter(current, lora)
+        require_switchable(lora, production)
     except RegistryError:
         return None
+    return production
 
 
-def _was_measured_on(version: ModelVersionResponse, dataset: PreparedDataset) -> bool:
+def _stored_losses(version: ModelVersionResponse, dataset: PreparedDataset) -> list[float] | None:
+    """A version's losses on these very held-out rows, if they are stored in a form of today."""
     if "prompt_ids" in dataset.split("held_out").column_names:
-        return False  # a preference objective's loss is against the run's own reference model
-    return version.run_metadata.get("held_out_digest") == dataset.summary.held_out_digest
+        return None  # a preference objective's loss is against the run's own reference model
+    if version.run_metadata.get("held_out_digest") != dataset.summary.held_out_digest:
+        return None
+    try:
+        stored: Evaluation = artifact(version, "evaluation")
+    except RegistryError as reason:
+        logger.info("%s", reason)
+        return None
+    return stored.after.row_losses
 
 
 def _adapter(current: ModelVersionResponse, lora: LoraReference) -> ProductionAdapter:
-    its_lora: LoraReference = artifact(current, "lora_model")
-    if its_lora.model.weight_digests != lora.model.weight_digests:
+    figures = current.run_metadata
+    if figures.get(BASE_WEIGHTS_DIGEST) != weights_digest(lora.model):
         raise RegistryError(
-            f"it adapts another base model ({its_lora.model.id}), whose loss is counted on other "
-            "tokens; promote by hand (--promote) after a comparison of your own"
+            f"it adapts another base model ({figures.get('base_model')}), whose loss is counted on "
+            "other tokens; promote by hand (--promote) after a comparison of your own"
         )
-    return ProductionAdapter(str(current.name), its_lora, artifact(current, "adapter"))
+    return ProductionAdapter(str(current.name), artifact(current, "adapter"))
 
 
 def _production(
@@ -149,11 +165,12 @@ def _production(
     name = str(current.name)
     try:
         production = _adapter(current, lora)
-        if _was_measured_on(current, dataset):
-            stored: Evaluation = artifact(current, "evaluation")
-            return Production(name, stored.after.row_losses)
+        stored = _stored_losses(current, dataset)
+        if stored is not None:
+            return Production(name, stored)
+        require_switchable(lora, production)
         if record.evaluation is None:
-            logger.info("the held-out rows have changed: evaluating %s again", name)
+            logger.info("evaluating %s on this run's held-out rows", name)
             measured = measure_production(
                 lora, adapter, production, dataset, record, batch_size=evaluate.batch_size
             )
@@ -161,8 +178,8 @@ def _production(
         there = record.production
         if there is None or there.version != name:
             raise RegistryError(
-                "the held-out rows have changed since it was measured, and where this one was "
-                "trained another was measured; run again with --no-cache, or promote by hand "
+                "its losses on these held-out rows are not known, and where this run was trained "
+                "another version was measured; run again with --no-cache, or promote by hand "
                 "(--promote)"
             )
         return Production(name, there.metrics.row_losses)

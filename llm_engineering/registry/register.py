@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_engineering.registry.versions import ADAPTER_DIGEST
+from llm_engineering.registry.versions import ADAPTER_DIGEST, BASE_WEIGHTS_DIGEST, weights_digest
 from llm_engineering.reporting.run_report import RunReport
 
 ARTIFACTS = ("dataset", "lora", "adapter", "record", "evaluation")
@@ -36,6 +36,7 @@ def _figures(run: RunReport) -> dict[str, Any]:
         "held_out_digest": run.summary.held_out_digest,
         "held_out_rows": run.evaluation.after.rows,
         "base_model": manifest.base_model,
+        BASE_WEIGHTS_DIGEST: weights_digest(run.lora.model),
         "git_commit": manifest.git_commit or "",
     }
     if job is not None and job.cost_usd is not None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from llm_engineering.configuration import FinetuningConfig
 from llm_engineering.errors import RegistryError
+from llm_engineering.model.references import ModelReference
 from llm_engineering.outputs import model_and_data
 
 if TYPE_CHECKING:
@@ -18,6 +23,7 @@ PRODUCTION = "production"
 ROLLED_BACK = "rolled_back"
 REPLACED = "replaced"
 ADAPTER_DIGEST = "adapter_digest"
+BASE_WEIGHTS_DIGEST = "base_weights_digest"
 
 
 def model_name(config: FinetuningConfig) -> str:
@@ -73,11 +79,16 @@ def find_version(model: str, name_or_number: str) -> ModelVersionResponse:
     raise RegistryError(f"model {model} has no version {name_or_number}; newest: {known}")
 
 
+def weights_digest(model: ModelReference) -> str:
+    """SHA-256 over the base model's weight files: one figure for all of them."""
+    return hashlib.sha256(json.dumps(model.weight_digests, sort_keys=True).encode()).hexdigest()
+
+
 def artifact(version: ModelVersionResponse, name: str) -> Any:
     """Load an artifact that a version carries.
 
     Raises:
-        RegistryError: It is not there any more.
+        RegistryError: It is not there any more, or cannot be read.
     """
     from zenml.exceptions import DoesNotExistException
 
@@ -85,6 +96,11 @@ def artifact(version: ModelVersionResponse, name: str) -> Any:
     try:
         if found is not None:
             return found.load()
+    except ValidationError:
+        raise RegistryError(
+            f"the {name.replace('_', ' ')} of {version.name} was stored by another version of this "
+            "project, which this one cannot read"
+        ) from None
     except (OSError, KeyError, DoesNotExistException):
         pass
     raise RegistryError(f"the {name.replace('_', ' ')} of {version.name} is not in the store")

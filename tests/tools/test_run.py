@@ -191,4 +191,4 @@ def test_the_embedded_default_end_to_end(tmp_path):
     report = (latest / "report.html").read_text()
     assert "SmolLM2-135M-Instruct" in report
     assert "held-out loss" in done.stdout
-    assert "production     promoted: the first version to pass all 6 checks" in done.stdout
+    assert "production     promoted: the first version to pass all 8 checks" in done.stdout

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.errors import RegistryError
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.record import (
@@ -14,11 +16,9 @@ from llm_engineering.model.finetuning.record import (
     ProductionMetrics,
     TrainingRecord,
 )
-from llm_engineering.model.live import LiveModel
 from llm_engineering.model.references import LoraReference
 
 _PRODUCTION = "production"
-_REFERENCE = "lora.json"
 _VERSION = "version.txt"
 
 
@@ -27,22 +27,37 @@ class ProductionAdapter:
     """The adapter of the production version, to be measured beside the run's own."""
 
     version: str
-    lora: LoraReference
     adapter: AdapterFolder
 
     def write(self, folder: Path) -> None:
         """Write all of it into a new folder, to be read on another host."""
         shutil.copytree(self.adapter.folder, folder)
-        (folder / _REFERENCE).write_text(self.lora.model_dump_json(), encoding="utf-8")
         (folder / _VERSION).write_text(self.version, encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> ProductionAdapter:
         """Read a folder that ``write`` made."""
-        lora = LoraReference.model_validate_json((folder / _REFERENCE).read_bytes())
         digest = file_digest(folder / "adapter_model.safetensors")
         version = (folder / _VERSION).read_text(encoding="utf-8")
-        return cls(version, lora, AdapterFolder(folder, digest))
+        return cls(version, AdapterFolder(folder, digest))
+
+
+def require_switchable(lora: LoraReference, production: ProductionAdapter) -> None:
+    """Two adapters can take turns on one base model only if neither trained its biases.
+
+    Raises:
+        RegistryError: One of the two did.
+    """
+    from peft import PeftConfig
+
+    theirs: Any = PeftConfig.from_pretrained(str(production.adapter.folder))
+    for name, bias in (("this run", lora.settings.bias), (production.version, theirs.bias)):
+        if bias != "none":
+            raise RegistryError(
+                f"{name} trains biases (lora.bias: {bias}), which belong to the base model and are "
+                "not switched with the adapter; keep the held-out rows (data.held_out.source), or "
+                "promote by hand (--promote)"
+            )
 
 
 def measure_production(
@@ -66,30 +81,22 @@ def measure_production(
     """
     from llm_engineering.model.finetuning.train import live_trained_model
 
-    def measure(held: LiveModel) -> ProductionMetrics:
-        pad_id = held.tokenizer.pad_token_id
-        reference = record.before.rewards
-        metrics = objective_metrics(
-            held.model,
-            rows,
-            objective=record.objective,
-            beta=record.beta,
-            reference=reference.log_probabilities if reference else None,
-            batch_size=batch_size,
-            pad_id=pad_id,
-        )
-        return ProductionMetrics(version=production.version, metrics=metrics)
-
-    rows = dataset.split("held_out")
-    if lora.settings.bias != "none" or production.lora.settings.bias != "none":
-        # Trained biases are the base model's own: the two adapters cannot share one.
-        return measure(live_trained_model(production.lora, production.adapter))
     held = live_trained_model(lora, adapter)
     active = held.model.active_adapter
     held.model.load_adapter(str(production.adapter.folder), adapter_name=_PRODUCTION)
     try:
         held.model.set_adapter(_PRODUCTION)
-        return measure(held)
+        reference = record.before.rewards
+        metrics = objective_metrics(
+            held.model,
+            dataset.split("held_out"),
+            objective=record.objective,
+            beta=record.beta,
+            reference=reference.log_probabilities if reference else None,
+            batch_size=batch_size,
+            pad_id=held.tokenizer.pad_token_id,
+        )
+        return ProductionMetrics(version=production.version, metrics=metrics)
     finally:
         held.model.set_adapter(active)
         held.model.delete_adapter(_PRODUCTION)

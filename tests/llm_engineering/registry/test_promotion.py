@@ -58,7 +58,7 @@ def stages(model: str) -> dict[str, str | None]:
 def test_better_is_promoted_equal_and_worse_are_not(run: Run, model: str, tmp_path: Path) -> None:
     first = run("first", BAD)
     assert first.promoted
-    assert first.reason == "the first version to pass all 6 checks"
+    assert first.reason == "the first version to pass all 8 checks"
 
     equal = run("equal", BAD)  # from the cache: the gate decides all the same
     assert not equal.promoted
@@ -69,7 +69,7 @@ def test_better_is_promoted_equal_and_worse_are_not(run: Run, model: str, tmp_pa
     assert better.promoted
     assert (better.production, better.reason) == (
         f"{model}-first",
-        f"better than {model}-first, and passed all 6 checks",
+        f"better than {model}-first, and passed all 8 checks",
     )
 
     worse = run("worse", BAD)
@@ -122,7 +122,9 @@ def test_production_is_measured_again_when_the_held_out_rows_changed(
         patch.setattr(promotion, "run_checks", spy)
         decision = run("second", changed)
     assert not decision.promoted
-    assert "(10 rows)" in decision.checks[-1].detail
+    assert (
+        "(10 rows)" in next(c for c in decision.checks if c.name == "better_than_production").detail
+    )
 
     # The figures are those of production's adapter on the new rows, whoever loads it.
     live.release()
@@ -135,19 +137,25 @@ def test_production_is_measured_again_when_the_held_out_rows_changed(
 
 def test_another_base_model_is_not_compared(run: Run, model: str, tiny_model: Path) -> None:
     run("first", BAD)
-    version = find_version(model, f"{model}-first")
-    lora = artifact(version, "lora_model")
-    other = lora.model_copy(
-        update={"model": lora.model.model_copy(update={"weight_digests": {"x": "0"}, "id": "B"})}
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        real = promotion.artifact
-        patch.setattr(
-            promotion, "artifact", lambda v, name: other if name == "lora_model" else real(v, name)
-        )
+    with pytest.MonkeyPatch.context() as patch:  # as if the weights behind the same id were new
+        patch.setattr(promotion, "weights_digest", lambda reference: "0" * 64)
         decision = run("second", GOOD)
     assert not decision.promoted
-    assert "it adapts another base model (B)" in decision.reason
+    assert f"it adapts another base model ({tiny_model})" in decision.reason
+
+
+def test_an_evaluation_that_cannot_be_read_is_made_again(run: Run, model: str) -> None:
+    """An upgrade of this project may change what is stored with a version."""
+    run("first", GOOD)
+    evaluation = find_version(model, f"{model}-first").get_artifact("evaluation")
+    assert evaluation is not None
+    (Path(evaluation.uri) / "data.json").write_text(json.dumps({"of": "another time"}))
+
+    decision = run("second", BAD)
+
+    assert not decision.promoted
+    assert failed(decision) == ["better_than_production"]
+    assert f"higher than that of {model}-first" in decision.reason
 
 
 def test_one_that_is_overtaken_is_compared_again(run: Run, model: str) -> None:
