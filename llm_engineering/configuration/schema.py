@@ -647,7 +647,8 @@ class FinetuningConfig(Section):
                 "set train.checkpoint_every"
             )
         for check, measured in (("parity", "parity_rows"), ("forgetting", "generic_passages")):
-            if check in self.registry.checks and not getattr(self.evaluate, measured):
+            asked = self.registry.promote and check in self.registry.checks
+            if asked and not getattr(self.evaluate, measured):
                 raise ValueError(
                     f"registry.checks names {check}, which evaluate.{measured} (0) leaves "
                     "unmeasured: raise that, or take the check off the list"

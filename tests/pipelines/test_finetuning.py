@@ -13,6 +13,8 @@ from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
 
 ROOT = Path(__file__).resolve().parents[2]
+# Nothing is read back by a fresh process, nothing promoted: these tests are about other things.
+QUICK = {"evaluate.parity_rows": 0, "registry.promote": False}
 STEPS = ["prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model", "promote"]
 
 
@@ -161,7 +163,11 @@ def test_one_chat_template_in_data_evaluation_adapter_and_card(
 def test_only_what_a_change_reaches_runs_again_and_is_rebuilt_to_the_bit(
     make_config, run_pipeline, weight_loads
 ):
-    own = {"lora.r": 4, "model.max_seq_length": 127}  # nothing of another test's in the cache
+    own = {
+        **QUICK,
+        "lora.r": 4,
+        "model.max_seq_length": 127,
+    }  # nothing of another test's in the cache
     first = run_pipeline(make_config(own), "r4")
     assert set(statuses(first).values()) == {"completed"}
     live.release()  # the cached steps' live model is gone, as in another process
@@ -188,7 +194,7 @@ def test_only_what_a_change_reaches_runs_again_and_is_rebuilt_to_the_bit(
 
 
 def test_changed_data_under_an_unchanged_path_is_noticed(make_config, run_pipeline):
-    config = make_config({"lora.r": 2})
+    config = make_config({**QUICK, "lora.r": 2})
     run_pipeline(config, "data-1")
     train = Path(config.data.sources[0].source)
     lines = train.read_text().splitlines()
@@ -200,7 +206,7 @@ def test_changed_data_under_an_unchanged_path_is_noticed(make_config, run_pipeli
 
 
 def test_bad_data_stops_the_run_before_a_weight_is_loaded(make_config, run_pipeline, weight_loads):
-    config = make_config({"lora.r": 3})
+    config = make_config({**QUICK, "lora.r": 3})
     train = Path(config.data.sources[0].source)
     lines = train.read_text().splitlines()
     lines[4] = '{"instruction": "What?", "response": ""}'
