@@ -21,7 +21,7 @@ from llm_engineering.distributed.messages import ADDRESS, STOP, receive
 from llm_engineering.distributed.placement import RENDEZVOUS_PORT, Placement
 from llm_engineering.distributed.rank import RECORD, RankOrder
 from llm_engineering.distributed.world import SHARDED
-from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.base_model import file_digest, relocations
 from llm_engineering.model.finetuning.attempt import Attempt
 from llm_engineering.model.finetuning.progress import ProgressDisplay
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
@@ -52,7 +52,8 @@ def train_on_ranks(
         stop: Once set, the ranks save a checkpoint and end.
 
     Returns:
-        Adapter and record, with the evaluation in it.
+        Adapter and record, with the evaluation in it; on another host than the first nothing of
+        worth.
 
     Raises:
         FinetuningError: What a rank raised; or that one failed or was killed, and how.
@@ -65,6 +66,7 @@ def train_on_ranks(
     order = RankOrder(
         attempt=attempt,
         folder=folder,
+        relocated=relocations(),
         production=None if production is None else folder / "production",
     )
     if production is not None:
@@ -82,6 +84,8 @@ def train_on_ranks(
         raise problems[0]
     if exit_codes is not None:
         raise first_cause(folder, placement.ranks, exit_codes)
+    if not placement.is_first_host:
+        return AdapterFolder(attempt.adapter, ""), attempt.record
     record = TrainingRecord.model_validate_json((folder / RECORD).read_bytes())
     digest = file_digest(attempt.adapter / ADAPTER_WEIGHTS)
     return AdapterFolder(attempt.adapter, digest), record

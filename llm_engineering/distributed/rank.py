@@ -40,6 +40,7 @@ class RankOrder(BaseModel):
 
     attempt: Attempt
     folder: Path = Field(description="Receives failures and the record.")
+    relocated: dict[str, Path] = Field(description="Where base models lie on this host.")
     production: Path | None = Field(description="Folder of the production version to measure.")
 
 
@@ -75,11 +76,14 @@ def _join() -> None:
 
 def _run(order: RankOrder, link: Link) -> None:
     from llm_engineering.data.dataset import PreparedDataset
+    from llm_engineering.model.base_model import relocate
     from llm_engineering.model.evaluation.evaluate import evaluate
     from llm_engineering.model.evaluation.production import ProductionAdapter, measure_production
     from llm_engineering.model.finetuning.train import train_here
 
-    attempt = order.attempt
+    for model, folder in order.relocated.items():
+        relocate(model, folder)
+    attempt = world.as_the_first_says(order.attempt)  # hosts have planned each for itself
     display: Display = SilentDisplay()
     if world.is_first():
         logging.basicConfig(level=logging.INFO, handlers=[LinkHandler(link)])
@@ -89,7 +93,9 @@ def _run(order: RankOrder, link: Link) -> None:
         return
     dataset, record = PreparedDataset.read(attempt.dataset), attempt.record
     evaluation = evaluate(attempt.lora, adapter, dataset, record, attempt.evaluate)
-    if order.production is not None:
+    if order.production is not None and world.is_sharded():
+        logger.warning("the production version cannot be measured on weights that are shared")
+    elif order.production is not None:
         production = ProductionAdapter.read(order.production)
         logger.info("evaluating the production version %s on this run's rows", production.version)
         record.production = measure_production(

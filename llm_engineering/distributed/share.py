@@ -67,8 +67,8 @@ def share_of_step(train: TrainSettings, ranks: int) -> TrainSettings:
             fewer = next(n for n in range(ranks - 1, 0, -1) if n == 1 or rows % (least * n) == 0)
             raise ConfigError(
                 f"train.effective_batch: {rows} rows a step cannot be shared by {ranks} GPUs in "
-                f"micro-batches of {least}; {_nearest(rows, least * ranks)}, or give "
-                f"--gpus {fewer}"
+                f"micro-batches of {least}; {_nearest(rows, least * ranks)}, or "
+                f"{fewer} GPU{'s' * (fewer > 1)}"
             )
     return train.model_copy(
         update={

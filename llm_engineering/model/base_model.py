@@ -32,6 +32,11 @@ def relocate(model_id: str, folder: Path) -> None:
     _relocated[model_id] = folder
 
 
+def relocations() -> dict[str, Path]:
+    """What ``relocate`` was told, for another process of this host."""
+    return dict(_relocated)
+
+
 def is_hub_model(settings: ModelSettings) -> bool:
     """Whether ``model.id`` names a model on the Hub rather than a folder, there or missing."""
     folder = Path(settings.id).expanduser()

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 from llm_engineering.configuration.schema import FinetuningConfig, SagemakerSettings
-from llm_engineering.errors import LaunchError
+from llm_engineering.distributed.share import share_of_step
+from llm_engineering.errors import ConfigError, LaunchError
 from llm_engineering.model.batch_plan import gpu_plans
 from llm_engineering.model.cards import GIB, usable_bytes
 from llm_engineering.model.memory_table import refusal
+from llm_engineering.model.sharded_plan import refused, sharded_plans
 from llm_engineering.model.workload import Workload
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
 from llm_engineering.sagemaker.instances import Instance, require_gpu_instance
@@ -69,17 +71,27 @@ def check_memory(work: Workload, settings: SagemakerSettings) -> list[str]:
         LaunchError: One is too small; says by how much and what would help.
     """
     lines = []
-    plans = gpu_plans(work)
     for instance in gpu_instances(settings):
         usable = usable_bytes(instance.gpu, instance.gpu_memory_gib)
+        ranks = instance.gpus * settings.instance_count
+        try:
+            train = share_of_step(work.train, ranks)
+        except ConfigError as error:
+            raise LaunchError(
+                f"sagemaker.instance_types: {settings.instance_count} x {instance.name} have "
+                f"{ranks} GPUs, which all train: {error}"
+            ) from None
+        share = work.model_copy(update={"train": train})
+        plans = [*gpu_plans(share), *sharded_plans(share, ranks)]
         plan = next((plan for plan in plans if plan.fits(usable)), None)
         if plan is None:
             raise LaunchError(
-                f"sagemaker.instance_types: {instance.name}: {refusal(work, instance.gpu, usable)}"
+                f"sagemaker.instance_types: {instance.name}: "
+                f"{refusal(share, instance.gpu, usable)}{refused(share, ranks)}"
             )
         need = plan.estimate.total / GIB if plan.estimate else 0.0
-        idle = f"; {instance.gpus - 1} of its {instance.gpus} GPUs stay idle" * (instance.gpus > 1)
-        lines.append(f"{instance.name}: {plan}, about {need:.1f} of {usable / GIB:.1f} GiB{idle}")
+        each = f" on each of {ranks} GPUs" * (ranks > 1)
+        lines.append(f"{instance.name}: {plan}, about {need:.1f} of {usable / GIB:.1f} GiB{each}")
     return lines
 
 
@@ -160,7 +172,7 @@ def _check_bucket(aws: Aws, settings: SagemakerSettings) -> None:
 
 
 def _check_quotas(aws: Aws, settings: SagemakerSettings) -> None:
-    names = quota_names(settings)
+    names, needed = quota_names(settings), settings.instance_count
     pages = aws.client("service-quotas").get_paginator("list_service_quotas")
     values = {
         quota["QuotaName"]: quota["Value"]
@@ -169,10 +181,11 @@ def _check_quotas(aws: Aws, settings: SagemakerSettings) -> None:
         if quota["QuotaName"] in names
     }
     for name in names:
-        if values.get(name) == 0:
+        if values.get(name, needed) < needed:
             raise LaunchError(
-                f"sagemaker.instance_types: the quota '{name}' is 0 in {aws.region}; ask for at "
-                "least 1 in Service Quotas (Amazon SageMaker), or choose another type"
+                f"sagemaker.instance_types: the quota '{name}' is {values[name]:g} in {aws.region}; "
+                f"ask for at least {needed} in Service Quotas (Amazon SageMaker), or choose another "
+                "type"
             )
 
 
@@ -194,4 +207,4 @@ def cost_ceiling(settings: SagemakerSettings) -> float | None:
     if any(price is None for price in prices):
         return None
     hours = (settings.max_run_seconds + settings.warm_pool_seconds) / 3600
-    return max(price for price in prices if price is not None) * hours
+    return max(price for price in prices if price is not None) * hours * settings.instance_count

@@ -7,6 +7,7 @@ checkpoints to a folder that the service keeps in S3, and leaves results in the 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -18,11 +19,16 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from llm_engineering.configuration import FinetuningConfig, load_config
+from llm_engineering.distributed.placement import Placement
 from llm_engineering.errors import FinetuningError, LaunchError
+
+if TYPE_CHECKING:
+    from llm_engineering.model.evaluation.production import ProductionAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -101,21 +107,26 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     read_secrets(order)
 
     from llm_engineering.data.dataset import PreparedDataset
+    from llm_engineering.hardware import resolve_dtype
     from llm_engineering.model.base_model import relocate
     from llm_engineering.model.evaluation.evaluate import evaluate
-    from llm_engineering.model.evaluation.production import ProductionAdapter, measure_production
+    from llm_engineering.model.evaluation.production import measure_production
     from llm_engineering.model.finetuning.device_plans import require_memory
-    from llm_engineering.model.finetuning.inject import inject_lora
-    from llm_engineering.model.finetuning.load import load_model
+    from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
+    from llm_engineering.model.finetuning.load import describe_model, load_model
     from llm_engineering.model.finetuning.save import save_model
     from llm_engineering.model.finetuning.train import train
 
     if order.has_base_model:
         relocate(config.model.id, folders.channel("base_model"))
     dataset = PreparedDataset.read(folders.channel("dataset"))
-    require_memory(config)
-    base_model = load_model(config.model)
-    lora = inject_lora(base_model, config.lora)
+    placement, production = read_placement(folders), read_production(folders)
+    require_memory(config, placement.ranks)
+    if placement.ranks == 1:
+        lora = inject_lora(load_model(config.model), config.lora)
+    else:  # each rank loads it; this process starts and watches them
+        described = describe_model(config.model, dtype=resolve_dtype(config.model))
+        lora = describe_lora(described, config.lora)
     adapter, record = train(
         lora,
         dataset,
@@ -126,15 +137,20 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         name="job",
         resume="if-possible",
         stop=stop,
+        placement=placement,
+        production=production,
     )
+    if not placement.is_first_host:
+        return
     evaluation = evaluate(lora, adapter, dataset, record, config.evaluate)
     records: dict[str, BaseModel] = {
         "lora": lora,
         "training_record": record,
         "evaluation": evaluation,
     }
-    if (folders.channel("config") / PRODUCTION).is_dir():
-        production = ProductionAdapter.read(folders.channel("config") / PRODUCTION)
+    if record.production is not None:
+        records[PRODUCTION] = record.production
+    elif production is not None and placement.ranks == 1:
         logger.info("evaluating the production version %s on this run's rows", production.version)
         records[PRODUCTION] = measure_production(
             lora, adapter, production, dataset, record, batch_size=config.evaluate.batch_size
@@ -153,6 +169,28 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     )
     leave_results(saved.folder, records, folders.model)
     shutil.rmtree(folders.checkpoints / "job", ignore_errors=True)  # done: nothing to resume
+
+
+def read_placement(folders: JobFolders) -> Placement:
+    """One rank for each GPU of each of the job's instances, as the service tells of them."""
+    import torch
+
+    path = folders.root / "input" / "config" / "resourceconfig.json"
+    cluster = json.loads(path.read_text(encoding="utf-8"))
+    hosts = sorted(cluster["hosts"])
+    return Placement(
+        ranks_per_host=max(1, torch.cuda.device_count()),
+        hosts=tuple(hosts),
+        host=hosts.index(cluster["current_host"]),
+    )
+
+
+def read_production(folders: JobFolders) -> ProductionAdapter | None:
+    """The production version that came with the configuration, if one did."""
+    from llm_engineering.model.evaluation.production import ProductionAdapter
+
+    folder = folders.channel("config") / PRODUCTION
+    return ProductionAdapter.read(folder) if folder.is_dir() else None
 
 
 def read_config(channel: Path) -> FinetuningConfig:

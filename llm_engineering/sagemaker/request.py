@@ -123,7 +123,7 @@ def build_request(
         ),
         compute=Compute(
             instance_type=instance_type,
-            instance_count=1,
+            instance_count=settings.instance_count,
             volume_size_in_gb=settings.volume_gb,
             volume_kms_key_id=settings.kms_key,
             enable_managed_spot_training=settings.spot.enabled,

@@ -87,6 +87,7 @@ def job_record(
     """What a completed job was and ran on, by its own manifest, and what it cost."""
     billable = int(job.get("BillableTimeInSeconds") or job.get("TrainingTimeInSeconds") or 0)
     instance = job["ResourceConfig"]["InstanceType"]
+    instances = job["ResourceConfig"].get("InstanceCount") or 1
     price = settings.price_per_hour.get(instance)
     transitions = job.get("SecondaryStatusTransitions") or []
     return JobRecord(
@@ -100,7 +101,7 @@ def job_record(
         restarts=sum(each["Status"] == "Interrupted" for each in transitions),
         billable_seconds=billable,
         training_seconds=int(job.get("TrainingTimeInSeconds") or 0),
-        cost_usd=None if price is None else price * billable / 3600,
+        cost_usd=None if price is None else price * instances * billable / 3600,
         packages=manifest["packages"],
         python=manifest["python"],
         platform=manifest["platform"],

@@ -65,8 +65,11 @@ class Container:
     everything that it started ends too.
     """
 
-    def __init__(self, folder: Path, image: Image) -> None:
+    def __init__(self, folder: Path, image: Image, hosts: Sequence[str] = ()) -> None:
         """Make ``folder`` with the tree of /opt/ml in it.
+
+        ``hosts`` are the names by which the containers of a cluster find each other; all of them
+        are this machine, whose network they share.
 
         Raises:
             ValueError: the folder lies in one that is hidden inside.
@@ -82,6 +85,9 @@ class Container:
             (self.ml / name).mkdir(parents=True)
         for name in ("home", "tmp", "bin"):
             (folder / name).mkdir()
+        known = Path("/etc/hosts").read_text(encoding="utf-8")
+        names = "".join(f"127.0.0.1 {host}\n" for host in hosts)
+        (folder / "hosts").write_text(f"{known.rstrip()}\n{names}", encoding="utf-8")
         for name, words in {
             "python3": "",
             "python": "",

@@ -39,5 +39,7 @@ done
 mkdir /opt/ml
 mount --bind "$folder/ml" /opt/ml
 
+mount --bind "$folder/hosts" /etc/hosts
+
 cd /
 exec "$@"

@@ -72,6 +72,12 @@ class Job:
         return [each["InstanceType"] for each in preferences] or [resources["InstanceType"]]
 
     @property
+    def hosts(self) -> list[str]:
+        """Names of the job's instances."""
+        count = self.request["ResourceConfig"].get("InstanceCount") or 1
+        return [f"algo-{number}" for number in range(1, count + 1)]
+
+    @property
     def keep_alive_s(self) -> int:
         return self.request["ResourceConfig"].get("KeepAlivePeriodInSeconds", 0)
 

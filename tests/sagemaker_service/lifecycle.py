@@ -6,7 +6,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,7 +19,6 @@ from sagemaker_service.jobs import FAILURE_REASON_LENGTH, Job
 from sagemaker_service.logs import LogStream
 from sagemaker_service.storage import CheckpointSync, download, upload_archive, upload_folder
 
-HOST = "algo-1"
 POLL_S = 0.03
 OUT_OF_MEMORY = 137
 NO_CAPACITY = (
@@ -140,59 +139,69 @@ class JobThread(Thread):
         if job.training_start is None:
             job.training_start = started
         job.move("Downloading", "Downloading input data")
-        container = Container(world.folder / job.name / str(self._attempts), world.image)
+        folder = world.folder / job.name / str(self._attempts)
+        containers = {host: Container(folder / host, world.image, job.hosts) for host in job.hosts}
+        first = next(iter(containers.values()))
         try:
-            _write_input(job, container, world.s3)
-            checkpoints = self._checkpoints(container)
+            for host, container in containers.items():
+                _write_input(job, host, container, world.s3)
+            checkpoints = self._checkpoints(first)
             job.move("Downloading", "Downloading the training image")
             ending = self._wait(world.faults.now.step_s)
             if ending is None:
-                ending = self._train(container, checkpoints)
+                ending = self._train(containers, checkpoints)
             if ending is Ending.EXITED:
-                _check_exit(container)
+                for container in _failed_first(containers):
+                    _check_exit(container)
                 job.move("Uploading", "Uploading generated training model")
             if ending is not Ending.INTERRUPTED:
-                _upload_results(job, container, world.s3)
+                _upload_results(job, first, world.s3)
             return ending
         finally:
-            container.kill()
-            container.remove()
+            for container in containers.values():
+                container.kill()
+                container.remove()
             job.training_s += time.time() - started
 
-    def _train(self, container: Container, checkpoints: CheckpointSync | None) -> Ending:
+    def _train(
+        self, containers: Mapping[str, Container], checkpoints: CheckpointSync | None
+    ) -> Ending:
         job, world = self._job, self._world
         algorithm = job.request["AlgorithmSpecification"]
-        log = LogStream(job.name, HOST, world.logs, world.faults.now.log_delay_s)
+        delay_s = world.faults.now.log_delay_s
+        logs = {host: LogStream(job.name, host, world.logs, delay_s) for host in containers}
         message = "Training image download completed. Training in progress."
         job.move("Training", message)
-        log.follow(
-            container.start(
-                [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", [])],
-                _environment(job, world),
-                bool(job.request.get("EnableNetworkIsolation")),
+        for host, container in containers.items():
+            logs[host].follow(
+                container.start(
+                    [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", [])],
+                    _environment(job, world),
+                    bool(job.request.get("EnableNetworkIsolation")),
+                )
             )
-        )
         if checkpoints is not None:
             checkpoints.start()
-        ending = self._supervise(container)
+        ending = self._supervise(containers)
         faults = world.faults.now
-        if ending is Ending.INTERRUPTED:
-            container.stop(faults.spot_grace_s)
-        elif ending is not Ending.EXITED:
+        grace_s = faults.spot_grace_s if ending is Ending.INTERRUPTED else faults.grace_s
+        if ending not in (Ending.INTERRUPTED, Ending.EXITED):
             job.move("Stopping", "Stopping the training job", "Stopping")
-            container.stop(faults.grace_s)
-        log.close()
+        _stop_all(containers.values(), 0.0 if ending is Ending.EXITED else grace_s)
+        for log in logs.values():
+            log.close()
         if checkpoints is not None:
             checkpoints.stop(ending is not Ending.INTERRUPTED or faults.spot_last_sync)
         return ending
 
-    def _supervise(self, container: Container) -> Ending:
-        """Watch the running container until it exits or something ends it."""
+    def _supervise(self, containers: Mapping[str, Container]) -> Ending:
+        """Watch the containers until all have exited, one has failed, or something ends them."""
         job = self._job
         started = time.time()
         before = self._training_s
         while True:
-            if container.exit_code() is not None:
+            codes = [container.exit_code() for container in containers.values()]
+            if any(codes) or None not in codes:
                 return Ending.EXITED
             self._training_s = before + time.time() - started
             faults = self._world.faults.now
@@ -234,16 +243,32 @@ class JobThread(Thread):
         return sync
 
 
-def _write_input(job: Job, container: Container, s3: Any) -> None:
+def _stop_all(containers: Iterable[Container], grace_s: float) -> None:
+    """Stop all at once, as the instances of a cluster are."""
+    threads = [Thread(target=container.stop, args=(grace_s,)) for container in containers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _failed_first(containers: Mapping[str, Container]) -> list[Container]:
+    """The containers, those that say why they failed before those that were stopped for it."""
+    return sorted(
+        containers.values(), key=lambda each: not each.inside("/opt/ml/output/failure").is_file()
+    )
+
+
+def _write_input(job: Job, host: str, container: Container, s3: Any) -> None:
     """Fill /opt/ml/input: the configuration files and the channels."""
     channels = job.request.get("InputDataConfig", [])
     instance_type = job.selected_instance_type
-    hosts = [HOST]
+    hosts = job.hosts
     config: Mapping[str, Any] = {
         "hyperparameters": job.request.get("HyperParameters", {}),
         "resourceconfig": {
             "current_group_name": "homogeneousCluster",
-            "current_host": HOST,
+            "current_host": host,
             "current_instance_type": instance_type,
             "hosts": hosts,
             "instance_groups": [

@@ -14,6 +14,7 @@ from botocore.validate import ParamValidator
 from sagemaker_service.errors import not_simulated, validation_error
 
 MAX_RUNTIME_S = 28 * 24 * 3600
+MAX_HOSTS = 4  # of this machine's, not of the service's
 ECR_IMAGE = re.compile(
     r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/[^:@]+(:[^@]+)?(@sha256:.+)?"
 )
@@ -115,8 +116,10 @@ def _check_resources(resources: Mapping[str, Any] | None) -> None:
     given = [count for count in counts if count is not None]
     if ways == ["InstanceType"] and not resources.get("InstanceCount"):
         raise validation_error("InstanceCount must be at least 1.")
-    if any(count != 1 for count in given):
-        raise not_simulated(f"more than one instance ({max(given)})")
+    if any(count != 1 for count in given) and ways != ["InstanceType"]:
+        raise not_simulated(f"more than one instance ({max(given)}) with InstancePreferences")
+    if any(count > MAX_HOSTS for count in given):
+        raise not_simulated(f"more than {MAX_HOSTS} instances ({max(given)})")
     if not resources.get("VolumeSizeInGB"):
         raise validation_error("VolumeSizeInGB must be at least 1.")
 

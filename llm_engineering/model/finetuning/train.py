@@ -16,8 +16,8 @@ from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed import world
 from llm_engineering.distributed.placement import HERE, Placement
-from llm_engineering.distributed.share import share_of_step
 from llm_engineering.distributed.sharded import sharded_trainer, whole_adapter
+from llm_engineering.distributed.share import share_of_step
 from llm_engineering.distributed.trainer import distributed_arguments, fill_last_step
 from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
@@ -199,10 +199,8 @@ def train_here(
     finally:
         display.stop()
     whole = whole_adapter(held.model) if world.is_sharded() else None
-    if world.is_first():
-        save_adapter(held.model, lora, attempt.adapter, whole)
-    world.wait_for_all()
-    adapter = AdapterFolder(attempt.adapter, file_digest(attempt.adapter / ADAPTER_WEIGHTS))
+    saved = save_adapter(held.model, lora, attempt.adapter, whole) if world.is_first() else None
+    adapter: AdapterFolder = world.as_the_first_says(saved)
     live.hold(adapter.digest, held)
     return adapter
 

@@ -178,6 +178,25 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     assert len(jobs(sagemaker_service)) == 2
 
 
+def test_two_instances_learn_together_what_one_process_learns(plan, sagemaker_service, tmp_path):
+    """Two containers' ranks over gloo; the first instance alone leaves results."""
+    changes = {"train.micro_batch": 1, "train.gradient_accumulation": 2, "train.max_steps": 3}
+    planned = plan(changes, instance_count=2)
+    _, record = planned.go()
+    _, local = local_digest(planned, tmp_path / "local")
+    assert [p.loss for p in record.points] == pytest.approx(
+        [p.loss for p in local.points], rel=1e-4
+    )
+    assert record.ranks == 2
+    assert record.after.loss == pytest.approx(local.after.loss, rel=1e-4)
+    assert len(record.evaluation.samples) == 2
+    job = record.job
+    assert job.cost_usd == pytest.approx(2 * 1.5 * job.billable_seconds / 3600)
+    request = sagemaker_service.describe(job.name)
+    assert request["ResourceConfig"]["InstanceCount"] == 2
+    assert len(sagemaker_service.log_lines(job.name)) == 2
+
+
 @pytest.mark.parametrize("notice_s", [5.0, 0.0])
 def test_spot_interruption_goes_on_from_the_checkpoint(
     plan, sagemaker_service, tmp_path, caplog, notice_s
