@@ -575,6 +575,16 @@ def test_a_required_section_with_a_mistake(
             ["model.max_seq_length=64"],
             "evaluate.max_new_tokens (64) must be less than model.max_seq_length (64)",
         ),
+        (
+            ["evaluate.parity_rows=0"],
+            "registry.checks names parity, which evaluate.parity_rows (0) leaves unmeasured: "
+            "raise that, or take the check off the list",
+        ),
+        (
+            ["evaluate.generic_passages=0"],
+            "registry.checks names forgetting, which evaluate.generic_passages (0) leaves "
+            "unmeasured: raise that, or take the check off the list",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other(
@@ -589,6 +599,8 @@ def test_settings_that_contradict_each_other(
         ["train.max_steps=11"],
         ["model.load_in_4bit=true", "model.dtype=bfloat16"],
         ["model.max_seq_length=65"],
+        ["evaluate.parity_rows=0", "registry.checks=[forgetting]"],
+        ["export.merged_16bit=true", "export.hub_merged_repo=a/b", "export.hub_repo=a/c"],
     ],
 )
 def test_settings_on_the_right_side_of_each_limit(overrides: list[str], tmp_path: Path) -> None:

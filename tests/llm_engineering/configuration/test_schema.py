@@ -257,3 +257,16 @@ def test_sources_and_held_out_rows_agree(data: dict[str, Any], message: str) -> 
 def test_an_initialisation_that_changes_the_base_weights_is_refused_by_name() -> None:
     with pytest.raises(ValidationError, match="pissa moves part of the base weights"):
         LoraSettings(init="pissa")
+
+
+@pytest.mark.parametrize(
+    ("export", "says"),
+    [
+        ({"hub_merged_repo": "a/b"}, "hub_merged_repo needs a merged model"),
+        ({"hub_repo": "a/b", "hub_merged_repo": "a/b", "merged_16bit": True}, "are the same"),
+        ({"hub_repo": "no owner"}, "should match pattern"),
+    ],
+)
+def test_an_export_that_cannot_be_made_is_refused(export: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        FinetuningConfig.model_validate({**REQUIRED, "export": export})

@@ -12,8 +12,11 @@ from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
 from llm_engineering.data.audit import LabelAudit, LabelledPiece
 from llm_engineering.data.dataset import DatasetSummary, SourceSummary
 from llm_engineering.data.duplicates import Repeats
+from llm_engineering.export.parity import ParityProof
+from llm_engineering.export.reload import ExportKind
 from llm_engineering.model.batch_plan import BatchPlan
 from llm_engineering.model.evaluation.evaluation import Evaluation
+from llm_engineering.model.evaluation.generic import GenericLoss
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.model.finetuning.record import HeldOutPoint, TrainingPoint, TrainingRecord
@@ -141,7 +144,15 @@ def _run() -> RunReport:
         summary=summary,
         lora=lora,
         record=record,
-        evaluation=Evaluation(before=BEFORE, after=AFTER, samples=samples),
+        evaluation=Evaluation(
+            before=BEFORE,
+            after=AFTER,
+            samples=samples,
+            generic=GenericLoss(
+                before=HeldOutMetrics(loss=3.2, token_accuracy=0.4, tokens=3500, rows=60),
+                after=HeldOutMetrics(loss=3.28, token_accuracy=0.39, tokens=3500, rows=60),
+            ),
+        ),
         manifest=Manifest(
             run="tiny-1b-questions-20261124-214700",
             created="2026-11-24T21:47:00+00:00",
@@ -161,7 +172,24 @@ def _run() -> RunReport:
             train_seconds=record.train_seconds,
             wall_seconds=155.2,
             resumed_from_step=None,
+            parity=[_proof("adapter", 0.3), _proof("merged_16bit", 0.6)],
         ),
+    )
+
+
+def _proof(export: ExportKind, difference: float) -> ParityProof:
+    return ParityProof(
+        export=export,
+        against="the trained model in memory",
+        precision="bfloat16",
+        rows=4,
+        positions=120,
+        largest_difference=difference,
+        mean_kl=0.00123,
+        tolerated_difference=4.0,
+        tolerated_kl=0.015,
+        same_answers=3,
+        effect=0.88,
     )
 
 

@@ -203,3 +203,22 @@ def test_code_spans_hold_any_text(text: str, span: str) -> None:
 def test_a_bar_does_not_end_a_cell() -> None:
     assert cell("a|b") == "`a\\|b`"
     assert code("a|b") == "`a|b`"
+
+
+def test_the_card_tells_of_parity_and_forgetting(run: RunReport) -> None:
+    card = render_model_card(run)
+    assert "60 passages of general text" in card
+    assert "3.20 before, 3.28 after (+2.5 %)" in card
+    assert "logits within 0.300 (tolerated: 4, bfloat16)" in card
+    assert "0.600" not in card  # the merged model's, which has a card of its own
+
+
+def test_the_merged_models_card_loads_it_alone(run: RunReport) -> None:
+    card = render_model_card(run, merged=True)
+    assert metadata(card)["library_name"] == "transformers"
+    assert metadata(card)["base_model_relation"] == "finetune"
+    code = example(card)
+    assert "PeftModel" not in ast.unparse(code)
+    assert f"outputs/{run.name}/merged" in strings(code)
+    assert "logits within 0.600 (tolerated: 4, bfloat16)" in card
+    assert "0.300" not in card

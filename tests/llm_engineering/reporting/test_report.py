@@ -301,3 +301,32 @@ def test_the_memory_tile_says_what_was_planned(make_run: MakeRun) -> None:
     tiles = {tile.label: tile for tile in headline_tiles(make_run())}
     note = tiles["Peak memory"].note
     assert note.endswith(" · micro-batch 2 x 8, no checkpointing · planned 3.2 GB")
+
+
+def test_exports_are_told_with_difference_and_tolerance(run: RunReport) -> None:
+    text = page(run).line
+    assert "adapter the trained model in memory bfloat16 0.300 of 4 0.00123 of 0.015" in text
+    assert "merged_16bit the trained model in memory bfloat16 0.600 of 4" in text
+    assert "3 of 4" in text
+
+
+def test_forgetting_is_told_and_too_much_of_it_is_marked(
+    make_run: Callable[..., RunReport], run: RunReport
+) -> None:
+    assert "the loss went from 3.20 to 3.28 nats per token: +2.5 %" in page(run).line
+    assert '<b class="worse">+2.5' not in render_report(run)
+    registry = run.config.registry.model_copy(update={"max_forgetting": 0.02})
+    strict = make_run(config=run.config.model_copy(update={"registry": registry}))
+    assert '<b class="worse">+2.5' in render_report(strict)
+
+
+def test_what_was_not_measured_has_no_section(
+    make_run: Callable[..., RunReport], run: RunReport
+) -> None:
+    bare = make_run(
+        evaluation=run.evaluation.model_copy(update={"generic": None}),
+        manifest=run.manifest.model_copy(update={"parity": []}),
+    )
+    html = render_report(bare)
+    assert "<h2>General text</h2>" not in html
+    assert "<h2>Exports</h2>" not in html
