@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,7 @@ WHAT_TO_GIVE = (
     f"give a {', '.join(KINDS)} file ({' and '.join(COMPRESSIONS)} too), a folder or a glob of "
     "them, a URL such as s3://bucket/rows.jsonl, zenml://ARTIFACT, or a Hub id owner/name"
 )
+_GCS_RETRIES = timedelta(seconds=10)  # Arrow's own limit is a quarter of an hour
 _GLOB = frozenset("*?[")
 # What tells, by file system, that a remote file's contents are others than before.
 _VERSION_KEYS = (
@@ -146,7 +148,7 @@ def _arrow_filesystem(scheme: str, path: str) -> AbstractFileSystem:
     from pyarrow import fs
 
     if scheme in ("gs", "gcs"):
-        return ArrowFSWrapper(fs.GcsFileSystem())
+        return ArrowFSWrapper(fs.GcsFileSystem(retry_time_limit=_GCS_RETRIES))
     # As other AWS clients: an endpoint of its own, and a region, come from the environment.
     options: dict[str, Any] = {"connect_timeout": 10}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
