@@ -64,7 +64,9 @@ def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model)
     one_load = list(weight_loads)
     weight_loads.clear()
 
-    config = make_config()
+    store = Path(Client().active_stack.artifact_store.path)
+    stored_before = set(store.rglob("*"))
+    config = make_config({"lora.r": 5})  # nothing of another test's in the cache
     run = run_pipeline(config, "whole")
     assert list(run.steps) == STEPS
     assert set(statuses(run).values()) == {"completed"}
@@ -93,8 +95,7 @@ def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model)
     assert manifest["train_tokens"] == metrics["train_tokens"]
 
     # The artifact store holds adapter, data set and records; no base weights, no pickle.
-    store = Path(Client().active_stack.artifact_store.path)
-    stored = [path for path in store.rglob("*") if path.is_file()]
+    stored = [path for path in store.rglob("*") if path.is_file() and path not in stored_before]
     assert not [p for p in stored if p.suffix in (".pkl", ".pickle", ".pt", ".bin")]
     weights = [p for p in stored if p.suffix == ".safetensors"]
     assert [p.name for p in weights] == ["adapter_model.safetensors"]
