@@ -13,8 +13,6 @@ from typing import Any
 from llm_engineering.configuration.schema import LoraSettings, ModelSettings
 from llm_engineering.distributed import world
 
-_WRAPPED = "_checkpoint_wrapped_module."
-
 
 def prepare_rank() -> None:
     """Make this rank one of those that share the weights, before a library looks.
@@ -62,10 +60,11 @@ def sharding_arguments() -> dict[str, Any]:
         "fsdp_config": {
             "version": 2,
             "cpu_ram_efficient_loading": True,
-            "activation_checkpointing": True,
             "state_dict_type": "FULL_STATE_DICT",
         },
-        "gradient_checkpointing": False,  # the plugin's own takes its place
+        # Not the plugin's own, whose wrappers hide the adapter's names from PEFT: it saves nothing.
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
     }
 
 
@@ -105,5 +104,5 @@ def whole_adapter(model: Any) -> dict[str, Any]:
         if parameter.requires_grad:
             whole = parameter.detach().full_tensor()  # an exchange between the ranks
             if world.is_first():
-                found[name.replace(_WRAPPED, "")] = whole.cpu()
+                found[name] = whole.cpu()
     return found

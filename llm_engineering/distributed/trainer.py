@@ -26,6 +26,14 @@ def distributed_arguments() -> dict[str, Any]:
     }
 
 
+def name_cpu_plainly(trainer: Any) -> None:
+    """Undo that accelerate calls a rank's CPU ``cpu:0``, which ``torch.load`` does not know."""
+    import torch
+
+    if world.ranks() > 1 and not torch.cuda.is_available():
+        trainer.args.__dict__["_setup_devices"] = torch.device("cpu")
+
+
 def fill_last_step(trainer: Any) -> None:
     """Complete an epoch's last micro-batches with a row that teaches nothing.
 

@@ -18,7 +18,11 @@ from llm_engineering.distributed import world
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.distributed.sharded import sharded_trainer, whole_adapter
 from llm_engineering.distributed.share import share_of_step
-from llm_engineering.distributed.trainer import distributed_arguments, fill_last_step
+from llm_engineering.distributed.trainer import (
+    distributed_arguments,
+    fill_last_step,
+    name_cpu_plainly,
+)
 from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest
@@ -382,6 +386,7 @@ def make_trainer(
         fill_last_step(trainer)
     else:
         trainer = preference_trainer(held, rows, settings, arguments)
+    name_cpu_plainly(trainer)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
