@@ -180,7 +180,10 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
 
 def test_two_instances_learn_together_what_one_process_learns(plan, sagemaker_service, tmp_path):
     """Two containers' ranks over gloo; the first instance alone leaves results."""
-    changes = {"train.micro_batch": 1, "train.gradient_accumulation": 2, "train.max_steps": 3}
+    changes = {
+        "train.micro_batch": 1, "train.gradient_accumulation": 2, "train.max_steps": 3,
+        "evaluate.generic_passages": 0, "evaluate.parity_rows": 0, "registry.checks": [],
+    }  # fmt: skip
     planned = plan(changes, instance_count=2)
     _, record = planned.go()
     _, local = local_digest(planned, tmp_path / "local")
