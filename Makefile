@@ -2,6 +2,7 @@
 # make dashboard  set up what is missing, then open the ZenML dashboard on the newest run
 # make test       set up what is missing, then lint, type-check and test
 # make setup-sagemaker   set up what --target sagemaker needs, 740 MB
+# make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
 
 POETRY_VERSION := 2.5.1
@@ -11,7 +12,7 @@ POETRY := .poetry/bin/poetry
 # Poetry asks PyPI's JSON interface, which mirrors often lack; the plugin makes it use pip's index.
 WITH_INDEX := POETRY_PYPI_MIRROR_URL="$$(tools/pip_index.sh .poetry/bin/python)"
 
-.PHONY: help setup setup-sagemaker model finetune dashboard test lint types benchmark clean
+.PHONY: gguf-converter help setup setup-sagemaker model finetune dashboard test lint types benchmark clean
 .DELETE_ON_ERROR:
 
 help:
@@ -38,6 +39,11 @@ setup: .venv/.installed $(MODEL)/model.safetensors
 setup-sagemaker: setup .venv/.sagemaker
 
 model: $(MODEL)/model.safetensors
+
+gguf-converter: .gguf-converter/convert_hf_to_gguf.py
+
+.gguf-converter/convert_hf_to_gguf.py: tools/get_gguf_converter.py | .venv/.installed
+	.venv/bin/python tools/get_gguf_converter.py
 
 .poetry/.installed: Makefile tools/find_python.sh
 	"$$(tools/find_python.sh)" -m venv --clear .poetry

@@ -208,6 +208,7 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, g
         "# would write",
         f"  {output}/adapter/        LoRA weights, tokenizer, chat template, model card",
         *([f"  {output}/merged/         the model, 16 bit"] if config.export.merged_16bit else []),
+        *([f"  {output}/gguf/           {config.export.gguf}"] if config.export.gguf else []),
         f"  {output}/metrics.json",
         f"  {output}/manifest.json",
         f"  {output}/report.html",

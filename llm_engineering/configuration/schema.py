@@ -411,6 +411,11 @@ class ExportSettings(Section):
         description="Write the base model with the adapter in its weights, in 16 bit; on the CPU, "
         "and in little memory.",
     )
+    gguf: Literal["f16", "bf16", "q8_0"] | None = Field(
+        None,
+        description="Write the merged model as GGUF of this type too, for llama.cpp and Ollama; needs "
+        "`make gguf-converter`.",
+    )
     hub_repo: str | None = Field(
         None,
         pattern=r"^[\w.-]+/[\w.-]+$",
@@ -426,6 +431,8 @@ class ExportSettings(Section):
 
     @model_validator(mode="after")
     def _merged_before_pushed(self) -> ExportSettings:
+        if self.gguf is not None and not self.merged_16bit:
+            raise ValueError("gguf is made of the merged model: set merged_16bit to true")
         if self.hub_merged_repo is not None and not self.merged_16bit:
             raise ValueError("hub_merged_repo needs a merged model: set merged_16bit to true")
         if self.hub_repo is not None and self.hub_repo == self.hub_merged_repo:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llm_engineering.configuration.schema import ExportSettings
 from llm_engineering.errors import ExportError
+from llm_engineering.export.gguf import write_gguf
 from llm_engineering.export.merge import merge
 from llm_engineering.export.parity import ParityProof, prove
 from llm_engineering.export.reload import Export
@@ -19,6 +20,7 @@ from llm_engineering.model.references import LoraReference
 
 ADAPTER = "adapter"
 MERGED = "merged"
+GGUF = "gguf"
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +51,17 @@ def make_exports(settings: ExportSettings, lora: LoraReference, folder: Path) ->
     logger.info("merging the adapter into the base model's weights")
     merge(base, folder / ADAPTER, folder / MERGED, stop_ids=lora.model.stop_ids)
     merged = Export(kind="merged_16bit", path=str(folder / MERGED))
-    if not quantised:
-        return [adapter, merged]
-    # NF4's own error is no fault of the merge, which is into the original weights.
-    original = adapter.model_copy(update={"quantised": False, "held": False})
-    return [adapter, original, merged.model_copy(update={"against": 1})]
+    exports = [adapter, merged]
+    if quantised:  # NF4's own error is no fault of the merge, which is into the original weights
+        original = adapter.model_copy(update={"quantised": False, "held": False})
+        exports = [adapter, original, merged.model_copy(update={"against": 1})]
+    if settings.gguf:
+        path = folder / GGUF / f"{Path(model.id).name}-{settings.gguf}.gguf"
+        logger.info("converting the merged model to GGUF")
+        write_gguf(folder / MERGED, path, settings.gguf)
+        against = exports[-1].against
+        exports.append(Export(kind="gguf", path=str(path), base=merged.path, against=against))
+    return exports
 
 
 def prove_exports(

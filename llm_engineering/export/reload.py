@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from llm_engineering.export.gguf import read_metadata
 from llm_engineering.model.evaluation.probe import Probe, ProbeRow, render, take_probe
 
 ExportKind = Literal["adapter", "merged_16bit", "gguf"]
@@ -26,7 +28,9 @@ class Export(BaseModel):
 
     kind: ExportKind
     path: str = Field(description="Its folder, or file.")
-    base: str | None = Field(None, description="Folder of the base model, for an adapter.")
+    base: str | None = Field(
+        None, description="Folder of an adapter's base model, or of the model a GGUF was made of."
+    )
     quantised: bool = Field(False, description="Load the base model in NF4, as it was trained.")
     against: int | None = Field(
         None, description="Position of the export that it is held against; None: the live model."
@@ -84,8 +88,9 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
     import torch
     from transformers import AutoTokenizer
 
-    path = Path(export.path)
-    folder = path.parent if export.kind == "gguf" else path
+    # transformers builds a GGUF's tokenizer only nearly as it was: the merged model's reads for it,
+    # and what the file itself says of tokens and template must be the same.
+    folder = export.base if export.kind == "gguf" else export.path
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=request.trust_remote_code)
     rendered = [render(tokenizer, row.messages) if row.messages else [] for row in request.rows]
     model = _load(export, request)
@@ -93,6 +98,8 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
     stops = set(stated if isinstance(stated, list) else [stated])
     if export.kind == "adapter":  # which has no generation configuration of its own
         stops.add(tokenizer.eos_token_id)
+    if export.kind == "gguf":
+        stops = set(_gguf_stops(Path(export.path), tokenizer))
     probe = take_probe(
         model,
         request.rows,
@@ -107,6 +114,17 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
     return Reloaded(probe=probe, rendered_ids=rendered, stop_ids=sorted(stops - {None}))
 
 
+def _gguf_stops(path: Path, tokenizer: Any) -> list[int]:
+    """The end tokens of a GGUF file, whose template and vocabulary are the tokenizer's."""
+    template, ends, tokens = read_metadata(path)
+    if template != tokenizer.chat_template:
+        raise ValueError("its chat template is not the one of training")
+    different = [t for t, i in tokenizer.get_vocab().items() if i >= len(tokens) or tokens[i] != t]
+    if different:
+        raise ValueError(f"{len(different)} tokens of its vocabulary differ, as {different[0]!r}")
+    return ends
+
+
 def _load(export: Export, request: ReloadRequest) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
@@ -114,7 +132,7 @@ def _load(export: Export, request: ReloadRequest) -> Any:
     path = Path(export.path)
     dtype = getattr(torch, request.dtype)
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": request.trust_remote_code}
-    source = path if export.base is None else Path(export.base)
+    source = Path(export.base) if export.kind == "adapter" and export.base else path
     if export.kind == "gguf":
         source, options["gguf_file"] = path.parent, path.name
     if export.quantised:
@@ -126,7 +144,8 @@ def _load(export: Export, request: ReloadRequest) -> Any:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    options["device_map"] = {"": _device(source, export.quantised)}
+    weights = [path] if export.kind == "gguf" else source.glob("*.safetensors")
+    options["device_map"] = {"": _device(weights, export.quantised)}
     model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
     wrong = [*info["missing_keys"], *info["mismatched_keys"]]
     if wrong:
@@ -140,13 +159,13 @@ def _load(export: Export, request: ReloadRequest) -> Any:
         return PeftModel.from_pretrained(model, path)
 
 
-def _device(folder: Path, quantised: bool) -> str:
+def _device(weights: Iterable[Path], quantised: bool) -> str:
     """The GPU if the weights fit into what is free of it, else the CPU, where it only takes longer."""
     import torch
 
     if not torch.cuda.is_available():
         return "cpu"
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in weights)
     free, _ = torch.cuda.mem_get_info()
     return "cuda:0" if size * (_NF4 if quantised else 1.0) * _ROOM < free else "cpu"
 

@@ -6,6 +6,7 @@ import os
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.errors import ConfigError
+from llm_engineering.export.gguf import require_converter
 from llm_engineering.export.hub import TOKEN
 from llm_engineering.export.merge import require_mergeable
 from llm_engineering.model.base_model import is_hub_model, model_folder
@@ -17,10 +18,13 @@ def require_exports(config: FinetuningConfig) -> None:
     Raises:
         ConfigError: No token to push with, or an adapter whose base model nobody else could find.
         ExportError: The base model is of a kind that nothing can be merged into.
+        SetupError: The converter to GGUF is not here.
     """
     export = config.export
     if export.merged_16bit:
         require_mergeable(model_folder(config.model, weights=False))
+    if export.gguf:
+        require_converter()
     repositories = [name for name in (export.hub_repo, export.hub_merged_repo) if name]
     if repositories and not os.environ.get(TOKEN):
         raise ConfigError(

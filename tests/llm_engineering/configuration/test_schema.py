@@ -265,6 +265,7 @@ def test_an_initialisation_that_changes_the_base_weights_is_refused_by_name() ->
         ({"hub_merged_repo": "a/b"}, "hub_merged_repo needs a merged model"),
         ({"hub_repo": "a/b", "hub_merged_repo": "a/b", "merged_16bit": True}, "are the same"),
         ({"hub_repo": "no owner"}, "should match pattern"),
+        ({"gguf": "f16"}, "gguf is made of the merged model"),
     ],
 )
 def test_an_export_that_cannot_be_made_is_refused(export: dict[str, Any], says: str) -> None:
