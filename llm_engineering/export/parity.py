@@ -136,7 +136,8 @@ def reload(
     with TemporaryDirectory() as folder:
         asked, answered = Path(folder, "request.json"), Path(folder, "response.json")
         asked.write_text(request.model_dump_json(), encoding="utf-8")
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(
             [sys.executable, "-m", "llm_engineering.export.reload", str(asked), str(answered)],
             env=environment,
