@@ -305,8 +305,8 @@ def test_the_memory_tile_says_what_was_planned(make_run: MakeRun) -> None:
 
 def test_exports_are_told_with_difference_and_tolerance(run: RunReport) -> None:
     text = page(run).line
-    assert "adapter the trained model in memory bfloat16 0.300 of 4 0.00123 of 0.015" in text
-    assert "merged_16bit the trained model in memory bfloat16 0.600 of 4" in text
+    assert "adapter the trained model in memory, bfloat16 0.300 of 4 0.00123 of 0.015" in text
+    assert "merged_16bit the trained model in memory, bfloat16 0.600 of 4" in text
     assert "3 of 4" in text
 
 
