@@ -20,6 +20,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # So does ZenML: the tests have a store of their own, and leave the user's alone.
 os.environ["ZENML_CONFIG_PATH"] = tempfile.mkdtemp(prefix="zenml-tests-")
 os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
+# A worker of pytest-xdist has no main module for ZenML to take the sources' root from.
+os.environ["ZENML_CUSTOM_SOURCE_ROOT"] = str(Path(__file__).resolve().parents[1])
 # Workers share the cores: more threads than cores make PyTorch several times slower.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:

@@ -20,6 +20,7 @@ LONGEST_ROW = 16 * 2**20
 without end, or has no line ends, can take of the memory."""
 
 _BLANK = re.compile(r"[ \t\r\n]*")
+_NUMBER_GOES_ON = re.compile(r"[0-9.eE+-]+\Z")  # "1." of 1.5, where the window ends
 _CHUNK = 2**18  # bytes
 _PARQUET_ROWS = 256  # rows in memory at a time
 _TOO_LONG = f"is longer than {LONGEST_ROW // 2**20} MiB"
@@ -151,7 +152,8 @@ class _Text:
             except ValueError as error:  # a number of more digits than Python converts
                 raise DataError(f"{origin}: is not JSON that can be read: {error}") from None
             else:
-                if end < len(self._window) or self._ended:
+                cut_number = _NUMBER_GOES_ON.match(self._window, end)
+                if self._ended or (end < len(self._window) and not cut_number):
                     self.position = end
                     return value
             if len(self._window) - self.position > LONGEST_ROW:

@@ -185,7 +185,9 @@ def _connected(
             if not over.is_set():
                 connection.send(STOP)
 
-    with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
+    # A socket's path has at most 107 characters (unix(7)), which TMPDIR alone may exceed.
+    short = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 (a fresh folder in it)
+    with tempfile.TemporaryDirectory(prefix="ranks-", dir=short) as folder:
         address = os.path.join(folder, "socket")
         with Listener(address, family="AF_UNIX") as listener:
             _thread(accept)

@@ -22,6 +22,7 @@ ROOTS = (
     "accelerate",
     "bitsandbytes",
     "datasets",
+    "gguf",
     "httpx",
     "huggingface-hub",
     "jinja2",

@@ -66,7 +66,9 @@ def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model)
 
     store = Path(Client().active_stack.artifact_store.path)
     stored_before = set(store.rglob("*"))
-    config = make_config({"lora.r": 5})  # nothing of another test's in the cache
+    config = make_config(
+        {"lora.r": 5, "model.max_seq_length": 126}
+    )  # nothing of another test's in the cache
     run = run_pipeline(config, "whole")
     assert list(run.steps) == STEPS
     assert set(statuses(run).values()) == {"completed"}

@@ -71,7 +71,7 @@ def test_dry_run_prints_the_plan_and_touches_nothing(tmp_path):
         cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path / "home")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    resolved = yaml.safe_load(done.stdout[: done.stdout.index("# steps")])
+    resolved = yaml.safe_load(done.stdout[: done.stdout.index("# objective")])
     assert resolved["train"]["learning_rate"] == 1e-4
     assert resolved["lora"]["r"] == 32
     for step in ("prepare_data", "load_model", "inject_lora", "train", "save_model", "promote"):
