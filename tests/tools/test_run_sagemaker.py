@@ -15,7 +15,7 @@ pytest.importorskip("sagemaker.train", reason="the sagemaker group is not instal
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "models" / "SmolLM2-135M-Instruct"
-STEPS = ["prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model"]
+STEPS = ["prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model", "promote"]
 
 
 def command(*arguments, **changes):
@@ -116,6 +116,7 @@ def test_the_embedded_model_trains_in_a_job_to_the_bits_of_a_local_run(
             "adapter",
             "metrics.json",
             "manifest.json",
+            "promotion.json",
             "report.html",
         }
     names = {
