@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.data.conversation import Message
 from llm_engineering.data.tokenization import prompt_of
+from llm_engineering.model.evaluation.greedy import continue_greedily
 from llm_engineering.model.evaluation.inference import inference
 
 if TYPE_CHECKING:
@@ -100,7 +101,14 @@ def take_probe(
     if same_as is not None and not answer:
         greedy = same_as.greedy
     else:
-        greedy = _greedy(model, rows, pad_id, stop_ids)
+        continued = continue_greedily(
+            model,
+            [row.prompt_ids for row in rows],
+            max_new_tokens=NEW_TOKENS,
+            pad_id=pad_id,
+            stop_ids=stop_ids,
+        )
+        greedy = [_until_stop(ids, stop_ids) for ids in continued]
     followed = same_as or Probe(rows=[], greedy=greedy, answers=[])
     with inference(model) as device:
         ends = [
@@ -186,33 +194,6 @@ def _probe_row(row: dict[str, Any], tokenizer: Any) -> ProbeRow:
         messages=prompt,
         rendered_ids=rendered,
     )
-
-
-def _greedy(
-    model: Any, rows: Sequence[ProbeRow], pad_id: int, stop_ids: Sequence[int]
-) -> list[list[int]]:
-    import torch
-    from transformers import GenerationConfig
-
-    width = max(len(row.prompt_ids) for row in rows)
-    input_ids = torch.full((len(rows), width), pad_id)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        input_ids[index, width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
-        mask[index, width - len(row.prompt_ids) :] = 1
-    with inference(model) as device:
-        output = model.generate(
-            input_ids=input_ids.to(device),
-            attention_mask=mask.to(device),
-            generation_config=GenerationConfig(
-                max_new_tokens=NEW_TOKENS,
-                do_sample=False,
-                use_cache=True,
-                pad_token_id=pad_id,
-                eos_token_id=sorted(stop_ids),
-            ),
-        )
-    return [_until_stop(row[width:].tolist(), stop_ids) for row in output]
 
 
 def _until_stop(ids: list[int], stop_ids: Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.data.conversation import TEXT_ROLE
 from llm_engineering.data.tokenization import prompt_of
-from llm_engineering.model.evaluation.inference import inference
+from llm_engineering.model.evaluation.greedy import continue_greedily
 
 if TYPE_CHECKING:
     import datasets
@@ -70,29 +70,13 @@ def answers(
     stop_ids: frozenset[int],
 ) -> list[str]:
     """Answer each prompt greedily, so that two models differ by their weights alone."""
-    import torch
-    from transformers import GenerationConfig
-
     if not prompts:
         return []
-    width = max(len(prompt.input_ids) for prompt in prompts)
-    pad_id = tokenizer.pad_token_id
-    input_ids = torch.full((len(prompts), width), pad_id)
-    mask = torch.zeros((len(prompts), width), dtype=torch.long)
-    for index, prompt in enumerate(prompts):  # padded on the left: generation continues the right
-        input_ids[index, width - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
-        mask[index, width - len(prompt.input_ids) :] = 1
-    with inference(model) as device:
-        output = model.generate(
-            input_ids=input_ids.to(device),
-            attention_mask=mask.to(device),
-            # A configuration of our own: the model's may set a temperature, or a max_length.
-            generation_config=GenerationConfig(
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                use_cache=True,
-                pad_token_id=pad_id,
-                eos_token_id=sorted(stop_ids),
-            ),
-        )
-    return [str(tokenizer.decode(row[width:], skip_special_tokens=True)).strip() for row in output]
+    continued = continue_greedily(
+        model,
+        [prompt.input_ids for prompt in prompts],
+        max_new_tokens=max_new_tokens,
+        pad_id=tokenizer.pad_token_id,
+        stop_ids=stop_ids,
+    )
+    return [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in continued]

@@ -1,0 +1,51 @@
+"""Greedy continuation of prompts, so that two models differ by their weights alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from llm_engineering.model.evaluation.inference import inference
+
+
+def continue_greedily(
+    model: Any,
+    prompts: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    pad_id: int,
+    stop_ids: Collection[int],
+) -> list[list[int]]:
+    """Token ids that follow each prompt; behind a stop token they are ``pad_id``.
+
+    Args:
+        model: A causal language model.
+        prompts: Token ids, at least one prompt.
+        max_new_tokens: Longest continuation, in tokens.
+        pad_id: Fills short prompts; masked, so any id does.
+        stop_ids: Token ids that end a continuation.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    width = max(len(prompt) for prompt in prompts)
+    input_ids = torch.full((len(prompts), width), pad_id)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for index, prompt in enumerate(prompts):  # padded on the left: generation continues the right
+        input_ids[index, width - len(prompt) :] = torch.tensor(prompt)
+        mask[index, width - len(prompt) :] = 1
+    with inference(model) as device:
+        output = model.generate(
+            input_ids=input_ids.to(device),
+            attention_mask=mask.to(device),
+            # A configuration of our own: the model's may set a temperature, or a max_length.
+            generation_config=GenerationConfig(
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=pad_id,
+                eos_token_id=sorted(stop_ids),
+            ),
+        )
+    continued: list[list[int]] = output[:, width:].tolist()
+    return continued
