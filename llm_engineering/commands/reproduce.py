@@ -20,7 +20,6 @@ from llm_engineering.outputs import run_name
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from llm_engineering.data.dataset import PreparedDataset
     from llm_engineering.reporting.manifest import Manifest
 
 _COSTS = ("seconds", "memory", "tokens_per_second")  # what a metric's name says if time decides it
@@ -129,6 +128,7 @@ def require_same_inputs(then: Manifest, config: FinetuningConfig) -> None:
         ModelError: The base model is missing or incomplete.
         ReproductionError: One is not what the run had; says both digests.
     """
+    from llm_engineering.data.objective import prepare_for
     from llm_engineering.model.base_model import weight_digests
 
     seen = weight_digests(config.model)
@@ -140,7 +140,13 @@ def require_same_inputs(then: Manifest, config: FinetuningConfig) -> None:
                 "put the old file back"
             )
     with tempfile.TemporaryDirectory() as folder:
-        digest = _prepare(config, Path(folder)).summary.digest
+        digest = prepare_for(
+            config.train.objective,
+            config.data,
+            config.model,
+            seed=config.run.seed,
+            folder=Path(folder),
+        ).summary.digest
     if digest != then.data_digest:
         sources = ", ".join(source.source for source in config.data.sources)
         raise ReproductionError(
@@ -178,22 +184,6 @@ def compare(
         if not any(cost in name for cost in _COSTS):
             compared.append(Compared(name, str(value), str(metrics_now.get(name, "-"))))
     return compared
-
-
-def _prepare(config: FinetuningConfig, folder: Path) -> PreparedDataset:
-    if config.train.objective == "sft":
-        from llm_engineering.data.prepare import prepare_data
-
-        return prepare_data(config.data, config.model, seed=config.run.seed, folder=folder)
-    from llm_engineering.data.preference import prepare_preferences
-
-    return prepare_preferences(
-        config.data,
-        config.model,
-        objective=config.train.objective,
-        seed=config.run.seed,
-        folder=folder,
-    )
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
