@@ -15,9 +15,7 @@ def job_metadata(record: TrainingRecord) -> dict[str, Any]:
     """What a remote job's step shows: the same figures as a local one, and what the job cost."""
     shown = _figures(record) | {"held_out_loss_after": record.after.loss}
     if record.job is not None:
-        job = record.job.model_dump(
-            exclude={"packages", "python", "platform", "evaluation", "parity"}
-        )
+        job = record.job.model_dump(exclude={"packages", "python", "platform", "parity"})
         shown |= {f"job_{name}": value for name, value in job.items() if value is not None}
     return shown
 

@@ -78,7 +78,7 @@ def make_manifest(
         resumed_from_step=record.resumed_from_step,
         job=None
         if job is None
-        else job.model_dump(exclude={"packages", "python", "platform", "evaluation", "parity"}),
+        else job.model_dump(exclude={"packages", "python", "platform", "parity"}),
         parity=parity,
     )
 

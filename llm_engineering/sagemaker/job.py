@@ -143,16 +143,9 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     if not placement.is_first_host:
         return
     evaluation = evaluate(lora, adapter, dataset, record, config.evaluate)
-    records: dict[str, BaseModel] = {
-        "lora": lora,
-        "training_record": record,
-        "evaluation": evaluation,
-    }
-    if record.production is not None:
-        records[PRODUCTION] = record.production
-    elif production is not None and placement.ranks == 1:
+    if production is not None and placement.ranks == 1:  # else the ranks have measured it
         logger.info("evaluating the production version %s on this run's rows", production.version)
-        records[PRODUCTION] = measure_production(
+        record.production = measure_production(
             lora, adapter, production, dataset, record, batch_size=config.evaluate.batch_size
         )
     output = folders.root / "finetuning"
@@ -167,6 +160,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         name=order.run,
         started=started,
     )
+    records = {"lora": lora, "training_record": record, "evaluation": evaluation}
     leave_results(saved.folder, records, folders.model)
     shutil.rmtree(folders.checkpoints / "job", ignore_errors=True)  # done: nothing to resume
 

@@ -16,12 +16,11 @@ from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import (
     AdapterFolder,
     JobRecord,
-    ProductionMetrics,
     TrainingRecord,
 )
 from llm_engineering.model.references import LoraReference
 from llm_engineering.sagemaker.aws import Aws
-from llm_engineering.sagemaker.job import PRODUCTION, RECORDS
+from llm_engineering.sagemaker.job import RECORDS
 from llm_engineering.sagemaker.model_archive import extract, verify_inventory
 
 logger = logging.getLogger(__name__)
@@ -61,8 +60,6 @@ def fetch_results(
     record = _read(extracted, "training_record", TrainingRecord)
     manifest = _read_json(extracted / "manifest.json")
     record.evaluation = _read(extracted, "evaluation", Evaluation)
-    if (extracted / RECORDS / f"{PRODUCTION}.json").is_file():
-        record.production = _read(extracted, PRODUCTION, ProductionMetrics)
     record.job = job_record(job, manifest, settings, aws.region)
     adapter = folder / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
