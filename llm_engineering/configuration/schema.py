@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy takes no larger one
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]  # a folder's too
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 HANDBOOK_TARGET_MODULES = (
@@ -34,9 +35,8 @@ class Section(BaseModel):
 class RunSettings(Section):
     """Where a run writes and what it is called."""
 
-    name: str | None = Field(
+    name: Name | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Name of the run and of its folder; default: model, data and the time.",
     )
     output_dir: str = Field(
@@ -557,9 +557,8 @@ CheckName = Literal[
 class RegistrySettings(Section):
     """The registered model that a run adds a version to, and what makes a version production."""
 
-    model: str | None = Field(
+    model: Name | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Name of the ZenML model; default: base model and data, as in the run's name.",
     )
     promote: bool = Field(

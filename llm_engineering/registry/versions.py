@@ -15,6 +15,7 @@ from llm_engineering.outputs import model_and_data
 
 if TYPE_CHECKING:
     from zenml import Model
+    from zenml.enums import ModelStages
     from zenml.models import ModelVersionResponse
 
 TAG = "finetuning"
@@ -38,8 +39,8 @@ def zenml_model(config: FinetuningConfig, run: str) -> Model:
     return Model(name=model_name(config), version=run, tags=[TAG])
 
 
-def all_versions(model: str) -> list[ModelVersionResponse]:
-    """A model's versions, newest first; empty if there is no such model.
+def all_versions(model: str, stage: ModelStages | None = None) -> list[ModelVersionResponse]:
+    """A model's versions (of one stage), newest first; empty if there is no such model.
 
     Versions of runs that were killed before their adapter was saved are left out.
     """
@@ -50,6 +51,7 @@ def all_versions(model: str) -> list[ModelVersionResponse]:
         found = depaginate(
             Client().list_model_versions,
             model=model,
+            stage=stage,
             sort_by="desc:number",
             hydrate=True,
         )
@@ -60,7 +62,9 @@ def all_versions(model: str) -> list[ModelVersionResponse]:
 
 def production_version(model: str) -> ModelVersionResponse | None:
     """The version in stage production, if there is one."""
-    return next((v for v in all_versions(model) if v.stage == PRODUCTION), None)
+    from zenml.enums import ModelStages
+
+    return next(iter(all_versions(model, ModelStages.PRODUCTION)), None)
 
 
 def find_version(model: str, name_or_number: str) -> ModelVersionResponse:
