@@ -2,8 +2,7 @@
 
 import pytest
 
-from llm_engineering.data.preference import prepare_preferences
-from llm_engineering.data.prepare import prepare_data
+from llm_engineering.data.objective import prepare_for
 from llm_engineering.model.finetuning.inject import inject_lora
 from llm_engineering.model.finetuning.load import load_model
 from llm_engineering.model.finetuning.train import train
@@ -11,8 +10,8 @@ from llm_engineering.model.finetuning.train import train
 
 @pytest.fixture
 def run():
-    """Prepare, load, inject and train, whatever the objective."""
-    return _run
+    """Prepare, load, inject and train: ``run_training``."""
+    return run_training
 
 
 @pytest.fixture
@@ -25,14 +24,15 @@ def interruption():
     return Interruption
 
 
-def _run(config, folder, *, resume="never", on_progress=None):
-    objective = config.train.objective
-    if objective == "sft":
-        dataset = prepare_data(config.data, config.model, seed=0, folder=folder / "data")
-    else:
-        dataset = prepare_preferences(
-            config.data, config.model, objective=objective, seed=0, folder=folder / "data"
-        )
+def run_training(config, folder, *, resume="never", on_progress=None, stop=None):
+    """Prepare, load, inject and train in a row, as a remote job does, whatever the objective."""
+    dataset = prepare_for(
+        config.train.objective,
+        config.data,
+        config.model,
+        seed=config.run.seed,
+        folder=folder / "data",
+    )
     lora = inject_lora(load_model(config.model), config.lora)
     adapter, record = train(
         lora,
@@ -44,5 +44,6 @@ def _run(config, folder, *, resume="never", on_progress=None):
         name="run",
         resume=resume,
         on_progress=on_progress,
+        stop=stop,
     )
     return lora, dataset, adapter, record

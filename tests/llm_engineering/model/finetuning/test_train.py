@@ -14,37 +14,17 @@ import torch
 from safetensors.torch import load_file
 
 from llm_engineering.configuration import to_yaml
-from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.held_out import held_out_metrics
 from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import load_model
-from llm_engineering.model.finetuning.train import live_trained_model, train
+from llm_engineering.model.finetuning.train import live_trained_model
 
 ROOT = Path(__file__).resolve().parents[4]
 
 
-def run(config, folder, *, resume="never", on_progress=None, stop=None):
-    """Prepare, load, inject and train in a row, as a remote job does."""
-    dataset = prepare_data(config.data, config.model, seed=config.run.seed, folder=folder / "data")
-    lora = inject_lora(load_model(config.model), config.lora)
-    adapter, record = train(
-        lora,
-        dataset,
-        config.train,
-        config.evaluate,
-        seed=config.run.seed,
-        work=folder / "work",
-        name="run",
-        resume=resume,
-        on_progress=on_progress,
-        stop=stop,
-    )
-    return lora, dataset, adapter, record
-
-
-def test_training_lowers_the_loss_and_leaves_the_base_weights_alone(make_config, tmp_path):
+def test_training_lowers_the_loss_and_leaves_the_base_weights_alone(run, make_config, tmp_path):
     config = make_config({"train.max_steps": 12, "train.learning_rate": 0.01})
     lora = inject_lora(load_model(config.model), config.lora)
     model = live_lora_model(lora).model
@@ -58,7 +38,7 @@ def test_training_lowers_the_loss_and_leaves_the_base_weights_alone(make_config,
     assert record.effective_batch == 2
 
 
-def test_tokens_are_counted_without_padding(make_config, tmp_path):
+def test_tokens_are_counted_without_padding(run, make_config, tmp_path):
     config = make_config({"train.max_steps": None, "train.epochs": 1})
     _, dataset, _, record = run(config, tmp_path)
     assert record.train_tokens == dataset.summary.train.tokens
@@ -66,7 +46,7 @@ def test_tokens_are_counted_without_padding(make_config, tmp_path):
     assert record.steps == 24  # 48 rows, micro-batch 2, no accumulation
 
 
-def test_metrics_before_training_are_the_base_models(make_config, tmp_path):
+def test_metrics_before_training_are_the_base_models(run, make_config, tmp_path):
     config = make_config()
     lora, dataset, adapter, record = run(config, tmp_path)
     held = live_trained_model(lora, adapter)
@@ -88,7 +68,7 @@ def split(micro_batch, effective_batch, **train):
 
 
 @pytest.mark.parametrize("effective_batch", [8, 20])  # 20: the last step of 48 rows is short
-def test_however_a_step_is_split_the_same_is_learned(make_config, tmp_path, effective_batch):
+def test_however_a_step_is_split_the_same_is_learned(run, make_config, tmp_path, effective_batch):
     losses = {}
     for micro_batch in (1, 4, effective_batch):
         config = make_config(split(micro_batch, effective_batch, max_steps=None, epochs=1))
@@ -103,7 +83,7 @@ def test_however_a_step_is_split_the_same_is_learned(make_config, tmp_path, effe
 
 
 @pytest.mark.parametrize("kind", ["plain", "none"])
-def test_checkpointing_changes_nothing_that_is_learned(make_config, tmp_path, kind):
+def test_checkpointing_changes_nothing_that_is_learned(run, make_config, tmp_path, kind):
     losses = []
     for name, checkpointing in (("auto", "auto"), (kind, kind)):
         config = make_config({"train.gradient_checkpointing": checkpointing})
@@ -127,7 +107,9 @@ def out_of_memory(after):
 
 
 @pytest.mark.parametrize("after", [1, 3])  # before the first checkpoint, and after it
-def test_out_of_memory_goes_on_with_a_smaller_micro_batch(make_config, tmp_path, caplog, after):
+def test_out_of_memory_goes_on_with_a_smaller_micro_batch(
+    run, make_config, tmp_path, caplog, after
+):
     settings = split("auto", 4, max_steps=5, checkpoint_every=2)
     _, _, _, whole = run(make_config(settings), tmp_path / "whole")
     live.release()
@@ -144,14 +126,14 @@ def test_out_of_memory_goes_on_with_a_smaller_micro_batch(make_config, tmp_path,
     assert record.resumed_from_run is None
 
 
-def test_out_of_memory_with_a_chosen_split_says_what_to_set(make_config, tmp_path):
+def test_out_of_memory_with_a_chosen_split_says_what_to_set(run, make_config, tmp_path):
     with pytest.raises(
         HardwareError, match=r"micro-batch 2 x 1.*set train\.micro_batch .* to auto"
     ):
         run(make_config(), tmp_path, on_progress=out_of_memory(1))
 
 
-def test_a_run_resumes_under_another_split(make_config, tmp_path):
+def test_a_run_resumes_under_another_split(run, make_config, tmp_path):
     class Stop(Exception):
         pass
 
@@ -170,7 +152,7 @@ def test_a_run_resumes_under_another_split(make_config, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_the_adapter_loads_with_plain_peft(make_config, tmp_path):
+def test_the_adapter_loads_with_plain_peft(run, make_config, tmp_path):
     config = make_config()
     lora, dataset, adapter, _ = run(config, tmp_path)
     ids = torch.tensor([dataset.split("held_out")[0]["input_ids"]])
@@ -197,7 +179,7 @@ def test_the_adapter_loads_with_plain_peft(make_config, tmp_path):
     assert float(done.stdout.split()[-1]) < 1e-5
 
 
-def test_the_adapter_names_its_base_as_the_configuration_does(make_config, tmp_path):
+def test_the_adapter_names_its_base_as_the_configuration_does(run, make_config, tmp_path):
     config = make_config()
     _, _, adapter, _ = run(config, tmp_path)
     values = json.loads((adapter.folder / "adapter_config.json").read_text())
@@ -209,7 +191,7 @@ def test_the_adapter_names_its_base_as_the_configuration_does(make_config, tmp_p
     ]
 
 
-def test_rebuilt_from_its_folder_the_trained_model_is_the_same(make_config, tmp_path):
+def test_rebuilt_from_its_folder_the_trained_model_is_the_same(run, make_config, tmp_path):
     config = make_config()
     lora, _, adapter, _ = run(config, tmp_path)
     before = {n: p.clone() for n, p in live_trained_model(lora, adapter).model.named_parameters()}
@@ -218,7 +200,7 @@ def test_rebuilt_from_its_folder_the_trained_model_is_the_same(make_config, tmp_
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_same_seed_same_adapter_other_seed_another(make_config, tmp_path):
+def test_same_seed_same_adapter_other_seed_another(run, make_config, tmp_path):
     digests = {}
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
         _, _, adapter, _ = run(make_config({"run.seed": seed}), tmp_path / name)
@@ -227,7 +209,7 @@ def test_same_seed_same_adapter_other_seed_another(make_config, tmp_path):
     assert digests["first"] == digests["again"] != digests["other"]
 
 
-def test_a_retry_in_the_same_process_starts_from_a_fresh_adapter(make_config, tmp_path):
+def test_a_retry_in_the_same_process_starts_from_a_fresh_adapter(run, make_config, tmp_path):
     """A trained model no longer answers to the reference of the fresh one."""
     config = make_config()
     lora, _, _, _ = run(config, tmp_path / "1")
@@ -236,7 +218,7 @@ def test_a_retry_in_the_same_process_starts_from_a_fresh_adapter(make_config, tm
     assert not b.any()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(make_config, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(run, make_config, tmp_path):
     config = make_config({"train.max_steps": 8})
 
     def poison(record):
@@ -253,7 +235,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_config, tmp_path):
     assert live._held == {}
 
 
-def test_progress_is_reported_while_training(make_config, tmp_path):
+def test_progress_is_reported_while_training(run, make_config, tmp_path):
     seen = []
     run(make_config(), tmp_path, on_progress=lambda record: seen.append(record.steps))
     assert seen == [1, 2, 3, 4, 4]
@@ -265,7 +247,7 @@ KILLED = """
     sys.path.insert(0, {root!r})
     from llm_engineering.configuration import load_config
     sys.path.insert(0, str(Path({tests!r})))
-    from test_train import run
+    from conftest import run_training as run
 
     config = load_config(Path({config!r}))
     def kill(record):
@@ -276,7 +258,7 @@ KILLED = """
 """
 
 
-def test_killed_in_the_middle_it_resumes_on_the_same_trajectory(make_config, tmp_path):
+def test_killed_in_the_middle_it_resumes_on_the_same_trajectory(run, make_config, tmp_path):
     changes = {"train.max_steps": 10, "train.checkpoint_every": 3, "lora.lora_dropout": 0.1}
     config = make_config(changes)
     _, _, whole_adapter, whole = run(config, tmp_path / "whole")
@@ -314,7 +296,7 @@ def test_killed_in_the_middle_it_resumes_on_the_same_trajectory(make_config, tmp
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
 
 
-def test_asked_to_stop_it_saves_a_checkpoint_and_can_go_on(make_config, tmp_path):
+def test_asked_to_stop_it_saves_a_checkpoint_and_can_go_on(run, make_config, tmp_path):
     changes = {"train.max_steps": 8, "train.checkpoint_every": 5}
     config = make_config(changes)
     _, _, whole_adapter, _ = run(config, tmp_path / "whole")
@@ -332,13 +314,13 @@ def test_asked_to_stop_it_saves_a_checkpoint_and_can_go_on(make_config, tmp_path
     assert adapter.digest == whole_adapter.digest
 
 
-def test_if_possible_starts_anew_where_there_is_nothing_to_resume(make_config, tmp_path):
+def test_if_possible_starts_anew_where_there_is_nothing_to_resume(run, make_config, tmp_path):
     _, _, _, record = run(make_config(), tmp_path, resume="if-possible")
     assert record.resumed_from_step is None
     assert record.steps == 4
 
 
-def test_resume_of_another_training_says_what_differs(make_config, tmp_path):
+def test_resume_of_another_training_says_what_differs(run, make_config, tmp_path):
     config = make_config({"train.max_steps": 6})
 
     class Stop(Exception):
