@@ -53,7 +53,8 @@ gguf-converter: .gguf-converter/convert_hf_to_gguf.py
 
 .venv/.installed: .poetry/.installed pyproject.toml poetry.lock tools/install_training.py \
   llm_engineering/requirements.py
-	$(WITH_INDEX) $(POETRY) install --no-interaction --quiet
+	@# Compiled here: where the environment says to write no bytecode, every start would compile anew.
+	$(WITH_INDEX) $(POETRY) install --compile --no-interaction --quiet
 	$(WITH_INDEX) .poetry/bin/python tools/install_training.py
 	@# ZenML makes its local store once, in some ten seconds: now rather than in the first run.
 	@ZENML_ANALYTICS_OPT_IN=false .venv/bin/zenml stack list >/dev/null 2>&1 || \
@@ -61,7 +62,7 @@ gguf-converter: .gguf-converter/convert_hf_to_gguf.py
 	@touch $@
 
 .venv/.sagemaker: .venv/.installed
-	$(WITH_INDEX) $(POETRY) install --with sagemaker --no-interaction --quiet
+	$(WITH_INDEX) $(POETRY) install --with sagemaker --compile --no-interaction --quiet
 	@touch $@
 
 $(MODEL)/model.safetensors: | .venv/.installed

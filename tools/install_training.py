@@ -44,7 +44,13 @@ def main() -> None:
         sys.exit(f"TRAINING_BUILD: expected cuda or cpu, got {build!r}")
     print(f"installing the training packages, {build} build", flush=True)
     if build == "cuda":
-        command = [str(ROOT / ".poetry" / "bin" / "poetry"), "install", "--with", "train"]
+        command = [
+            str(ROOT / ".poetry" / "bin" / "poetry"),
+            "install",
+            "--with",
+            "train",
+            "--compile",
+        ]
     else:
         lock = tomllib.loads((ROOT / "poetry.lock").read_text(encoding="utf-8"))
         target = ROOT / ".venv" / "bin" / "python"

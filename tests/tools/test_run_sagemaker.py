@@ -36,6 +36,7 @@ def embedded(sagemaker_service, tmp_path):
     values["data"]["held_out"]["max_rows"] = 16
     values["train"] |= {"max_steps": 4, "warmup_steps": 1, "checkpoint_every": 2}
     values["evaluate"] = {"samples": 1, "max_new_tokens": 8}
+    values["registry"] = {"model": "trained-in-a-job"}  # its versions are compared with no other
     values["sagemaker"] = {
         "instance_types": ["ml.g5.2xlarge"],
         "role": sagemaker_service.role_arn,

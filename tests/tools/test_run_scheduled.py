@@ -30,6 +30,7 @@ def schedule(make_config, tmp_path) -> Iterator[Schedule]:
     """A schedule that no clock calls; it alerts into ``alerts.txt``."""
     config = make_config(
         {
+            "registry.model": f"scheduled-{os.getpid()}",  # one that has no production version yet
             "train.max_steps": 150,
             "train.checkpoint_every": 10,
             "train.keep_checkpoints": 1,

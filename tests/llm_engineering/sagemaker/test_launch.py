@@ -31,6 +31,8 @@ from llm_engineering.sagemaker.follow import (
 from llm_engineering.sagemaker.launch import Launch, train_in_job
 
 POLL = 0.2
+# Without the proof of the exports, which is a process of its own in every job.
+QUICK = {"evaluate.parity_rows": 0, "registry.promote": False}
 
 
 @dataclass
@@ -63,6 +65,7 @@ def plan(sagemaker_service, make_config, tmp_path):
     def make(changes=None, **settings):
         config = make_config(
             {
+                **QUICK,
                 **(changes or {}),
                 "sagemaker": {
                     "instance_types": ["ml.g5.2xlarge", "ml.g6.2xlarge"],
@@ -111,7 +114,7 @@ def jobs(service):
 def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     plan, sagemaker_service, tmp_path, caplog
 ):
-    planned = plan()
+    planned = plan({"evaluate.parity_rows": 2})
     with caplog.at_level("INFO"):
         adapter, record = planned.go()
     shown = caplog.text  # the log as it came
@@ -136,6 +139,7 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     assert job.image == sagemaker_service.image
     assert job.cost_usd == pytest.approx(1.5 * job.billable_seconds / 3600)
     assert len(record.evaluation.samples) == 2
+    assert [proof.export for proof in job.parity] == ["adapter"]
     # only results are in the model folder
     archive = planned.folder / "job"
     assert {p.name for p in archive.iterdir()} == {
@@ -162,7 +166,7 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
 
     # --attach by name; another training's name is refused
     planned.go(attach=told.name)
-    other = plan({"train.learning_rate": 0.002})
+    other = plan({"evaluate.parity_rows": 2, "train.learning_rate": 0.002})
     with pytest.raises(LaunchError, match=f"--attach {told.name}: that job trains something else"):
         other.go(attach=told.name)
 
@@ -182,7 +186,7 @@ def test_two_instances_learn_together_what_one_process_learns(plan, sagemaker_se
     """Two containers' ranks over gloo; the first instance alone leaves results."""
     changes = {
         "train.micro_batch": 1, "train.gradient_accumulation": 2, "train.max_steps": 3,
-        "evaluate.generic_passages": 0, "evaluate.parity_rows": 0, "registry.checks": [],
+        "evaluate.generic_passages": 0,
     }  # fmt: skip
     planned = plan(changes, instance_count=2)
     _, record = planned.go()

@@ -85,7 +85,14 @@ def test_new_data_between_two_ticks_is_trained_on_and_promoted(
 ):
     monkeypatch.setattr(schedules, "FOLDER", ROOT / ".schedules")
     folder = schedules.FOLDER / NAME
-    config = make_config({"train.max_steps": None, "train.epochs": 4.0, "schedule.retries": 0})
+    config = make_config(
+        {
+            "train.max_steps": None,
+            "train.epochs": 4.0,
+            "schedule.retries": 0,
+            "registry.model": NAME,  # one that has no production version yet
+        }
+    )
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     data = Path(config.data.sources[0].source)
     rows = data.read_text().splitlines(keepends=True)
