@@ -65,7 +65,7 @@ def write_rows(path: Path, count: int) -> None:
 def stream(rows: Path, folder: Path) -> float:
     """This project's way; returns when it began, its imports done."""
     from llm_engineering.configuration.schema import DataSettings, ModelSettings
-    from llm_engineering.data.prepare import prepare_refusing
+    from llm_engineering.data.prepare import prepare_data
     from llm_engineering.model.tokenizer import load_tokenizer
 
     data = DataSettings.model_validate(
@@ -82,7 +82,7 @@ def stream(rows: Path, folder: Path) -> float:
     def refuse(reason: str) -> None:
         raise SystemExit(reason)
 
-    prepare_refusing(data, model, seed=0, folder=folder, refuse=refuse, trains=False)
+    prepare_data(data, model, seed=0, folder=folder, refuse=refuse, trains=False)
     return began
 
 

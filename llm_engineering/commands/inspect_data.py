@@ -82,7 +82,7 @@ def show(summary: DatasetSummary, console: Console) -> None:
         console.print(line)
     console.print()
     for name, lines, count in _findings(summary):
-        console.print(f"  {name:<11}", Text(f"{count:,}", style="yellow" if count else "green"))
+        console.print(f"  {name:<12}", Text(f"{count:,}", style="yellow" if count else "green"))
         for finding in lines[:_FIRST]:
             console.print(Padding(Text(shown(finding)), (0, 0, 0, 4)))
         if count > min(len(lines), _FIRST):
@@ -101,21 +101,12 @@ def shown(text: str) -> str:
 
 
 def _prepare(config: FinetuningConfig, folder: Path, refusals: list[str]) -> DatasetSummary:
-    if config.train.objective != "sft":
-        from llm_engineering.data.preference import prepare_preferences
+    from llm_engineering.data.prepare import prepare_data
 
-        return prepare_preferences(
-            config.data,
-            config.model,
-            objective=config.train.objective,
-            seed=config.run.seed,
-            folder=folder,
-        ).summary
-    from llm_engineering.data.prepare import prepare_refusing
-
-    return prepare_refusing(
+    return prepare_data(
         config.data,
         config.model,
+        objective=config.train.objective,
         seed=config.run.seed,
         folder=folder,
         refuse=refusals.append,
@@ -187,7 +178,11 @@ def _histogram(audit: LabelAudit, width: int) -> list[Text]:
 
 def _findings(summary: DatasetSummary) -> list[tuple[str, list[str], int]]:
     found = [("bad rows", summary.bad_rows, summary.bad_row_count)]
-    for name, repeats in (("repeated", summary.duplicates), ("leaked", summary.leaks)):
+    for name, repeats in (
+        ("contradicted", summary.contradictions),
+        ("repeated", summary.duplicates),
+        ("leaked", summary.leaks),
+    ):
         if repeats is not None:
             found.append((name, repeats.first, repeats.count))
     return found

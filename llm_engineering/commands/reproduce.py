@@ -128,7 +128,7 @@ def require_same_inputs(then: Manifest, config: FinetuningConfig) -> None:
         ModelError: The base model is missing or incomplete.
         ReproductionError: One is not what the run had; says both digests.
     """
-    from llm_engineering.data.objective import prepare_for
+    from llm_engineering.data.prepare import prepare_data
     from llm_engineering.model.base_model import weight_digests
 
     seen = weight_digests(config.model)
@@ -140,10 +140,10 @@ def require_same_inputs(then: Manifest, config: FinetuningConfig) -> None:
                 "put the old file back"
             )
     with tempfile.TemporaryDirectory() as folder:
-        digest = prepare_for(
-            config.train.objective,
+        digest = prepare_data(
             config.data,
             config.model,
+            objective=config.train.objective,
             seed=config.run.seed,
             folder=Path(folder),
         ).summary.digest

@@ -175,8 +175,8 @@ class HeldOutSettings(Section):
     group: str | None = Field(
         None,
         min_length=1,
-        description="Column whose value decides instead of the text: rows that share it (an author, "
-        "a document) stay together.",
+        description="Column whose value decides instead of the text (of preferences: the prompt): "
+        "rows that share it (an author, a document) stay together.",
     )
     max_rows: PositiveInt | None = Field(
         None, description="Evaluate on the first so many held-out rows; default: all."
@@ -206,8 +206,13 @@ class DataSettings(Section):
     )
     on_leaks: Literal["warn", "drop", "error"] = Field(
         "warn",
-        description="Training rows whose text, but for case and spaces, is held out too: a warning, "
-        "left out of training, or an error.",
+        description="Training rows whose text (of preferences: whose prompt), but for case and "
+        "spaces, is held out too: a warning, left out of training, or an error.",
+    )
+    on_contradictions: Literal["warn", "drop", "error"] = Field(
+        "warn",
+        description="Preferences that say the opposite of another training row (the same answers, "
+        "the other way round): a warning, both left out, or an error.",
     )
     near_duplicates: Annotated[float, Field(ge=0.5, lt=1.0)] | None = Field(
         None,
@@ -638,6 +643,11 @@ class FinetuningConfig(Section):
             )
         if self.train.objective != "sft":
             _require_preference_settings(self)
+        elif self.data.on_contradictions != "warn":
+            raise ValueError(
+                f"data.on_contradictions ({self.data.on_contradictions}): sft has no preferences "
+                "that could contradict one another; leave it out"
+            )
         if self.model.load_in_4bit and self.model.dtype == "float32":
             raise ValueError(
                 "model.load_in_4bit computes in 16 bit: set model.dtype to auto, bfloat16 or "
@@ -685,18 +695,30 @@ def _require_preference_settings(config: FinetuningConfig) -> None:
         raise ValueError(
             f"data.loss_on: {objective} is about answers; set it to completion, the default"
         )
-    ignored = [
-        *(["on_duplicates"] if config.data.on_duplicates != "keep" else []),
-        *(["on_leaks"] if config.data.on_leaks != "warn" else []),
-        *(["near_duplicates"] if config.data.near_duplicates is not None else []),
-        *(["held_out.group"] if config.data.held_out.group is not None else []),
-        *(["sources.*.weight"] if config.data.sources[0].weight is not None else []),
-        *(["sources.*.form"] if any(one.form for one in config.data.sources) else []),
-    ]
-    if ignored:
-        raise ValueError(f"data.{ignored[0]}: not for {objective}, whose rows are pairs; remove it")
-    if objective == "kto" and config.train.micro_batch == 1:
-        raise ValueError(
-            "train.micro_batch (1): kto estimates its reference point from the other answers of a "
-            "micro-batch; set it to at least 2"
-        )
+    for number, source in enumerate(config.data.sources):
+        if source.form is not None:
+            raise ValueError(
+                f"data.sources.{number}.form ({source.form}): {objective} knows its rows by their "
+                "columns; leave it out"
+            )
+    if objective == "kto":
+        _require_company(config.train)
+
+
+def _require_company(train: TrainSettings) -> None:
+    """Refuse forward passes of one answer: KTO pairs its prompt with another's (its section 4.1)."""
+    auto, accumulation = train.micro_batch == "auto", train.gradient_accumulation or 1
+    if (train.rows_in_step // accumulation if auto else train.micro_batch) != 1:
+        return
+    key = (
+        "micro_batch"
+        if not auto
+        else "effective_batch"
+        if train.rows_in_step == 1
+        else "gradient_accumulation"
+    )
+    raise ValueError(
+        f"train.{key} ({getattr(train, key)}) leaves one row for a forward pass, and kto estimates "
+        "its reference point from the other answers in it (arXiv 2402.01306, section 4.1); leave at "
+        "least 2"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 _SUMMARY = "summary.json"
 _ARROW_FILE = "data-00000-of-00001.arrow"
+SUPERVISED_COLUMNS: Mapping[str, str] = {
+    "input_ids": "ids",
+    "labels": "ids",
+    "origin": "string",
+    "messages": "string",
+    "prompt_tokens": "int32",
+    "answer": "int32",
+}
+"""Columns of prepared conversations; ``prompt_tokens`` and ``answer`` as in ``TokenizedRow``."""
 
 
 class SourceSummary(BaseModel):
@@ -36,11 +45,15 @@ class DatasetSummary(BaseModel):
     sources: list[SourceSummary]
     bad_rows: list[str] = Field(description="Skipped rows: file:line and the reason.")
     bad_rows_unlisted: int = Field(0, description="Skipped rows beyond those.")
+    contradictions: Repeats | None = Field(
+        None, description="Training rows that say the opposite of another; None: not looked for."
+    )
     duplicates: Repeats | None = Field(
         None, description="Training rows that repeat an earlier one; None: not looked for."
     )
     leaks: Repeats | None = Field(
-        None, description="Training rows that are held out too; None: not looked for."
+        None,
+        description="Training rows that are held out too, or whose prompt is; None: not looked for.",
     )
     train: LabelAudit
     held_out: LabelAudit
@@ -65,7 +78,11 @@ class DatasetSummary(BaseModel):
             "bad_rows": self.bad_row_count,
             "digest": self.digest,
         }
-        for name, found in (("duplicate_rows", self.duplicates), ("leaked_rows", self.leaks)):
+        for name, found in (
+            ("contradictory_rows", self.contradictions),
+            ("duplicate_rows", self.duplicates),
+            ("leaked_rows", self.leaks),
+        ):
             if found is not None:
                 figures[name] = found.count
         return figures
@@ -75,9 +92,8 @@ class DatasetSummary(BaseModel):
 class PreparedDataset:
     """A prepared data set on disk.
 
-    ``folder`` holds ``train/`` and ``held_out/`` (Arrow; columns ``input_ids``, ``labels``,
-    ``origin``, ``messages``, and ``prompt_tokens`` and ``answer`` of ``TokenizedRow``) and
-    ``summary.json``.
+    ``folder`` holds ``train/`` and ``held_out/`` (Arrow; columns of ``SupervisedRows`` or of
+    ``PreferenceRows``) and ``summary.json``.
     """
 
     folder: Path
@@ -110,25 +126,26 @@ class PreparedDataset:
 class SplitWriter:
     """Writes one split batch by batch, as ``datasets`` stores it; few rows are in memory."""
 
-    def __init__(self, folder: Path) -> None:
-        """Begin a split in a folder that is not there yet."""
+    def __init__(self, folder: Path, columns: Mapping[str, str] = SUPERVISED_COLUMNS) -> None:
+        """Begin a split.
+
+        Args:
+            folder: Is not there yet.
+            columns: Each "ids" (a list of int32), or a type of ``datasets.Value``.
+        """
         import datasets
         import pyarrow
 
-        ids = datasets.List(datasets.Value("int32"))
         features = datasets.Features(
             {
-                "input_ids": ids,
-                "labels": ids,
-                "origin": datasets.Value("string"),
-                "messages": datasets.Value("string"),
-                "prompt_tokens": datasets.Value("int32"),
-                "answer": datasets.Value("int32"),
+                name: datasets.List(datasets.Value("int32"))
+                if kind == "ids"
+                else datasets.Value(kind)
+                for name, kind in columns.items()
             }
         )
         # The library writes what surrounds the rows; they then take this one's place.
-        first = {"input_ids": [[]], "labels": [[]], "origin": [""], "messages": [""]}
-        first |= {"prompt_tokens": [0], "answer": [0]}
+        first: dict[str, list[Any]] = {name: [None] for name in columns}
         datasets.Dataset.from_dict(first, features=features).save_to_disk(folder)
         self._schema = features.arrow_schema
         self._folder = folder
@@ -136,15 +153,10 @@ class SplitWriter:
         self._writer = pyarrow.ipc.new_stream(self._file, self._schema)
 
     def add(self, columns: dict[str, list[Any]]) -> None:
-        """Append rows, given by column; columns left out are zeros."""
+        """Append rows, given by column."""
         import pyarrow
 
-        rows = len(columns["input_ids"])
-        given: Sequence[Any] = [columns.get(name, [0] * rows) for name in self._schema.names]
-        arrays = [
-            pyarrow.array(values, type=field.type)
-            for values, field in zip(given, self._schema, strict=True)
-        ]
+        arrays = [pyarrow.array(columns[field.name], type=field.type) for field in self._schema]
         self._writer.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -14,7 +14,7 @@ from llm_engineering.data.conversation import Message
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from llm_engineering.data.spool import Spool
+    from llm_engineering.data.spool import Spool, SpooledRow
 
 _SHINGLE = 5  # characters
 _PERMUTATIONS, _SEED = 128, 42  # the seed is the index's own; standard error up to 0.05
@@ -30,16 +30,16 @@ class Pairs(NamedTuple):
 
 
 class Repeats(BaseModel):
-    """Rows that repeat others: how many, and what was done about them."""
+    """Rows that repeat, contradict or leak others: how many, and what was done about them."""
 
-    equal: int = Field(0, description="Rows that are equal to another.")
-    near: int = Field(0, description="Rows that are near to another, and not equal.")
+    equal: int = Field(0, description="Rows that are exactly so.")
+    near: int = Field(0, description="Rows that are nearly so.")
     dropped: bool = Field(False, description="They were left out of training.")
     first: list[str] = Field([], description="The first of them: file:line = file:line.")
 
     @property
     def count(self) -> int:
-        """Equal and near ones."""
+        """All of them."""
         return self.equal + self.near
 
 
@@ -49,6 +49,18 @@ def text_key(conversation: Sequence[Message]) -> int:
     Of ten million rows, two different ones share it in one of 370,000 data sets.
     """
     return int.from_bytes(hashlib.blake2b(_plain(conversation).encode(), digest_size=8).digest())
+
+
+def row_key(value: Any) -> int:
+    """A hash of 64 bits of a row, as JSON holds it."""
+    text = json.dumps(value, sort_keys=True)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def pieces(conversation: Sequence[Message]) -> set[str]:
+    """Every five characters of what is said, whatever its case and its spaces."""
+    text = _plain(conversation)
+    return {text[i : i + _SHINGLE] for i in range(max(1, len(text) - _SHINGLE + 1))}
 
 
 def no_rows() -> Pairs:
@@ -89,8 +101,22 @@ def shared_rows(
     return Pairs(rows[found], others[first[unique.searchsorted(keys[found])]])
 
 
+def opposite_rows(rows: NDArray[Any], keys: NDArray[Any]) -> Pairs:
+    """Each row of which another has the key but for its last bit, with the first of those.
+
+    Args:
+        rows: Numbers of the rows, ascending, shape ``(rows,)``.
+        keys: Their keys, uint64, the same shape.
+    """
+    return shared_rows(rows, keys, rows, keys ^ keys.dtype.type(1))
+
+
 def near_rows(
-    spool: Spool, rows: NDArray[Any], threshold: float, others: NDArray[Any] | None = None
+    spool: Spool,
+    rows: NDArray[Any],
+    threshold: float,
+    pieces_of: Callable[[SpooledRow], set[str]],
+    others: NDArray[Any] | None = None,
 ) -> Pairs:
     """Each row that is near one of the others, or without others to an earlier row, with that one.
 
@@ -99,7 +125,8 @@ def near_rows(
     Args:
         spool: Holds the rows.
         rows: Their numbers, ascending.
-        threshold: Similarity (Jaccard of their five-character pieces, estimated), from 0 to 1.
+        threshold: Similarity (Jaccard of their pieces, estimated), from 0 to 1.
+        pieces_of: What is compared of a row, as of ``pieces``.
         others: Numbers of the rows to compare with.
     """
     import numpy
@@ -107,10 +134,10 @@ def near_rows(
 
     known = RMinHashDeduplicator(threshold=threshold, num_perm=_PERMUTATIONS, use_lsh=True)
     if others is not None:
-        for index, sketch in _sketches(spool, others):
+        for index, sketch in _sketches(spool, others, pieces_of):
             known.add(str(index), sketch)
     near: dict[int, int] = {}
-    for index, sketch in _sketches(spool, rows):
+    for index, sketch in _sketches(spool, rows, pieces_of):
         found = known.get_duplicates(sketch)
         if found:
             near[index] = min(map(int, found))
@@ -119,11 +146,19 @@ def near_rows(
     return Pairs(numpy.array(list(near), dtype=int), numpy.array(list(near.values()), dtype=int))
 
 
-def describe(spool: Spool, equal: Pairs, near: Pairs, *, dropped: bool) -> Repeats:
-    """Count repeated rows and name the first of them on both sides."""
+def describe(spool: Spool, equal: Pairs, near: Pairs, *, dropped: bool, sign: str = "=") -> Repeats:
+    """Count repeated rows and name the first of them on both sides.
+
+    Args:
+        spool: Holds the rows.
+        equal: Those that are exactly so.
+        near: Those that are nearly so.
+        dropped: Whether they are left out.
+        sign: Stands between the two sides.
+    """
     named = [
-        (int(row), int(other), sign)
-        for pairs, sign in ((equal, "="), (near, "~"))
+        (int(row), int(other), between)
+        for pairs, between in ((equal, sign), (near, "~"))
         for row, other in zip(pairs.rows[:_SHOWN], pairs.others[:_SHOWN], strict=True)
     ][:_SHOWN]
     origins = spool.origins([index for row, other, _ in named for index in (row, other)])
@@ -131,7 +166,7 @@ def describe(spool: Spool, equal: Pairs, near: Pairs, *, dropped: bool) -> Repea
         equal=len(equal.rows),
         near=len(near.rows),
         dropped=dropped,
-        first=[f"{origins[row]} {sign} {origins[other]}" for row, other, sign in named],
+        first=[f"{origins[row]} {between} {origins[other]}" for row, other, between in named],
     )
 
 
@@ -158,14 +193,12 @@ def _plain(conversation: Sequence[Message]) -> str:
     return " ".join("\n".join(message["content"] for message in conversation).casefold().split())
 
 
-def _sketches(spool: Spool, rows: NDArray[Any]) -> Iterator[tuple[int, object]]:
+def _sketches(
+    spool: Spool, rows: NDArray[Any], pieces_of: Callable[[SpooledRow], set[str]]
+) -> Iterator[tuple[int, object]]:
     from rensa import RMinHash
 
     for batch in spool.read(rows):
-        texts = [_plain(json.loads(row.messages)) for row in batch]
-        pieces = [
-            list({text[i : i + _SHINGLE] for i in range(max(1, len(text) - _SHINGLE + 1))})
-            for text in texts
-        ]
-        sketches = RMinHash.from_token_sets(pieces, num_perm=_PERMUTATIONS, seed=_SEED)
+        sets = [list(pieces_of(row)) for row in batch]
+        sketches = RMinHash.from_token_sets(sets, num_perm=_PERMUTATIONS, seed=_SEED)
         yield from zip((row.index for row in batch), sketches, strict=True)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.data.conversation import Message
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -19,17 +17,16 @@ _BATCH_CHARACTERS = 4 * 2**20  # or so many, if rows are long
 
 @dataclass(frozen=True)
 class SpooledRow:
-    """A checked row: its place in the spool, where it came from, and its messages as JSON."""
+    """A checked row: its place in the spool, where it came from, and what it holds, as JSON."""
 
     index: int
     origin: str
-    messages: str
+    text: str
 
     @property
-    def conversation(self) -> list[Message]:
-        """The messages."""
-        found: list[Message] = json.loads(self.messages)
-        return found
+    def item(self) -> Any:
+        """What it holds, as it was added."""
+        return json.loads(self.text)
 
 
 class Spool:
@@ -40,19 +37,19 @@ class Spool:
 
         self.path = path
         text = pyarrow.large_string()
-        self._schema = pyarrow.schema([("origin", text), ("messages", text)])
+        self._schema = pyarrow.schema([("origin", text), ("text", text)])
         self._file: Any = pyarrow.OSFile(str(path), "wb")
         self._writer: Any = pyarrow.ipc.new_stream(self._file, self._schema)
         self._origins: list[str] = []
-        self._messages: list[str] = []
+        self._texts: list[str] = []
         self._characters = 0
         self.rows = 0
 
-    def add(self, origin: str, conversation: Sequence[Message]) -> None:
-        """Append a row."""
+    def add(self, origin: str, item: Any) -> None:
+        """Append a row, which JSON can hold."""
         self._origins.append(origin)
-        text = json.dumps(conversation, ensure_ascii=False)
-        self._messages.append(text)
+        text = json.dumps(item, ensure_ascii=False)
+        self._texts.append(text)
         self._characters += len(text)
         self.rows += 1
         if len(self._origins) == _BATCH or self._characters > _BATCH_CHARACTERS:
@@ -80,8 +77,8 @@ class Spool:
                     part = batch.take(pyarrow.array(chosen[low:high] - start))
                     columns = [column.to_pylist() for column in part.columns]
                     yield [
-                        SpooledRow(int(index), origin, messages)
-                        for index, origin, messages in zip(chosen[low:high], *columns, strict=True)
+                        SpooledRow(int(index), origin, text)
+                        for index, origin, text in zip(chosen[low:high], *columns, strict=True)
                     ]
                 start = end
 
@@ -96,10 +93,10 @@ class Spool:
         import pyarrow
 
         if self._origins:
-            columns = [self._origins, self._messages]
+            columns = [self._origins, self._texts]
             arrays = [
                 pyarrow.array(one, type=kind.type)
                 for one, kind in zip(columns, self._schema, strict=True)
             ]
             self._writer.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
-            self._origins, self._messages, self._characters = [], [], 0
+            self._origins, self._texts, self._characters = [], [], 0

@@ -28,8 +28,9 @@ def data_section(summary: DatasetSummary) -> dict[str, Any]:
     """What ``report/data.html.jinja`` shows, which is a part of the report too."""
     findings = [("Skipped rows", summary.bad_rows, summary.bad_row_count, "was skipped")]
     for title, repeats, none in (
+        ("Contradictory training rows", summary.contradictions, "is contradicted"),
         ("Repeated training rows", summary.duplicates, "is repeated"),
-        ("Training rows that are held out too", summary.leaks, "is held out too"),
+        ("Training rows that leak held-out ones", summary.leaks, "leaks a held-out one"),
     ):
         if repeats is not None:
             title += ", left out" if repeats.dropped else ""

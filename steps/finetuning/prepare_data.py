@@ -7,7 +7,7 @@ from zenml import get_step_context, log_metadata, step
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.schema import DataSettings, ModelSettings, Objective
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.data.objective import prepare_for
+from llm_engineering.data.prepare import prepare_data as prepare
 from llm_engineering.outputs import work_folder
 
 
@@ -23,6 +23,6 @@ def prepare_data(
     """Read, check, split, tokenize and audit the data; no weight is loaded."""
     run = get_step_context().pipeline_run.name
     folder = work_folder(output_dir) / run / "data"
-    dataset = prepare_for(objective, data, model, seed=seed, folder=folder)
+    dataset = prepare(data, model, objective=objective, seed=seed, folder=folder)
     log_metadata(metadata={**dataset.summary.figures})
     return dataset

@@ -77,13 +77,49 @@ def test_another_source_is_inspected_under_the_same_settings(
         inspect_data.run(config_path, ["data.on_duplicates=error"], str(path))
 
     shown = capsys.readouterr().out
-    assert "bad rows    3" in shown
-    assert "repeated    1" in shown
+    assert "bad rows     3" in shown
+    assert "repeated     1" in shown
     for line in (2, 3, 4, "6="):  # a long path is folded over lines
         assert f"bad.jsonl:{line}" in "".join(shown.split())
     assert str(caught.value).splitlines()[0] == "a run would refuse this data:"
     assert "3 bad row(s)." in str(caught.value)
     assert "data.on_duplicates: drop leaves them out" in str(caught.value)
+
+
+def test_preferences_are_inspected_as_a_run_would_prepare_them(
+    config_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+) -> None:
+    pair = {"prompt": "1 + 1?", "chosen": "Two.", "rejected": "Three."}
+    swapped = {"prompt": "1 + 1?", "chosen": "Three.", "rejected": "Two."}
+    leaked = {"prompt": "2 + 2?", "chosen": "Four.", "rejected": "Five."}
+    train = write_jsonl(tmp_path / "pairs.jsonl", [pair, pair, swapped, leaked, GOOD])
+    held_out = write_jsonl(tmp_path / "held_out.jsonl", [{**leaked, "rejected": "Six."}])
+    settings = [
+        "train.objective=dpo",
+        f"data.held_out.source={held_out}",
+        "data.on_contradictions=error",
+        "data.on_leaks=error",
+    ]
+
+    with pytest.raises(DataError) as caught:
+        inspect_data.run(config_path, settings, str(train))
+
+    shown = capsys.readouterr().out
+    counts = {"bad rows": 1, "contradicted": 3, "repeated": 1, "leaked": 1}
+    for name, count in counts.items():
+        assert f"  {name:<12} {count}" in shown
+    listed = "".join(shown.split()).replace(f"{tmp_path}/", "")
+    assert "pairs.jsonl:5:hascolumnsinstruction,response;dpo" in listed
+    for pair in ("1!=pairs.jsonl:3", "3!=pairs.jsonl:1", "2=pairs.jsonl:1", "4=held_out.jsonl:1"):
+        assert f"pairs.jsonl:{pair}" in listed
+    assert "⟦Two.<|im_end|>⟧" in shown
+    assert "data.on_contradictions: drop leaves out both" in str(caught.value)
+    assert "data.on_leaks: drop leaves them out of training" in str(caught.value)
+    (page,) = (tmp_path / "outputs" / "inspected").glob("*.html")
+    assert "Contradictory training rows: 3" in " ".join(page.read_text().split())
 
 
 def test_data_neither_steers_the_terminal_nor_becomes_markup(

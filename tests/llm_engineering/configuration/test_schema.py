@@ -130,6 +130,7 @@ def test_two_adapters_do_not_share_a_default_list() -> None:
         ("data", "on_bad_rows", ["ignore"], ["error", "skip"]),
         ("data", "on_duplicates", ["warn"], ["keep", "drop", "error"]),
         ("data", "on_leaks", ["keep"], ["warn", "drop", "error"]),
+        ("data", "on_contradictions", ["keep"], ["warn"]),  # and others, but not for sft
         ("data", "near_duplicates", [0.4, 1.0], [0.5, 0.8, None]),
         ("data", "loss_on", ["prompt"], ["completion", "last_turn", "everything"]),
         ("data", "max_truncated_share", [-0.01, 1.01], [0, 1]),
@@ -168,10 +169,10 @@ def test_every_objective_has_a_learning_rate_of_its_own_unless_one_is_given() ->
         ("orpo", "lora", "lora_dropout", 0.1),
         ("dpo", "train", "neftune_noise_alpha", 5.0),
         ("dpo", "data", "loss_on", "everything"),
-        ("orpo", "data", "on_duplicates", "drop"),
-        ("kto", "data", "on_leaks", "error"),
-        ("dpo", "data", "near_duplicates", 0.8),
+        ("orpo", "data", "sources", [{"source": "a.jsonl", "form": "messages"}]),
         ("kto", "train", "micro_batch", 1),
+        ("kto", "train", "effective_batch", 1),
+        ("kto", "train", "gradient_accumulation", 16),
     ],
 )
 def test_what_a_preference_objective_cannot_honour_is_refused_by_its_key(
@@ -184,7 +185,34 @@ def test_what_a_preference_objective_cannot_honour_is_refused_by_its_key(
 
     with pytest.raises(ValidationError, match=rf"{section}\.{key}"):
         validate(objective)
-    assert getattr(getattr(validate("sft"), section), key) == value
+    assert validate("sft")
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("data", {"on_duplicates": "drop", "on_leaks": "error", "near_duplicates": 0.8}),
+        ("data", {"on_contradictions": "drop"}),
+        ("data", {"sources": [{"source": "a.jsonl", "weight": 2}]}),
+        ("data", {"held_out": {"fraction": 0.1, "group": "author"}}),
+        ("train", {"gradient_accumulation": 8}),
+        ("train", {"micro_batch": 2}),
+        ("train", {"effective_batch": 3}),
+    ],
+)
+def test_what_every_objective_honours_is_accepted(section: str, values: dict[str, Any]) -> None:
+    train = {"objective": "kto", **(values if section == "train" else {})}
+    changed = {**REQUIRED, section: {**REQUIRED.get(section, {}), **values}, "train": train}
+    config = FinetuningConfig.model_validate(changed)
+    for key, value in values.items():
+        found = getattr(config, section).model_dump(exclude_unset=True)[key]
+        assert found == value
+
+
+def test_contradictions_are_of_preferences_alone() -> None:
+    data = {**REQUIRED["data"], "on_contradictions": "drop"}
+    with pytest.raises(ValidationError, match=r"data\.on_contradictions \(drop\): sft has no pref"):
+        FinetuningConfig.model_validate({**REQUIRED, "data": data})
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from llm_engineering.data.duplicates import (
     describe,
     equal_rows,
     near_rows,
+    opposite_rows,
+    pieces,
     shared_rows,
     text_key,
 )
-from llm_engineering.data.spool import Spool
+from llm_engineering.data.spool import Spool, SpooledRow
 
 TEXT = "The quick brown fox jumps over the lazy dog and runs away through the old dark forest"
 
@@ -59,6 +61,13 @@ def test_shared_rows_are_paired_with_the_first_of_the_others() -> None:
     assert pairs(shared_rows(rows, keys(1, 2, 1), others, keys(3, 1, 1))) == {0: 8, 2: 8}
 
 
+def test_opposite_rows_differ_in_the_last_bit_alone() -> None:
+    rows = numpy.array([2, 4, 6, 8, 9])
+
+    assert pairs(opposite_rows(rows, keys(6, 4, 7, 6, 2**64 - 2))) == {2: 6, 6: 2, 8: 6}
+    assert pairs(opposite_rows(rows, keys(6, 6, 8, 8, 10))) == {}
+
+
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
     spool = Spool(tmp_path / "rows.arrow")
@@ -72,9 +81,16 @@ def spool(tmp_path: Path) -> Spool:
 def test_near_rows_are_found_and_others_are_not(spool: Spool) -> None:
     every = numpy.arange(4)
 
-    assert pairs(near_rows(spool, every, 0.7)) == {2: 0}
-    assert pairs(near_rows(spool, every, 0.98)) == {}
-    assert pairs(near_rows(spool, every[:2], 0.7, others=every[2:])) == {0: 2}
+    def whole(row: SpooledRow) -> set[str]:
+        return pieces(row.item)
+
+    def beginning(row: SpooledRow) -> set[str]:
+        return set(sorted(pieces(row.item))[:1])
+
+    assert pairs(near_rows(spool, every, 0.7, whole)) == {2: 0}
+    assert pairs(near_rows(spool, every, 0.98, whole)) == {}
+    assert pairs(near_rows(spool, every, 0.98, beginning)) == {2: 0}
+    assert pairs(near_rows(spool, every[:2], 0.7, whole, others=every[2:])) == {0: 2}
 
 
 def one(row: int, other: int) -> Pairs:
@@ -86,3 +102,5 @@ def test_repeats_are_named_on_both_sides(spool: Spool) -> None:
 
     assert (found.equal, found.near, found.count, found.dropped) == (1, 1, 2, True)
     assert found.first == ["rows.jsonl:4 = rows.jsonl:2", "rows.jsonl:3 ~ rows.jsonl:1"]
+    found = describe(spool, one(3, 1), one(2, 0), dropped=False, sign="!=")
+    assert found.first[0] == "rows.jsonl:4 != rows.jsonl:2"

@@ -38,7 +38,7 @@ def test_chosen_rows_come_back_in_order(chosen: list[int], tmp_path: Path) -> No
         SpooledRow(number, f"rows.jsonl:{number}", json.dumps(said(number), ensure_ascii=False))
         for number in chosen
     ]
-    assert [row.conversation for row in found] == [said(number) for number in chosen]
+    assert [row.item for row in found] == [said(number) for number in chosen]
 
 
 def test_origins_of_a_few_rows(tmp_path: Path) -> None:

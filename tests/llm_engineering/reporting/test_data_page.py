@@ -40,13 +40,13 @@ def test_repeated_and_leaked_rows_are_named_on_both_sides(run: RunReport) -> Non
         )
     )
     assert "Repeated training rows, left out: 30 a.jsonl:3 = a.jsonl:1 The first 1 of 30." in shown
-    assert "Training rows that are held out too: 1 a.jsonl:4 ~ b.jsonl:1" in shown
+    assert "Training rows that leak held-out ones: 1 a.jsonl:4 ~ b.jsonl:1" in shown
     assert "No row was skipped." in shown
     assert "A run would refuse this data data.held_out: no usable row is left" in shown
 
 
 def test_nothing_found_is_said(run: RunReport) -> None:
-    assert "No row was skipped, is repeated or is held out too." in text(
+    assert "No row was skipped, is repeated or leaks a held-out one." in text(
         render_data_page(run.summary)
     )
 

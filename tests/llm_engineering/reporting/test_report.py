@@ -132,7 +132,7 @@ def test_data_is_summed_up(run: RunReport) -> None:
     assert "Training 3,620 160,000 96,000 60.0 % 168 7" in line
     assert "Held-out 64 3,646 2,034 55.8 % 168 7" in line
     assert "data/train.jsonl alpaca 2,620 2,600" in line
-    assert "No row was skipped, is repeated or is held out too." in line
+    assert "No row was skipped, is repeated or leaks a held-out one." in line
 
 
 def test_at_most_50_skipped_rows_are_listed_and_all_are_counted(

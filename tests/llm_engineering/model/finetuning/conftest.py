@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_engineering.data.objective import prepare_for
+from llm_engineering.data.prepare import prepare_data
 from llm_engineering.model.finetuning.inject import inject_lora
 from llm_engineering.model.finetuning.load import load_model
 from llm_engineering.model.finetuning.train import train
@@ -26,10 +26,10 @@ def interruption():
 
 def run_training(config, folder, *, resume="never", on_progress=None, stop=None):
     """Prepare, load, inject and train in a row, as a remote job does, whatever the objective."""
-    dataset = prepare_for(
-        config.train.objective,
+    dataset = prepare_data(
         config.data,
         config.model,
+        objective=config.train.objective,
         seed=config.run.seed,
         folder=folder / "data",
     )
