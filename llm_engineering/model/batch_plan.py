@@ -96,7 +96,7 @@ def micro_batches(train: TrainSettings) -> list[int]:
     if train.gradient_accumulation is not None:
         return [rows // train.gradient_accumulation]
     # KTO estimates its reference point from the other rows of a micro-batch.
-    least = 2 if train.objective == "kto" and rows > 1 else 1
+    least = 2 if train.objective == "kto" else 1
     return [size for size in range(least, rows + 1) if rows % size == 0]
 
 

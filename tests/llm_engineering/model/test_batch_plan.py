@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.distributed.share import share_of_step
 from llm_engineering.model.batch_plan import cpu_plans, gpu_plans, micro_batches, next_smaller
 from llm_engineering.model.cards import CARDS, GIB, usable_bytes
 from llm_engineering.model.memory_table import card_table, refusal
@@ -75,6 +76,13 @@ def test_a_cpu_takes_small_micro_batches_and_does_not_recompute():
 def test_kto_needs_two_rows_at_a_time():
     assert micro_batches(TrainSettings(objective="kto", effective_batch=4)) == [2, 4]
     assert micro_batches(TrainSettings(effective_batch=4)) == [1, 2, 4]
+
+
+@pytest.mark.parametrize(("rows", "ranks"), [(2, 1), (3, 1), (16, 1), (12, 3), (16, 8)])
+def test_no_plan_of_kto_puts_one_row_through(rows, ranks):
+    share = share_of_step(TrainSettings(objective="kto", effective_batch=rows), ranks)
+    plans = cpu_plans(share) + gpu_plans(work(objective="kto", effective_batch=share.rows_in_step))
+    assert min(plan.micro_batch for plan in plans) >= 2
 
 
 def test_cards_of_one_name_are_told_apart_by_their_memory():
