@@ -57,7 +57,7 @@ def choose_rows(kind: RowKind, data: DataSettings, checked: CheckedRows, refuse:
     train = numpy.flatnonzero(source < len(data.sources))
     near = data.near_duplicates
 
-    candidates, opposite, contradictions = len(train), no_rows(), None
+    candidates, contradictions = len(train), None
     if kind.may_contradict:
         opposite = opposite_rows(train, exact[train])
         contradictions = describe(
@@ -75,8 +75,7 @@ def choose_rows(kind: RowKind, data: DataSettings, checked: CheckedRows, refuse:
 
     candidates, equal, alike = len(train), equal_rows(train, exact[train]), no_rows()
     if near:
-        rest = _without(_without(train, equal), opposite)
-        alike = kind.near_duplicates(spool, rest, near)
+        alike = kind.near_duplicates(spool, _without(train, equal), near)
     duplicates = describe(spool, equal, alike, dropped=data.on_duplicates == "drop")
     report_repeats(
         duplicates,

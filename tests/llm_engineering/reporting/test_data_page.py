@@ -31,14 +31,18 @@ def test_it_says_what_is_trained_on(run: RunReport) -> None:
 
 
 def test_repeated_and_leaked_rows_are_named_on_both_sides(run: RunReport) -> None:
+    opposite = Repeats(equal=2, first=["a.jsonl:6 != a.jsonl:5", "a.jsonl:5 != a.jsonl:6"])
     duplicates = Repeats(equal=30, dropped=True, first=["a.jsonl:3 = a.jsonl:1"])
     leaks = Repeats(near=1, first=["a.jsonl:4 ~ b.jsonl:1"])
     shown = text(
         render_data_page(
-            run.summary.model_copy(update={"duplicates": duplicates, "leaks": leaks}),
+            run.summary.model_copy(
+                update={"contradictions": opposite, "duplicates": duplicates, "leaks": leaks}
+            ),
             ["data.held_out: no usable row is left"],
         )
     )
+    assert "Contradictory training rows: 2 a.jsonl:6 != a.jsonl:5 a.jsonl:5 != a.jsonl:6" in shown
     assert "Repeated training rows, left out: 30 a.jsonl:3 = a.jsonl:1 The first 1 of 30." in shown
     assert "Training rows that leak held-out ones: 1 a.jsonl:4 ~ b.jsonl:1" in shown
     assert "No row was skipped." in shown
