@@ -71,8 +71,8 @@ class ModelSettings(Section):
     )
 
 
-# PEFT's initialisations that change the base weights too; known, to be refused by name.
-_BASE_CHANGING = ("pissa", "loftq", "olora", "corda", "eva")
+# PEFT's other initialisations; known, to be refused by name.
+_UNKNOWN_INITS = ("loftq", "olora", "corda", "eva")
 
 
 class LoraSettings(Section):
@@ -101,22 +101,38 @@ class LoraSettings(Section):
     use_dora: bool = Field(False, description="Learn a magnitude too: DoRA (arXiv 2402.09353).")
     init: Literal["default", "gaussian", "pissa", "loftq", "olora", "corda", "eva"] = Field(
         "default",
-        description="How A starts, B being zero: PEFT's own (Kaiming-uniform), or normal with "
-        "standard deviation 1/r.",
+        description="How training starts: with B zero and A PEFT's own (Kaiming-uniform) or gaussian "
+        "(normal with standard deviation 1/r); or from the weights' principal components (pissa, "
+        "arXiv 2404.02948), where the saved adapter has the rank 2r.",
     )
     bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases train.")
     random_state: Seed = Field(3407, description="Seed of the adapter's initial weights.")
 
+    @property
+    def saved_rank(self) -> int:
+        """Rank of the adapter that is saved: ``B A - B0 A0`` has twice that of its parts."""
+        return 2 * self.r if self.init == "pissa" else self.r
+
     @field_validator("init")
     @classmethod
-    def _leaves_the_base_alone(cls, value: str) -> str:
-        if value in _BASE_CHANGING:
+    def _initialisation_is_to_be_had(cls, value: str) -> str:
+        if value in _UNKNOWN_INITS:
             raise ValueError(
-                f"{value} moves part of the base weights into the adapter, so that switching the "
-                "adapter off no longer gives the base model, which evaluation, the gate and the "
-                "saved adapter rely on; choose default or gaussian"
+                f"{value} changes the base weights, or looks at data first, so that switching the "
+                "adapter off no longer gives the base model, which evaluation and the gate rely on; "
+                "choose default, gaussian or pissa"
             )
         return value
+
+    @model_validator(mode="after")
+    def _pissa_can_be_undone(self) -> LoraSettings:
+        for key in ("use_dora", "use_rslora", "lora_dropout"):
+            if self.init == "pissa" and getattr(self, key):
+                raise ValueError(
+                    f"{key} ({getattr(self, key)}) with init: pissa, whose adapter is turned into an "
+                    "ordinary one afterwards, which would change what it computes; drop one of them"
+                )
+        return self
 
     @field_validator("target_modules")
     @classmethod
@@ -648,6 +664,16 @@ class FinetuningConfig(Section):
                 f"data.on_contradictions ({self.data.on_contradictions}): sft has no preferences "
                 "that could contradict one another; leave it out"
             )
+        if self.lora.init == "pissa":
+            for key, value in (
+                ("model.load_in_4bit", self.model.load_in_4bit),
+                ("train.start_from", self.train.start_from),
+            ):
+                if value:
+                    raise ValueError(
+                        f"{key} ({value}) with lora.init: pissa, which starts from the 16-bit "
+                        "weights' principal components; drop one of the two"
+                    )
         if self.model.load_in_4bit and self.model.dtype == "float32":
             raise ValueError(
                 "model.load_in_4bit computes in 16 bit: set model.dtype to auto, bfloat16 or "
@@ -685,6 +711,11 @@ def _require_preference_settings(config: FinetuningConfig) -> None:
     if config.train.neftune_noise_alpha is not None:
         raise ValueError(
             f"train.neftune_noise_alpha: noise would blur what {objective} compares; leave it out"
+        )
+    if config.lora.init == "pissa":
+        raise ValueError(
+            f"lora.init: pissa changes the weights while training, and {objective} looks at the base "
+            "model meanwhile; choose default or gaussian"
         )
     if config.lora.lora_dropout:
         raise ValueError(

@@ -60,6 +60,8 @@ def obstacle(work: Workload) -> str | None:
         return f"train.objective: {work.train.objective} does not; sft does"
     if work.quantised:
         return "4-bit weights (model.load_in_4bit) do not; 16-bit ones do"
+    if work.lora.init == "pissa":
+        return "lora.init: pissa does not; default does"
     if work.train.keep_best:
         return "train.keep_best does not; false does"
     if work.train.optimizer != "adamw_torch":

@@ -115,10 +115,12 @@ def _base_kwargs(run: RunReport) -> str:
 def _training_settings(run: RunReport) -> dict[str, str]:
     lora, settings, train = run.lora, run.lora.settings, run.config.train
     return {
-        "Rank": formats.count(settings.r),
+        "Rank": formats.count(settings.r)
+        + ("" if settings.saved_rank == settings.r else f" trained, {settings.saved_rank} saved"),
         "Alpha": formats.count(settings.lora_alpha),
         "Scaling": f"{formats.trimmed(lora.scaling)} "
         f"({'alpha / sqrt(r), rsLoRA' if settings.use_rslora else 'alpha / r'})",
+        "Initialisation": settings.init,
         "DoRA": "on" if settings.use_dora else "off",
         "Dropout": formats.percent(settings.lora_dropout),
         "Biases trained": settings.bias,

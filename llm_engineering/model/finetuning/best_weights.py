@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from llm_engineering.distributed import world
+
 _NAME = "best.safetensors"
 
 
@@ -27,11 +29,13 @@ class BestWeights:
         os.replace(part, self._file)
 
     def load_into(self, model: Any) -> None:
-        """Put the best weights into the model that they were taken of."""
+        """Put the best weights into the model that they were taken of; every rank must ask."""
         from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        set_peft_model_state_dict(model, load_file(self._file))
+        # A rank on another host has no such file.
+        told = load_file(self._file) if world.is_first() else None
+        set_peft_model_state_dict(model, world.as_the_first_says(told))
 
     def add_to(self, checkpoint: Path) -> None:
         """Copy them into a checkpoint, which knows no later ones."""

@@ -42,6 +42,7 @@ from llm_engineering.model.finetuning.device_plans import device_plans
 from llm_engineering.model.finetuning.gradient_checkpointing import set_gradient_checkpointing
 from llm_engineering.model.finetuning.inject import live_lora_model
 from llm_engineering.model.finetuning.objectives import preference_trainer
+from llm_engineering.model.finetuning.pissa import PrincipalComponents, widen
 from llm_engineering.model.finetuning.progress import Display, ProgressDisplay
 from llm_engineering.model.finetuning.record import (
     AdapterFolder,
@@ -215,6 +216,8 @@ def live_trained_model(lora: LoraReference, adapter: AdapterFolder) -> live.Live
     if held is not None:
         return held
     fresh = live_lora_model(lora)
+    if lora.settings.init == "pissa":
+        widen(fresh.model)
     load_adapter_weights(fresh.model, adapter)
     live.hold(adapter.digest, fresh)
     return fresh
@@ -405,6 +408,8 @@ def _make_recorder(
 
     record, settings, evaluate = attempt.record, attempt.settings, attempt.evaluate
     best = BestWeights(attempt.folder)
+    pissa = attempt.lora.settings.init == "pissa"
+    components = PrincipalComponents(attempt.folder) if pissa else None
     prompts = (
         choose_prompts(held_out, evaluate.samples, held.tokenizer) if evaluate.samples_every else []
     )
@@ -424,6 +429,12 @@ def _make_recorder(
                 best.restore_from(attempt.checkpoint.folder)
             if not record.held_out:
                 self.evaluate(0)
+            if components is not None:
+                components.move_into_adapter(
+                    held.model,
+                    seed=attempt.lora.settings.random_state,
+                    checkpoint=attempt.checkpoint.folder if attempt.checkpoint else None,
+                )
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.step_began = time.perf_counter()
@@ -484,6 +495,8 @@ def _make_recorder(
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (checkpoint / _RECORD).write_text(record.model_dump_json(), encoding="utf-8")
             best.add_to(checkpoint)
+            if components is not None:
+                components.add_to(checkpoint)
             mark_complete(checkpoint)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -496,6 +509,9 @@ def _make_recorder(
             self.evaluate(state.global_step)
             if settings.keep_best:
                 self.take_best()
+            if components is not None:  # in 16 bit the same sum rounds otherwise: measured as saved
+                components.restore(held.model)
+                self.evaluate(record.kept_step or state.global_step)
             planned, measured = record.planned_memory_bytes, record.peak_memory_bytes
             if planned:
                 logger.info(
@@ -526,9 +542,10 @@ def _make_recorder(
                     f"({evaluate.batch_size})"
                 ) from None
             metrics = world.as_the_first_says(metrics)
-            if record.held_out and record.held_out[-1].step == step:
-                record.held_out.pop()  # measured in passing; now with the rows' own losses
-            record.held_out.append(HeldOutPoint(step=step, metrics=metrics))
+            # A step measured in passing is measured again, for the rows' own losses.
+            others = [point for point in record.held_out if point.step != step]
+            others.append(HeldOutPoint(step=step, metrics=metrics))
+            record.held_out = sorted(others, key=lambda point: point.step)
             if settings.keep_best and self.best_point().step == step and world.is_first():
                 best.keep(held.model)
             display.show(record)
@@ -547,12 +564,8 @@ def _make_recorder(
             logger.info("keeping the weights of step %d", record.kept_step)
             world.wait_for_all()  # the first has written them
             best.load_into(held.model)
-            last = record.held_out.pop()
-            later = [point for point in record.held_out if point.step > record.kept_step]
-            record.held_out = [point for point in record.held_out if point.step < record.kept_step]
+            record.held_out[-1].metrics.forget_rows()
             self.evaluate(record.kept_step)
-            last.metrics.forget_rows()
-            record.held_out += [*later, last]
 
         def answer(self, step: int) -> None:
             display.announce(f"answering {len(prompts)} held-out prompts")

@@ -98,7 +98,7 @@ def test_two_adapters_do_not_share_a_default_list() -> None:
         ("lora", "r", [0, -8, "x"], [1, 256]),
         ("lora", "lora_alpha", [0], [1]),
         ("lora", "rank_pattern", [{"q_proj": 0}, ["q_proj"]], [{}, {"q_proj": 4}]),
-        ("lora", "init", ["pissa", "loftq", "zeros"], ["default", "gaussian"]),
+        ("lora", "init", ["loftq", "eva", "zeros"], ["default", "gaussian", "pissa"]),
         ("lora", "alpha_pattern", [{"q_proj": -1}], [{"q_proj": 4}]),
         ("lora", "lora_dropout", [-0.1, 1.0], [0.0, 0.99]),
         ("lora", "random_state", [-1, 2**32], [0]),
@@ -282,9 +282,30 @@ def test_sources_and_held_out_rows_agree(data: dict[str, Any], message: str) -> 
     assert message in str(caught.value)
 
 
-def test_an_initialisation_that_changes_the_base_weights_is_refused_by_name() -> None:
-    with pytest.raises(ValidationError, match="pissa moves part of the base weights"):
-        LoraSettings(init="pissa")
+def test_an_initialisation_that_is_not_to_be_had_is_refused_by_name() -> None:
+    with pytest.raises(ValidationError, match="loftq changes the base weights"):
+        LoraSettings(init="loftq")
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "says"),
+    [
+        ("lora", {"use_dora": True}, "use_dora (True) with init: pissa"),
+        ("lora", {"use_rslora": True}, "use_rslora (True) with init: pissa"),
+        ("lora", {"lora_dropout": 0.1}, "lora_dropout (0.1) with init: pissa"),
+        ("model", {"load_in_4bit": True}, "model.load_in_4bit (True) with lora.init: pissa"),
+        ("train", {"start_from": "a:1"}, "train.start_from (a:1) with lora.init: pissa"),
+        ("train", {"objective": "dpo"}, "dpo looks at the base model meanwhile"),
+    ],
+)
+def test_pissa_is_refused_where_it_cannot_be_undone(
+    section: str, values: dict[str, Any], says: str
+) -> None:
+    changed = {**REQUIRED, "lora": {"init": "pissa"}}
+    changed[section] = {**changed.get(section, {}), **values}
+    with pytest.raises(ValidationError) as caught:
+        FinetuningConfig.model_validate(changed)
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""PiSSA: training moves the weights' principal directions; what it leaves is an ordinary adapter.
+
+A fresh adapter is ``W x + s B A x`` with ``B = 0``. Here ``s B0 A0`` is the best approximation of
+``W`` of rank r, ``W - s B0 A0`` takes the place of ``W``, and ``B A`` starts at ``B0 A0``: the same
+output, and the directions that matter most are trained (arXiv 2404.02948, section 3). Afterwards
+``W`` is put back, and the adapter becomes ``s (B A - B0 A0)``, of rank 2r, on the base model as it
+was: switching it off gives the base model, and any reader of PEFT's format can use it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llm_engineering.distributed import world
+
+_NAME = "principal_components.safetensors"
+# Of the randomised decomposition: PEFT's "pissa_niter_16", and what Halko et al. (arXiv 0909.4061,
+# section 4.2) advise to look for beyond what is wanted.
+_ITERATIONS, _OVERSAMPLED = 16, 10
+
+
+class PrincipalComponents:
+    """The first factors of every target of a model, and the weights that they were taken from."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / _NAME
+        self._weights: dict[str, Any] = {}
+        self._initial: dict[str, Any] = {}
+
+    def move_into_adapter(self, model: Any, *, seed: int, checkpoint: Path | None) -> None:
+        """Start a PEFT model's adapter from its weights' principal components.
+
+        The weights as they were are kept in host memory until ``restore``.
+
+        Args:
+            model: With an adapter, fresh or the checkpoint's; its weights are in 16 or 32 bit.
+            seed: Of the randomised decomposition.
+            checkpoint: What training goes on from; its factors are taken instead, since another
+                machine's need not be the same bits.
+        """
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        if world.is_first():
+            if checkpoint is not None:
+                shutil.copy2(checkpoint / _NAME, self._file)
+            else:
+                part = self._file.with_suffix(".part")
+                save_file(_decompose(model, seed), part)
+                os.replace(part, self._file)
+        told = load_file(self._file) if world.is_first() else None
+        self._initial = world.as_the_first_says(told)
+        for name, layer, adapter in _layers(model):
+            weight = layer.get_base_layer().weight
+            a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+            first_a, first_b = self._initial[f"{name}.A"].to(a), self._initial[f"{name}.B"].to(b)
+            with torch.no_grad():
+                if checkpoint is None:
+                    a.copy_(first_a)
+                    b.copy_(first_b)
+                principal = layer.scaling[adapter] * (first_b.float() @ first_a.float())
+                self._weights[name] = weight.data.cpu()
+                weight.data = (weight.float() - principal).to(weight.dtype)
+
+    def add_to(self, checkpoint: Path) -> None:
+        """Copy the first factors into a checkpoint, whose adapter means nothing without them."""
+        shutil.copy2(self._file, checkpoint / _NAME)
+
+    def restore(self, model: Any) -> None:
+        """Put the weights back, and make of the adapter what training changed in them."""
+        import torch
+
+        widen(model)
+        for name, layer, adapter in _layers(model):
+            weight = layer.get_base_layer().weight
+            weight.data = self._weights.pop(name).to(weight.device)
+            with torch.no_grad():
+                first_a, first_b = self._initial[f"{name}.A"], self._initial[f"{name}.B"]
+                layer.lora_A[adapter].weight[len(first_a) :] = first_a
+                layer.lora_B[adapter].weight[:, len(first_a) :] = -first_b
+
+
+def widen(model: Any) -> None:
+    """Double the rank of a PEFT model's adapter; what is added is zero, and the scaling stays."""
+    import torch
+
+    for _, layer, adapter in _layers(model):
+        a, b = layer.lora_A[adapter], layer.lora_B[adapter]
+        for linear, dim in ((a, 0), (b, 1)):
+            old = linear.weight.data
+            wide = torch.cat([old, torch.zeros_like(old)], dim=dim)
+            linear.weight = torch.nn.Parameter(wide, requires_grad=linear.weight.requires_grad)
+        a.out_features = b.in_features = 2 * layer.r[adapter]
+        layer.r[adapter] *= 2
+        layer.lora_alpha[adapter] *= 2
+    config = model.peft_config[model.active_adapter]
+    config.r, config.lora_alpha = 2 * config.r, 2 * config.lora_alpha
+    config.rank_pattern = {name: 2 * r for name, r in config.rank_pattern.items()}
+    config.alpha_pattern = {name: 2 * alpha for name, alpha in config.alpha_pattern.items()}
+
+
+def _decompose(model: Any, seed: int) -> dict[str, Any]:
+    """The first factors, by ``NAME.A`` (r x in) and ``NAME.B`` (out x r), in 32 bit on the CPU."""
+    import torch
+
+    factors = {}
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        for name, layer, adapter in _layers(model):
+            weight = layer.get_base_layer().weight.detach().float()
+            rank = layer.r[adapter]
+            looked_for = min(rank + _OVERSAMPLED, *weight.shape)
+            u, s, v = torch.svd_lowrank(weight, q=looked_for, niter=_ITERATIONS)
+            root = (s[:rank] / layer.scaling[adapter]).sqrt()
+            factors[f"{name}.A"] = (root[:, None] * v[:, :rank].T).contiguous().cpu()
+            factors[f"{name}.B"] = (u[:, :rank] * root).contiguous().cpu()
+    return factors
+
+
+def _layers(model: Any) -> Iterator[tuple[str, Any, str]]:
+    """Every adapted module with its name and its adapter's."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            (adapter,) = module.active_adapters
+            yield name, module, adapter
