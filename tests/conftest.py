@@ -158,6 +158,43 @@ def make_config(tiny_model: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> Ma
     return make
 
 
+@pytest.fixture
+def preference_config(
+    make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> MakeConfig:
+    """As ``make_config(overrides)`` of a preference objective, which comes first.
+
+    Its better answers are real, its worse ones in capitals.
+    """
+
+    def make(objective: str, overrides: Mapping[str, Any] | None = None) -> FinetuningConfig:
+        sources = make_config().data
+        for path in (sources.sources[0].source, sources.held_out.source):
+            assert path is not None
+            rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+            pairs = [
+                {
+                    "prompt": row["instruction"],
+                    "chosen": row["response"][:60],
+                    "rejected": row["response"][:40].upper(),
+                }
+                for row in rows
+            ]
+            write_jsonl(tmp_path / "pairs" / Path(path).name, pairs)
+        return make_config(
+            {
+                "train.objective": objective,
+                "train.learning_rate": 0.003,
+                "train.max_steps": 12,
+                "data.sources": [{"source": str(tmp_path / "pairs" / "train.jsonl")}],
+                "data.held_out": {"source": str(tmp_path / "pairs" / "held_out.jsonl")},
+                **(overrides or {}),
+            }
+        )
+
+    return make
+
+
 def short_rows(name: str, count: int) -> list[dict[str, Any]]:
     """The first ``count`` rows of the embedded data that fit the tiny model's 128 tokens."""
     fitting = (row for row in _rows(name) if len(row["instruction"] + row["response"]) <= SHORT_ROW)

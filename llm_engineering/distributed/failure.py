@@ -67,10 +67,16 @@ def first_cause(folder: Path, ranks: int, exit_codes: Mapping[int, int]) -> Base
 
             return torch.OutOfMemoryError(failure.message)
     for rank, code in exit_codes.items():
-        if code < 0 and -code != signal.SIGTERM:
+        if code == -signal.SIGKILL:
             return TrainingError(
-                f"rank {rank} of {ranks} was killed by {signal.Signals(-code).name}; SIGKILL often "
-                "means that the host ran out of memory. Continue with --resume"
+                f"rank {rank} of {ranks} was killed by SIGKILL, which often means that the host ran "
+                "out of memory. Continue with --resume"
+            )
+        if code < 0 and code != -signal.SIGTERM:
+            meanwhile = f"\nrank {left[0].rank} failed too:\n{left[0].trace}" if left else ""
+            return TrainingError(
+                f"rank {rank} of {ranks} was ended by {signal.Signals(-code).name}; the end of its "
+                f"log:\n{_end_of_log(folder, rank)}{meanwhile.rstrip()}\nContinue with --resume"
             )
     if left:
         first = left[0]

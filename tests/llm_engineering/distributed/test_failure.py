@@ -49,3 +49,14 @@ def test_an_end_without_a_word_shows_the_end_of_the_log(tmp_path):
     cause = str(first_cause(tmp_path, 2, {1: 1}))
     assert "rank 1 of 2 ended with exit code 1" in cause
     assert cause.endswith("Segmentation fault")
+
+
+def test_an_abort_is_told_with_the_end_of_its_log_and_what_else_failed(tmp_path):
+    log = tmp_path / "run" / "attempt_0" / "1" / "stderr.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("Fatal Python error: Aborted\n")
+    fail(tmp_path, 0, RuntimeError("Connection closed by peer"))
+    cause = str(first_cause(tmp_path, 2, {0: 1, 1: -6}))
+    assert "rank 1 of 2 was ended by SIGABRT; the end of its log:\nFatal Python error" in cause
+    assert "rank 0 failed too:\nTraceback" in cause
+    assert cause.endswith("Connection closed by peer\nContinue with --resume")

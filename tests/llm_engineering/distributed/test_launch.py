@@ -14,10 +14,11 @@ from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.errors import ModelError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.batch_plan import BatchPlan
+from llm_engineering.model.evaluation.held_out import held_out_metrics
 from llm_engineering.model.finetuning import train as training
 from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
 from llm_engineering.model.finetuning.load import describe_model, load_model
-from llm_engineering.model.finetuning.train import train
+from llm_engineering.model.finetuning.train import live_trained_model, train
 
 RANK_MODULE = "llm_engineering.distributed.rank"
 TWO = Placement(ranks_per_host=2)
@@ -29,9 +30,15 @@ STEPS = {
 }  # fmt: skip
 
 
+def prepared(config, folder):
+    return prepare_data(
+        config.data, config.model, objective=config.train.objective, seed=0, folder=folder
+    )
+
+
 def run(config, folder, placement=HERE, **options):
     """Prepare and train; where ranks train, this process only describes the model."""
-    dataset = prepare_data(config.data, config.model, seed=0, folder=folder / "data")
+    dataset = prepared(config, folder / "data")
     if placement is HERE:
         lora = inject_lora(load_model(config.model), config.lora)
     else:
@@ -117,10 +124,47 @@ def test_ranks_learn_what_one_process_learns_and_go_on_from_each_others_checkpoi
     assert caplog.text.count("step 6 of 6") == 3 * 2, "one progress, of whichever process trains"
 
 
+def test_ranks_learn_preferences(preference_config, tmp_path):
+    steps = {
+        "train.effective_batch": 8, "train.gradient_accumulation": None, "train.micro_batch": 2,
+        "train.max_steps": 4,
+    }  # fmt: skip
+    config = preference_config(
+        "dpo", {**steps, "registry.promote": False, "evaluate.parity_rows": 0}
+    )
+    _, whole = run(config, tmp_path / "one")
+    _, record = run(config, tmp_path / "two", TWO)
+    assert record.ranks == 2
+    assert losses(record) == pytest.approx(losses(whole), rel=1e-4)
+    assert record.after.rewards.margin == pytest.approx(whole.after.rewards.margin, rel=1e-3)
+
+
+def test_ranks_keep_the_best_weights_and_undo_pissa(make_config, tmp_path):
+    source = make_config().data.sources[0].source
+    overfitting = {
+        **STEPS, "data.sources": [{"source": source, "max_rows": 2}], "lora.init": "pissa",
+        "train.effective_batch": 2, "train.micro_batch": 1, "train.max_steps": 8, "lora.r": 4,
+        "train.learning_rate": 0.03, "train.lr_scheduler": "constant_with_warmup",
+        "train.evaluate_every": 2, "train.keep_best": True,
+    }  # fmt: skip
+    config = make_config(overfitting)
+    _, whole = run(config, tmp_path / "one")
+    adapter, record = run(config, tmp_path / "two", TWO)
+    assert losses(record) == pytest.approx(losses(whole), rel=1e-3)
+    assert record.kept_step == whole.kept_step < 8, "the last weights are not the best"
+    assert record.after.loss == pytest.approx(whole.after.loss, rel=1e-3)
+    lora = inject_lora(load_model(config.model), config.lora)
+    held = live_trained_model(lora, adapter)
+    rows = prepared(config, tmp_path / "data").split("held_out")
+    pad_id = held.tokenizer.pad_token_id
+    on_disk = held_out_metrics(held.model, rows, batch_size=4, pad_id=pad_id)
+    assert on_disk.loss == pytest.approx(record.after.loss, rel=1e-5)
+
+
 def test_a_ranks_error_is_the_one_that_one_process_gives(make_config, tiny_model, tmp_path):
     model = shutil.copytree(tiny_model, tmp_path / "model")
     config = make_config({**STEPS, "train.micro_batch": 5, "model.id": str(model)})
-    dataset = prepare_data(config.data, config.model, seed=0, folder=tmp_path / "data")
+    dataset = prepared(config, tmp_path / "data")
     lora = describe_lora(describe_model(config.model, dtype="float32"), config.lora)
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\1\2\3\4")

@@ -1,8 +1,5 @@
 """Preference objectives on the tiny Llama: what is learned, against which reference, and resumed."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from llm_engineering.errors import LoraError
@@ -12,37 +9,6 @@ from llm_engineering.model.finetuning.starting_adapter import require_same_shape
 from llm_engineering.model.finetuning.train import live_trained_model
 
 LN2 = 0.6931
-
-
-@pytest.fixture
-def preference_config(make_config, write_jsonl, tmp_path):
-    """A configuration whose better answers are real and whose worse ones are in capitals."""
-
-    def make(objective, overrides=None):
-        sources = make_config().data
-        for path in (sources.sources[0].source, sources.held_out.source):
-            rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
-            pairs = [
-                {
-                    "prompt": row["instruction"],
-                    "chosen": row["response"][:60],
-                    "rejected": row["response"][:40].upper(),
-                }
-                for row in rows
-            ]
-            write_jsonl(tmp_path / "pairs" / Path(path).name, pairs)
-        return make_config(
-            {
-                "train.objective": objective,
-                "train.learning_rate": 0.003,
-                "train.max_steps": 12,
-                "data.sources": [{"source": str(tmp_path / "pairs" / "train.jsonl")}],
-                "data.held_out": {"source": str(tmp_path / "pairs" / "held_out.jsonl")},
-                **(overrides or {}),
-            }
-        )
-
-    return make
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto"])
