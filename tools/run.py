@@ -201,16 +201,31 @@ _BELONGS_TO = {
     "schedule": "finetune",
     "name": "schedule",
     "run_name": "finetune",
+    "resume": "finetune",
+    "dry_run": "finetune",
+    "no_cache": "finetune",
+    "target": "finetune",
+    "gpus": "finetune",
+    "attach": "finetune",
+    "detach": "finetune",
     "force": "run_scheduled",
     "stop": "dashboard",
 }
+# What a schedule's runs decide for themselves, every time.
+_NOT_SCHEDULED = ("resume", "dry_run", "no_cache", "gpus", "attach", "detach")
+_UNSAID = {"target": "local", "gpus": "auto"}
 
 
 def _action(options: dict[str, Any]) -> Any:
     chosen = [name for name in _ACTIONS if options[name] not in (None, False)]
+    said = [name for name, value in options.items() if value and value != _UNSAID.get(name)]
     for option, owner in _BELONGS_TO.items():
-        if options[option] and not options[owner]:
+        if option in said and not options[owner]:
             raise click.UsageError(f"{_flag(option)} goes with {_flag(owner)}")
+    if options["schedule"]:
+        for option in _NOT_SCHEDULED:
+            if option in said:
+                raise click.UsageError(f"{_flag(option)} does not go with --schedule")
     if not chosen:
         raise click.UsageError("say what to do, for example --finetune")
     if len(chosen) > 1:

@@ -55,6 +55,14 @@ def test_saying_nothing_says_what_to_say():
         (["--schedule", "0 3 * * 1"], "--schedule goes with --finetune"),
         (["--finetune", "--name", "weekly"], "--name goes with --schedule"),
         (["--models", "--stop"], "--stop goes with --dashboard"),
+        (["--models", "--resume"], "--resume goes with --finetune"),
+        (["--dashboard", "--gpus", "2"], "--gpus goes with --finetune"),
+        (["--models", "--target", "sagemaker"], "--target goes with --finetune"),
+        (
+            ["--finetune", "--schedule", "0 3 * * 1", "--dry-run"],
+            "--dry-run does not go with --sch",
+        ),
+        (["--finetune", "--schedule", "0 3 * * 1", "--gpus", "1"], "--gpus does not go with --sch"),
     ],
 )
 def test_flags_that_do_not_go_together(arguments, says):
