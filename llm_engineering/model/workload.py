@@ -24,13 +24,13 @@ class Workload(BaseModel):
     lora: LoraSettings
     train: TrainSettings
     evaluate: EvaluateSettings
-    longest_row: int = Field(description="Tokens in the longest row of a forward pass.")
-    mean_row: float = Field(description="Tokens in a row, on average.")
+    longest_row: int = Field(description="Tokens in the longest sequence of a forward pass.")
+    mean_row: float = Field(description="Tokens in a sequence, on average.")
 
     @property
     def rows_a_row(self) -> int:
         """Sequences that one row puts through the model: two for a pair of answers."""
-        return 2 if self.train.objective in ("dpo", "orpo") else 1
+        return _sequences(self.train)
 
 
 def configured_workload(config: FinetuningConfig, dtype: str) -> Workload | None:
@@ -84,5 +84,9 @@ def prepared_workload(
         train=train,
         evaluate=evaluate,
         longest_row=full if train.packing else rows.longest_row,
-        mean_row=full if train.packing else rows.tokens / max(rows.rows, 1),
+        mean_row=full if train.packing else rows.tokens / max(rows.rows * _sequences(train), 1),
     )
+
+
+def _sequences(train: TrainSettings) -> int:
+    return 2 if train.objective in ("dpo", "orpo") else 1
