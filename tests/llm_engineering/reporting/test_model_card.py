@@ -9,6 +9,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from llm_engineering.data.duplicates import Repeats
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.reporting.model_card import cell, code, render_model_card
 from llm_engineering.reporting.run_report import RunReport
@@ -222,3 +223,17 @@ def test_the_merged_models_card_loads_it_alone(run: RunReport) -> None:
     assert f"outputs/{run.name}/merged" in strings(code)
     assert "logits within 0.600 (tolerated: 4, bfloat16)" in card
     assert "0.300" not in card
+
+
+def test_what_repeats_contradicts_or_leaks_is_counted_where_it_was_looked_for(
+    run: RunReport,
+) -> None:
+    assert (
+        "Training rows that repeat another: 0. Training rows that leak held-out ones: 0. SHA"
+        in render_model_card(run)
+    )
+    found = {"contradictions": Repeats(equal=2), "leaks": Repeats(near=3, dropped=True)}
+    run.summary = run.summary.model_copy(update=found)
+    card = render_model_card(run)
+    assert "Training rows that contradict another: 2. " in card
+    assert "Training rows that leak held-out ones: 3, left out. " in card
