@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ def test_what_repeats_contradicts_or_leaks_is_counted_where_it_was_looked_for(
         in render_model_card(run)
     )
     found = {"contradictions": Repeats(equal=2), "leaks": Repeats(near=3, dropped=True)}
-    run.summary = run.summary.model_copy(update=found)
-    card = render_model_card(run)
+    summary = run.summary.model_copy(update=found)
+    card = render_model_card(replace(run, summary=summary))
     assert "Training rows that contradict another: 2. " in card
     assert "Training rows that leak held-out ones: 3, left out. " in card
