@@ -54,9 +54,7 @@ def main() -> None:
     except BaseException as error:
         Failure.of(int(os.environ["RANK"]), error).write(order.folder)
         raise
-    import torch.distributed as dist
-
-    dist.destroy_process_group()
+    _leave()
 
 
 def _join() -> None:
@@ -72,6 +70,28 @@ def _join() -> None:
         dist.init_process_group("gloo", timeout=_TIMEOUT)
     if world.is_sharded():
         prepare_rank()
+
+
+def _leave() -> None:
+    """End the process group, and with it a rank that has nothing more to say.
+
+    Seen once in some thirty trainings: an interpreter that ended under the group's threads aborted, and
+    a training that had succeeded was told to have failed.
+    """
+    import gc
+
+    import torch.distributed as dist
+
+    from llm_engineering.model import live
+
+    first = world.is_first()
+    live.release()
+    gc.collect()  # what is left of the trainer still knows the group
+    dist.destroy_process_group()
+    if not first:  # the first has trackers to close on its way out
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _run(order: RankOrder, link: Link) -> None:

@@ -70,16 +70,12 @@ def _kto(
     # here, once, which also spreads good and bad answers over the micro-batches.
     order = rows.select_columns(["prompt_ids", "completion_ids", "label"])
     order = order.shuffle(seed=arguments["data_seed"], keep_in_memory=True)
+    answers = _neighbours(order["completion_ids"][:], arguments["per_device_train_batch_size"])
     trainer = Trainer(
         model=held.model,
         args=KTOConfig(**arguments, beta=settings.beta, max_length=None),
         processing_class=held.tokenizer,
-        train_dataset=order.map(
-            _with_neighbours,
-            batched=True,
-            batch_size=arguments["per_device_train_batch_size"],
-            keep_in_memory=True,
-        ),
+        train_dataset=order.add_column("KL_completion_ids", answers),
     )
     _compute_reference(trainer, ["ref_logps", "ref_KL_logps"])
     return trainer
@@ -143,13 +139,17 @@ class _PairCollator:
         return batch
 
 
-def _with_neighbours(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Give each prompt of a micro-batch the answer before its own, as ``KTOTrainer`` does.
+def _neighbours(answers: list[list[int]], micro_batch: int) -> list[list[int]]:
+    """For each row of a micro-batch the answer before its own, as ``KTOTrainer`` pairs them.
 
     KTO's reference point is estimated from such mismatched pairs (arXiv 2402.01306, section 4.1).
+    A last row that is alone takes the answer before it, since its own would be no mismatch.
     """
-    answers = rows["completion_ids"]
-    return {"KL_completion_ids": [answers[-1], *answers[:-1]]}
+    found: list[list[int]] = []
+    for start in range(0, len(answers), micro_batch):
+        part = answers[start : start + micro_batch]
+        found += [part[-1] if len(part) > 1 else answers[start - 1], *part[:-1]]
+    return found
 
 
 def _compute_reference(trainer: Any, columns: list[str]) -> None:

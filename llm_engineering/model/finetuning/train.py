@@ -134,6 +134,8 @@ def train(
     start = starting_adapter(settings.start_from) if settings.start_from else None
     share = share_of_step(settings, placement.ranks)
     plans = device_plans(lora, dataset, share, evaluate, placement.ranks)
+    if settings.objective == "kto":  # its reference point is of a micro-batch
+        plans = [plan for plan in plans if plan.micro_batch == plans[0].micro_batch]
     identity = _identity(lora, dataset, settings, start, seed, plans[0])
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
@@ -260,7 +262,7 @@ def _identity(
     text += f"{settings.rows_in_step} rows"
     if plan.sharded:  # its checkpoints are FSDP's
         text += ", weights shared"
-    if settings.objective == "kto":  # its reference point is of a micro-batch
+    if settings.objective == "kto":
         text += f", {plan.micro_batch} at a time"
     return {
         "model": lora.model.digest,

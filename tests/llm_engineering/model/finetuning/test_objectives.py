@@ -1,10 +1,12 @@
 """Preference objectives on the tiny Llama: what is learned, against which reference, and resumed."""
 
 import pytest
+import torch
 
-from llm_engineering.errors import LoraError
+from llm_engineering.errors import HardwareError, LoraError
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.preference import objective_metrics
+from llm_engineering.model.finetuning.objectives import _neighbours
 from llm_engineering.model.finetuning.starting_adapter import require_same_shape, starting_adapter
 from llm_engineering.model.finetuning.train import live_trained_model
 
@@ -33,6 +35,26 @@ def test_the_better_answers_are_preferred_after_training(
         "adapter_model.safetensors",
     ]
     assert list(live_trained_model(lora, adapter).model.peft_config) == ["default"]
+
+
+def test_a_row_that_is_alone_in_its_micro_batch_is_paired_with_another_answer():
+    assert _neighbours([[0], [1], [2], [3], [4]], 2) == [[1], [0], [3], [2], [3]]
+    assert _neighbours([[0], [1], [2], [3], [4]], 3) == [[2], [0], [1], [4], [3]]
+
+
+def test_kto_does_not_fall_back_to_another_micro_batch(run, preference_config, tmp_path):
+    def fail(record):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
+
+    config = preference_config(
+        "kto",
+        {
+            "train.micro_batch": "auto", "train.effective_batch": 8,
+            "train.gradient_accumulation": None,
+        },
+    )  # fmt: skip
+    with pytest.raises(HardwareError, match="the smallest plan that the settings allow"):
+        run(config, tmp_path, on_progress=fail)
 
 
 def held_out(held, dataset, reference=None):
