@@ -211,7 +211,7 @@ def test_spot_interruption_goes_on_from_the_checkpoint(
     """With SIGTERM first, or by SIGKILL alone: then the newest complete checkpoint counts."""
     caplog.set_level("INFO")
     sagemaker_service.set_faults(spot_grace_s=notice_s)
-    changes = {"train.max_steps": 600, "train.checkpoint_every": 20}
+    changes = {"train.max_steps": 300, "train.checkpoint_every": 20}
     planned = plan(changes, spot={"enabled": True, "max_wait_seconds": 900})
     name = []
     result = []
@@ -229,12 +229,12 @@ def test_spot_interruption_goes_on_from_the_checkpoint(
         assert thread.is_alive(), "the job ended before it was interrupted"
         thread.join(0.1)
     sagemaker_service.interrupt(name)
-    thread.join(300)
+    thread.join(900)
     ((adapter, record),) = result
     assert record.job.restarts == 1
     assert record.job.spot
     assert record.resumed_from_step >= 20
-    assert [p.step for p in record.points] == list(range(1, 601))
+    assert [p.step for p in record.points] == list(range(1, 301))
     digest, _ = local_digest(planned, tmp_path / "local")
     assert adapter.digest == digest
     streams = sagemaker_service.log_lines(name)
