@@ -52,40 +52,45 @@ def choose_rows(kind: RowKind, data: DataSettings, checked: CheckedRows, refuse:
     """
     import numpy
 
-    spool, source, place = checked.spool, checked.source, checked.place
-    exact, leaking = checked.exact, checked.leaks
+    source, place, exact, leaking = checked.source, checked.place, checked.exact, checked.leaks
     train = numpy.flatnonzero(source < len(data.sources))
     near = data.near_duplicates
 
-    candidates, contradictions = len(train), None
-    if kind.may_contradict:
-        opposite = opposite_rows(train, exact[train])
-        contradictions = describe(
-            spool, opposite, no_rows(), dropped=data.on_contradictions == "drop", sign="!="
-        )
+    def settle(
+        what: str, advice: str, action: str, equal: Pairs, alike: Pairs, sign: str = "="
+    ) -> tuple[NDArray[Any], Repeats]:
+        """Tell of training rows that were found; returns those left for training too."""
+        found = describe(checked.spool, equal, alike, dropped=action == "drop", sign=sign)
         report_repeats(
-            contradictions,
-            f"of {candidates} training rows say the opposite of another",
-            "data.on_contradictions: drop leaves out both",
-            error=data.on_contradictions == "error",
+            found,
+            f"of {len(train)} training rows {what}",
+            advice,
+            error=action == "error",
             refuse=refuse,
         )
-        if contradictions.dropped:
-            train = _without(train, opposite)
+        return (_without(_without(train, equal), alike) if found.dropped else train), found
 
-    candidates, equal, alike = len(train), equal_rows(train, exact[train]), no_rows()
+    contradictions = None
+    if kind.may_contradict:
+        train, contradictions = settle(
+            "say the opposite of another",
+            "data.on_contradictions: drop leaves out both",
+            data.on_contradictions,
+            opposite_rows(train, exact[train]),
+            no_rows(),
+            sign="!=",
+        )
+
+    equal, alike = equal_rows(train, exact[train]), no_rows()
     if near:
-        alike = kind.near_duplicates(spool, _without(train, equal), near)
-    duplicates = describe(spool, equal, alike, dropped=data.on_duplicates == "drop")
-    report_repeats(
-        duplicates,
-        f"of {candidates} training rows repeat an earlier one",
+        alike = kind.near_duplicates(checked.spool, _without(train, equal), near)
+    train, duplicates = settle(
+        "repeat an earlier one",
         "data.on_duplicates: drop leaves them out",
-        error=data.on_duplicates == "error",
-        refuse=refuse,
+        data.on_duplicates,
+        equal,
+        alike,
     )
-    if duplicates.dropped:
-        train = _without(_without(train, equal), alike)
 
     weights = [one.weight for one in data.sources if one.weight is not None]
     if weights:
@@ -97,20 +102,16 @@ def choose_rows(kind: RowKind, data: DataSettings, checked: CheckedRows, refuse:
         train, held_out = train[~held], train[held]
     held_out = held_out[: data.held_out.max_rows]
 
-    candidates, alike = len(train), no_rows()
-    equal = shared_rows(train, leaking[train], held_out, leaking[held_out])
+    equal, alike = shared_rows(train, leaking[train], held_out, leaking[held_out]), no_rows()
     if near:
-        alike = kind.near_leaks(spool, _without(train, equal), near, held_out)
-    leaks = describe(spool, equal, alike, dropped=data.on_leaks == "drop")
-    report_repeats(
-        leaks,
-        f"of {candidates} training rows {kind.leak}",
+        alike = kind.near_leaks(checked.spool, _without(train, equal), near, held_out)
+    train, leaks = settle(
+        kind.leak,
         "the held-out loss would flatter; data.on_leaks: drop leaves them out of training",
-        error=data.on_leaks == "error",
-        refuse=refuse,
+        data.on_leaks,
+        equal,
+        alike,
     )
-    if leaks.dropped:
-        train = _without(_without(train, equal), alike)
     return Choice({"train": train, "held_out": held_out}, contradictions, duplicates, leaks)
 
 
