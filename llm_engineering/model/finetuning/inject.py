@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llm_engineering.configuration.schema import LoraSettings
@@ -84,22 +84,28 @@ def live_lora_model(reference: LoraReference) -> live.LiveModel:
     return found
 
 
-def matched_targets(model: Any) -> list[MatchedTarget]:
-    """What carries an adapter in a PEFT model, by name, shape and rank, in the model's order."""
+def adapted_modules(model: Any) -> Iterator[tuple[str, Any, str]]:
+    """Every module of a PEFT model that carries an adapter: its name, itself, the adapter's name."""
     from peft.tuners.lora import LoraLayer
 
-    counts: Counter[tuple[str, int, int, int, float]] = Counter()
-    parameters: Counter[tuple[str, int, int, int, float]] = Counter()
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
             (active,) = module.active_adapters
-            rank, scaling = module.r[active], float(module.scaling[active])
-            last = name.rsplit(".", 1)[-1]
-            key = (last, module.in_features, module.out_features, rank, scaling)
-            counts[key] += 1
-            parameters[key] += sum(
-                p.numel() for n, p in module.named_parameters() if "lora_" in n and p.requires_grad
-            )
+            yield name, module, active
+
+
+def matched_targets(model: Any) -> list[MatchedTarget]:
+    """What carries an adapter in a PEFT model, by name, shape and rank, in the model's order."""
+    counts: Counter[tuple[str, int, int, int, float]] = Counter()
+    parameters: Counter[tuple[str, int, int, int, float]] = Counter()
+    for name, module, active in adapted_modules(model):
+        rank, scaling = module.r[active], float(module.scaling[active])
+        last = name.rsplit(".", 1)[-1]
+        key = (last, module.in_features, module.out_features, rank, scaling)
+        counts[key] += 1
+        parameters[key] += sum(
+            p.numel() for n, p in module.named_parameters() if "lora_" in n and p.requires_grad
+        )
     return [
         MatchedTarget(
             name=name, modules=count, d_in=d_in, d_out=d_out, rank=rank, scaling=scaling,

@@ -9,25 +9,26 @@ was: switching it off gives the base model, and any reader of PEFT's format can 
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llm_engineering.distributed import world
+from llm_engineering.model.finetuning.inject import adapted_modules
+from llm_engineering.model.finetuning.kept_tensors import KeptTensors
 
-_NAME = "principal_components.safetensors"
 # Of the randomised decomposition: PEFT's "pissa_niter_16", and what Halko et al. (arXiv 0909.4061,
 # section 4.2) advise to look for beyond what is wanted.
 _ITERATIONS, _OVERSAMPLED = 16, 10
 
 
-class PrincipalComponents:
-    """The first factors of every target of a model, and the weights that they were taken from."""
+class PrincipalComponents(KeptTensors):
+    """The first factors of every target of a model, and the weights that they were taken from.
+
+    A checkpoint's adapter means nothing without its copy of the factors.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / _NAME
+        super().__init__(folder, "principal_components.safetensors")
         self._weights: dict[str, Any] = {}
         self._initial: dict[str, Any] = {}
 
@@ -43,18 +44,14 @@ class PrincipalComponents:
                 machine's need not be the same bits.
         """
         import torch
-        from safetensors.torch import load_file, save_file
 
         if world.is_first():
             if checkpoint is not None:
-                shutil.copy2(checkpoint / _NAME, self._file)
+                self.restore_from(checkpoint)
             else:
-                part = self._file.with_suffix(".part")
-                save_file(_decompose(model, seed), part)
-                os.replace(part, self._file)
-        told = load_file(self._file) if world.is_first() else None
-        self._initial = world.as_the_first_says(told)
-        for name, layer, adapter in _layers(model):
+                self.write(_decompose(model, seed))
+        self._initial = self.read()
+        for name, layer, adapter in adapted_modules(model):
             weight = layer.get_base_layer().weight
             a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
             first_a, first_b = self._initial[f"{name}.A"].to(a), self._initial[f"{name}.B"].to(b)
@@ -66,16 +63,12 @@ class PrincipalComponents:
                 self._weights[name] = weight.data.cpu()
                 weight.data = (weight.float() - principal).to(weight.dtype)
 
-    def add_to(self, checkpoint: Path) -> None:
-        """Copy the first factors into a checkpoint, whose adapter means nothing without them."""
-        shutil.copy2(self._file, checkpoint / _NAME)
-
     def restore(self, model: Any) -> None:
         """Put the weights back, and make of the adapter what training changed in them."""
         import torch
 
         widen(model)
-        for name, layer, adapter in _layers(model):
+        for name, layer, adapter in adapted_modules(model):
             weight = layer.get_base_layer().weight
             weight.data = self._weights.pop(name).to(weight.device)
             with torch.no_grad():
@@ -88,7 +81,7 @@ def widen(model: Any) -> None:
     """Double the rank of a PEFT model's adapter; what is added is zero, and the scaling stays."""
     import torch
 
-    for _, layer, adapter in _layers(model):
+    for _, layer, adapter in adapted_modules(model):
         a, b = layer.lora_A[adapter], layer.lora_B[adapter]
         for linear, dim in ((a, 0), (b, 1)):
             old = linear.weight.data
@@ -111,22 +104,12 @@ def _decompose(model: Any, seed: int) -> dict[str, Any]:
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        for name, layer, adapter in _layers(model):
+        for name, layer, adapter in adapted_modules(model):
             weight = layer.get_base_layer().weight.detach().float()
             rank = layer.r[adapter]
             looked_for = min(rank + _OVERSAMPLED, *weight.shape)
             u, s, v = torch.svd_lowrank(weight, q=looked_for, niter=_ITERATIONS)
             root = (s[:rank] / layer.scaling[adapter]).sqrt()
-            factors[f"{name}.A"] = (root[:, None] * v[:, :rank].T).contiguous().cpu()
-            factors[f"{name}.B"] = (u[:, :rank] * root).contiguous().cpu()
+            factors[f"{name}.A"] = (root[:, None] * v[:, :rank].T).cpu()
+            factors[f"{name}.B"] = (u[:, :rank] * root).cpu()
     return factors
-
-
-def _layers(model: Any) -> Iterator[tuple[str, Any, str]]:
-    """Every adapted module with its name and its adapter's."""
-    from peft.tuners.lora import LoraLayer
-
-    for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
-            (adapter,) = module.active_adapters
-            yield name, module, adapter
