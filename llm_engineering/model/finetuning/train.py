@@ -508,11 +508,12 @@ def _make_recorder(
                     f"stopped on request after step {state.global_step} of {state.max_steps}; a "
                     f"checkpoint is in {args.output_dir}"
                 )
-            self.evaluate(state.global_step)
             if settings.keep_best:
+                self.evaluate(state.global_step)
                 self.take_best()
             if components is not None:  # in 16 bit the same sum rounds otherwise: measured as saved
                 components.restore(held.model)
+            if components is not None or not settings.keep_best:
                 self.evaluate(record.kept_step or state.global_step)
             planned, measured = record.planned_memory_bytes, record.peak_memory_bytes
             if planned:
