@@ -24,6 +24,23 @@ def interruption():
     return Interruption
 
 
+@pytest.fixture
+def run_interrupted(interruption):
+    """Run, interrupted after ``step`` steps, and resume in a run of its own."""
+
+    def go(config, folder, *, step):
+        def interrupt(record):
+            if record.steps == step:
+                raise interruption
+
+        with pytest.raises(interruption):
+            run_training(config, folder, on_progress=interrupt)
+        (folder / "work" / "run").rename(folder / "work" / "before")
+        return run_training(config, folder, resume="required")
+
+    return go
+
+
 def run_training(config, folder, *, resume="never", on_progress=None, stop=None):
     """Prepare, load, inject and train in a row, as a remote job does, whatever the objective."""
     dataset = prepare_data(

@@ -63,21 +63,12 @@ def test_training_ends_when_the_held_out_loss_ceases_to_fall(run, overfitting, t
 
 
 def test_resumed_past_the_best_weights_it_still_saves_them(
-    run, interruption, overfitting, tmp_path
+    run, run_interrupted, overfitting, tmp_path
 ):
     config = overfitting({"train.keep_best": True})
     _, _, whole_adapter, whole = run(config, tmp_path / "whole")
     live.release()
-
-    def interrupt(record):
-        if record.steps == 7:
-            raise interruption
-
-    with pytest.raises(interruption):
-        run(config, tmp_path / "interrupted", on_progress=interrupt)
-    work = tmp_path / "interrupted" / "work"
-    (work / "run").rename(work / "before")
-    _, _, adapter, record = run(config, tmp_path / "interrupted", resume="required")
+    _, _, adapter, record = run_interrupted(config, tmp_path / "interrupted", step=7)
     assert record.resumed_from_step == 6 > record.kept_step == whole.kept_step
     assert adapter.digest == whole_adapter.digest
     assert record.held_out == whole.held_out

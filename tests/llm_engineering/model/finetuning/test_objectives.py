@@ -116,19 +116,12 @@ def test_an_adapter_of_another_shape_is_refused_by_its_keys(run, preference_conf
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto"])
 def test_interrupted_it_resumes_on_the_same_trajectory(
-    run, interruption, preference_config, tmp_path, objective
+    run, run_interrupted, preference_config, tmp_path, objective
 ):
     config = preference_config(objective, {"train.max_steps": 8, "train.checkpoint_every": 3})
     _, _, whole_adapter, whole = run(config, tmp_path / "whole")
     live.release()
-
-    def interrupt(record):
-        if record.steps == 5:
-            raise interruption
-
-    with pytest.raises(interruption):
-        run(config, tmp_path / "interrupted", on_progress=interrupt)
-    _, _, adapter, record = run(config, tmp_path / "interrupted", resume="required")
+    _, _, adapter, record = run_interrupted(config, tmp_path / "interrupted", step=5)
     assert record.resumed_from_step == 3
     assert [p.loss for p in record.points] == [p.loss for p in whole.points]
     assert record.before == whole.before

@@ -95,22 +95,13 @@ def test_it_starts_where_a_fresh_adapter_does_and_goes_elsewhere(run, make_confi
 
 
 @pytest.mark.parametrize("best", [{}, {"train.keep_best": True, "train.evaluate_every": 2}])
-def test_resumed_it_gives_the_same_bits(run, interruption, make_config, tmp_path, best):
+def test_resumed_it_gives_the_same_bits(run, run_interrupted, make_config, tmp_path, best):
     config = make_config({**PISSA, **best, "train.max_steps": 6})
     lora, dataset, whole_adapter, whole = run(config, tmp_path / "whole")
     held = live_trained_model(lora, whole_adapter)
     assert measured(held, dataset).loss == whole.after.loss
     live.release()
-
-    def interrupt(record):
-        if record.steps == 5:
-            raise interruption
-
-    with pytest.raises(interruption):
-        run(config, tmp_path / "interrupted", on_progress=interrupt)
-    work = tmp_path / "interrupted" / "work"
-    (work / "run").rename(work / "before")
-    _, _, adapter, record = run(config, tmp_path / "interrupted", resume="required")
+    _, _, adapter, record = run_interrupted(config, tmp_path / "interrupted", step=5)
     assert record.resumed_from_step == 4
     assert record.held_out == whole.held_out
     ours, theirs = (
