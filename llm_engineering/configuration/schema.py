@@ -72,7 +72,7 @@ class ModelSettings(Section):
 
 
 # PEFT's other initialisations; known, to be refused by name.
-_UNKNOWN_INITS = ("loftq", "olora", "corda", "eva")
+_UNKNOWN_INITS = ("olora", "corda", "eva")
 
 
 class LoraSettings(Section):
@@ -102,8 +102,9 @@ class LoraSettings(Section):
     init: Literal["default", "gaussian", "pissa", "loftq", "olora", "corda", "eva"] = Field(
         "default",
         description="How training starts: with B zero and A PEFT's own (Kaiming-uniform) or gaussian "
-        "(normal with standard deviation 1/r); or from the weights' principal components (pissa, "
-        "arXiv 2404.02948), where the saved adapter has the rank 2r.",
+        "(normal with standard deviation 1/r); from the weights' principal components (pissa, "
+        "arXiv 2404.02948), where the saved adapter has the rank 2r; or, with load_in_4bit, from what "
+        "quantisation took from the weights (loftq, arXiv 2310.08659).",
     )
     bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases train.")
     random_state: Seed = Field(3407, description="Seed of the adapter's initial weights.")
@@ -120,9 +121,18 @@ class LoraSettings(Section):
             raise ValueError(
                 f"{value} changes the base weights, or looks at data first, so that switching the "
                 "adapter off no longer gives the base model, which evaluation and the gate rely on; "
-                "choose default, gaussian or pissa"
+                "choose default, gaussian, pissa or loftq"
             )
         return value
+
+    @model_validator(mode="after")
+    def _loftq_adds_to_weights(self) -> LoraSettings:
+        if self.init == "loftq" and self.use_dora:
+            raise ValueError(
+                "use_dora (True) with init: loftq, which corrects the weights, where DoRA scales "
+                "them; drop one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pissa_can_be_undone(self) -> LoraSettings:
@@ -664,16 +674,7 @@ class FinetuningConfig(Section):
                 f"data.on_contradictions ({self.data.on_contradictions}): sft has no preferences "
                 "that could contradict one another; leave it out"
             )
-        if self.lora.init == "pissa":
-            for key, value in (
-                ("model.load_in_4bit", self.model.load_in_4bit),
-                ("train.start_from", self.train.start_from),
-            ):
-                if value:
-                    raise ValueError(
-                        f"{key} ({value}) with lora.init: pissa, which starts from the 16-bit "
-                        "weights' principal components; drop one of the two"
-                    )
+        _require_weights_to_start_from(self)
         if self.model.load_in_4bit and self.model.dtype == "float32":
             raise ValueError(
                 "model.load_in_4bit computes in 16 bit: set model.dtype to auto, bfloat16 or "
@@ -703,6 +704,33 @@ class FinetuningConfig(Section):
         return self
 
 
+def _require_weights_to_start_from(config: FinetuningConfig) -> None:
+    """Refuse what an initialisation from the base model's weights cannot go with."""
+    init, start = config.lora.init, config.train.start_from
+    if init not in ("pissa", "loftq"):
+        return
+    if start:
+        raise ValueError(
+            f"train.start_from ({start}) with lora.init: {init}, which starts from the base model's "
+            "weights; drop one of the two"
+        )
+    if init == "pissa" and config.model.load_in_4bit:
+        raise ValueError(
+            "model.load_in_4bit (True) with lora.init: pissa, which starts from the 16-bit "
+            "weights' principal components; drop one of the two"
+        )
+    if init == "loftq" and not config.model.load_in_4bit:
+        raise ValueError(
+            "lora.init: loftq starts from what quantisation took from the weights, and "
+            "model.load_in_4bit is false; set that to true, or choose default, gaussian or pissa"
+        )
+    if init == "loftq" and config.export.merged_16bit:
+        raise ValueError(
+            "export.merged_16bit with lora.init: loftq, whose adapter makes up for the error of "
+            "4-bit weights and is wrong on 16-bit ones; drop one of the two"
+        )
+
+
 def _require_preference_settings(config: FinetuningConfig) -> None:
     """Refuse what the preference objectives would ignore, or do otherwise than it says."""
     objective = config.train.objective
@@ -712,10 +740,10 @@ def _require_preference_settings(config: FinetuningConfig) -> None:
         raise ValueError(
             f"train.neftune_noise_alpha: noise would blur what {objective} compares; leave it out"
         )
-    if config.lora.init == "pissa":
+    if config.lora.init in ("pissa", "loftq"):
         raise ValueError(
-            f"lora.init: pissa changes the weights while training, and {objective} looks at the base "
-            "model meanwhile; choose default or gaussian"
+            f"lora.init: {config.lora.init} starts away from the base model, which {objective} compares "
+            "with; choose default or gaussian"
         )
     if config.lora.lora_dropout:
         raise ValueError(

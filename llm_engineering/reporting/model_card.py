@@ -58,6 +58,7 @@ def render_model_card(run: RunReport, *, merged: bool = False) -> str:
         + (", trust_remote_code=True" if run.lora.model.trust_remote_code else ""),
         base_is_folder=not is_hub_model(run.config.model),
         base_kwargs=_base_kwargs(run),
+        belongs_to_nf4=run.lora.settings.init == "loftq",
         example_prompt=_example_prompt(run),
         settings=_training_settings(run),
     )

@@ -15,10 +15,7 @@ from typing import Any
 from llm_engineering.distributed import world
 from llm_engineering.model.finetuning.inject import adapted_modules
 from llm_engineering.model.finetuning.kept_tensors import KeptTensors
-
-# Of the randomised decomposition: PEFT's "pissa_niter_16", and what Halko et al. (arXiv 0909.4061,
-# section 4.2) advise to look for beyond what is wanted.
-_ITERATIONS, _OVERSAMPLED = 16, 10
+from llm_engineering.model.finetuning.low_rank import best_factors
 
 
 class PrincipalComponents(KeptTensors):
@@ -106,10 +103,6 @@ def _decompose(model: Any, seed: int) -> dict[str, Any]:
         torch.manual_seed(seed)
         for name, layer, adapter in adapted_modules(model):
             weight = layer.get_base_layer().weight.detach().float()
-            rank = layer.r[adapter]
-            looked_for = min(rank + _OVERSAMPLED, *weight.shape)
-            u, s, v = torch.svd_lowrank(weight, q=looked_for, niter=_ITERATIONS)
-            root = (s[:rank] / layer.scaling[adapter]).sqrt()
-            factors[f"{name}.A"] = (root[:, None] * v[:, :rank].T).cpu()
-            factors[f"{name}.B"] = (u[:, :rank] * root).cpu()
+            a, b = best_factors(weight, layer.r[adapter], layer.scaling[adapter])
+            factors[f"{name}.A"], factors[f"{name}.B"] = a.cpu(), b.cpu()
     return factors

@@ -25,7 +25,7 @@ from llm_engineering.distributed.trainer import (
 )
 from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
-from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.base_model import file_digest, model_folder
 from llm_engineering.model.batch_plan import BatchPlan, next_smaller
 from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.evaluation.samples import answers, choose_prompts
@@ -41,6 +41,8 @@ from llm_engineering.model.finetuning.checkpoints import (
 from llm_engineering.model.finetuning.device_plans import device_plans
 from llm_engineering.model.finetuning.gradient_checkpointing import set_gradient_checkpointing
 from llm_engineering.model.finetuning.inject import live_lora_model
+from llm_engineering.model.finetuning.load import settings_of
+from llm_engineering.model.finetuning.loftq import start_from_quantisation_error
 from llm_engineering.model.finetuning.objectives import preference_trainer
 from llm_engineering.model.finetuning.pissa import PrincipalComponents, widen
 from llm_engineering.model.finetuning.progress import Display, ProgressDisplay
@@ -431,6 +433,11 @@ def _make_recorder(
                 best.restore_from(attempt.checkpoint.folder)
             if not record.held_out:
                 self.evaluate(0)
+            if attempt.checkpoint is None and attempt.lora.settings.init == "loftq":
+                base = model_folder(settings_of(attempt.lora.model), weights=True)
+                start_from_quantisation_error(
+                    held.model, base, seed=attempt.lora.settings.random_state
+                )
             if components is not None:
                 components.move_into_adapter(
                     held.model,

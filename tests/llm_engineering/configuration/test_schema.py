@@ -98,7 +98,7 @@ def test_two_adapters_do_not_share_a_default_list() -> None:
         ("lora", "r", [0, -8, "x"], [1, 256]),
         ("lora", "lora_alpha", [0], [1]),
         ("lora", "rank_pattern", [{"q_proj": 0}, ["q_proj"]], [{}, {"q_proj": 4}]),
-        ("lora", "init", ["loftq", "eva", "zeros"], ["default", "gaussian", "pissa"]),
+        ("lora", "init", ["corda", "eva", "zeros"], ["default", "gaussian", "pissa"]),
         ("lora", "alpha_pattern", [{"q_proj": -1}], [{"q_proj": 4}]),
         ("lora", "lora_dropout", [-0.1, 1.0], [0.0, 0.99]),
         ("lora", "random_state", [-1, 2**32], [0]),
@@ -283,29 +283,41 @@ def test_sources_and_held_out_rows_agree(data: dict[str, Any], message: str) -> 
 
 
 def test_an_initialisation_that_is_not_to_be_had_is_refused_by_name() -> None:
-    with pytest.raises(ValidationError, match="loftq changes the base weights"):
-        LoraSettings(init="loftq")
+    with pytest.raises(ValidationError, match="olora changes the base weights"):
+        LoraSettings(init="olora")
 
 
 @pytest.mark.parametrize(
-    ("section", "values", "says"),
+    ("init", "section", "values", "says"),
     [
-        ("lora", {"use_dora": True}, "use_dora (True) with init: pissa"),
-        ("lora", {"use_rslora": True}, "use_rslora (True) with init: pissa"),
-        ("lora", {"lora_dropout": 0.1}, "lora_dropout (0.1) with init: pissa"),
-        ("model", {"load_in_4bit": True}, "model.load_in_4bit (True) with lora.init: pissa"),
-        ("train", {"start_from": "a:1"}, "train.start_from (a:1) with lora.init: pissa"),
-        ("train", {"objective": "dpo"}, "dpo looks at the base model meanwhile"),
+        ("pissa", "lora", {"use_dora": True}, "use_dora (True) with init: pissa"),
+        ("pissa", "lora", {"use_rslora": True}, "use_rslora (True) with init: pissa"),
+        ("pissa", "lora", {"lora_dropout": 0.1}, "lora_dropout (0.1) with init: pissa"),
+        ("pissa", "model", {"load_in_4bit": True}, "load_in_4bit (True) with lora.init: pissa"),
+        ("pissa", "train", {"start_from": "a:1"}, "train.start_from (a:1) with lora.init: pissa"),
+        ("pissa", "train", {"objective": "dpo"}, "the base model, which dpo compares with"),
+        ("loftq", "lora", {"use_dora": True}, "use_dora (True) with init: loftq"),
+        ("loftq", "model", {"load_in_4bit": False}, "and model.load_in_4bit is false"),
+        ("loftq", "train", {"start_from": "a:1"}, "train.start_from (a:1) with lora.init: loftq"),
+        ("loftq", "train", {"objective": "kto"}, "the base model, which kto compares with"),
+        ("loftq", "export", {"merged_16bit": True}, "merged_16bit with lora.init: loftq"),
     ],
 )
-def test_pissa_is_refused_where_it_cannot_be_undone(
-    section: str, values: dict[str, Any], says: str
+def test_an_initialisation_from_the_weights_is_refused_where_it_cannot_be_had(
+    init: str, section: str, values: dict[str, Any], says: str
 ) -> None:
-    changed = {**REQUIRED, "lora": {"init": "pissa"}}
+    changed: dict[str, Any] = {**REQUIRED, "lora": {"init": init}}
+    changed["model"] = {**REQUIRED["model"], "load_in_4bit": init == "loftq"}
     changed[section] = {**changed.get(section, {}), **values}
     with pytest.raises(ValidationError) as caught:
         FinetuningConfig.model_validate(changed)
     assert says in str(caught.value)
+
+
+def test_loftq_goes_with_quantised_weights() -> None:
+    model = {**REQUIRED["model"], "load_in_4bit": True}
+    lora = {"init": "loftq", "use_rslora": True, "lora_dropout": 0.1}
+    FinetuningConfig.model_validate({**REQUIRED, "model": model, "lora": lora})
 
 
 @pytest.mark.parametrize(

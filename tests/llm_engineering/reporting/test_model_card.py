@@ -189,6 +189,20 @@ def test_quantised_training_is_told(make_run: MakeRun, run: RunReport) -> None:
     assert "quantised" not in render_model_card(run)
 
 
+def test_an_adapter_that_belongs_to_quantised_weights_is_loaded_onto_them(
+    make_run: MakeRun, run: RunReport
+) -> None:
+    settings = run.lora.settings.model_copy(update={"init": "loftq"})
+    model = run.lora.model.model_copy(update={"quantisation": "nf4"})
+    lora = run.lora.model_copy(update={"model": model, "settings": settings})
+    card = render_model_card(make_run(lora=lora))
+    source = ast.unparse(example(card))
+    assert "import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig" in source
+    assert "bnb_4bit_quant_type='nf4'" in source
+    assert "quantization_config=quantised)" in source
+    assert "on unquantised ones it is wrong" in card
+
+
 @pytest.mark.parametrize(
     ("text", "span"),
     [
