@@ -26,7 +26,10 @@ def set_up_terminal() -> None:
         os.environ.setdefault("ZENML_LOGGING_COLORS_DISABLED", "true")
         os.environ.setdefault("ZENML_ENABLE_RICH_TRACEBACK", "false")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    for noisy in ("httpx", "datasets", "torchao", "torch.utils._pytree"):
+    # Generation warns of what unsloth adds to the arguments of every call.
+    for noisy in (
+        "httpx", "datasets", "torchao", "torch.utils._pytree", "transformers.generation",
+    ):  # fmt: skip
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("zenml.orchestrators.step_run_utils").addFilter(_no_advert)
 

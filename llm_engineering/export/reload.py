@@ -73,6 +73,8 @@ def main(request_file: str, response_file: str) -> None:
     found: list[Reloaded] = []
     for export in request.exports:
         against = request.live if export.against is None else found[export.against].probe
+        if not export.held:  # what it is asked is its own, as the live model's was
+            against = None
         try:
             found.append(_reload(export, request, against))
         except Exception as error:  # whatever a library makes of a broken file

@@ -341,8 +341,7 @@ def make_trainer(
     """trl's trainer for a plan: ``settings.rows_in_step`` rows a step, however they are split."""
     if import_unsloth() is not None:
         set_gradient_checkpointing(held.model, plan.gradient_checkpointing)
-        if settings.packing:
-            enable_varlen_attention()
+        enable_varlen_attention()
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 

@@ -209,6 +209,42 @@ def test_sound_exports_pass_far_below_what_the_adapter_does(
     assert proofs[0].mean_kl < proofs[1].mean_kl  # the merged weights are rounded
 
 
+def test_a_merge_is_held_against_its_own_16_bit_model_where_the_live_one_answers_otherwise(
+    tiny_model: Path,
+    adapter: Path,
+    merged: Path,
+    reference: Reference,
+    model_reference: ModelReference,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after QLoRA: in NF4 the trained model's answers are others, and of another length."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    coarse = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in coarse.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    monkeypatch.setattr("llm_engineering.model.evaluation.probe.NEW_TOKENS", 5)
+    live = take_probe(
+        coarse,
+        reference.rows,
+        pad_id=AutoTokenizer.from_pretrained(tiny_model).pad_token_id,
+        stop_ids=model_reference.stop_ids,
+    )
+    exports = [
+        Export(kind="adapter", path=str(adapter), base=str(tiny_model), held=False),
+        Export(kind="merged_16bit", path=str(merged), against=0),
+    ]
+
+    (proof,) = prove(
+        exports, reference.model_copy(update={"probe": live, "effect": None}), model_reference
+    )
+
+    assert proof.against == "the adapter on the original 16-bit weights"
+    assert proof.positions == 3 * (16 + 17)  # at the 16-bit model's own answers
+    assert proof.passed
+
+
 def test_a_process_that_dies_is_told(
     reference: Reference, model_reference: ModelReference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
