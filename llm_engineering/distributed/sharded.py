@@ -87,11 +87,12 @@ def sharded_trainer() -> type:
                 PartialState().distributed_type = DistributedType.MULTI_GPU
             super().create_accelerator_and_postprocess()
             if self.args.bf16 or self.args.fp16:
-                # accelerate's policy would sum gradients and give the loss in 16 bit too.
+                # accelerate's policy would sum gradients and give the loss in 16 bit too. Layers give
+                # on what they compute in: before PyTorch 2.12 nothing casts it where a layer is
+                # computed again in the backward pass. The loss is 32-bit by itself.
                 self.accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
                     param_dtype=torch.bfloat16 if self.args.bf16 else torch.float16,
                     reduce_dtype=torch.float32,
-                    output_dtype=torch.float32,
                 )
 
     return ShardedTrainer
