@@ -10,6 +10,7 @@ _WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 _NF4_BYTES = 0.5 + 1.03 / 64  # 4 bits; a block of 64 shares one 8-bit scale and its part of another
 _OPTIMIZER_BYTES = {"adamw_torch": 8.0, "adamw_8bit": 2.06, "paged_adamw_8bit": 0.1}
 _CONTEXT = 0.9e9
+_SPARE = 0.2e9  # what a model of 0.13 B parameters took beyond its parts, in nine settings
 _LOSS_CHUNK_BYTES = 4 * 1024**3  # unsloth_zoo's cap on a chunk of its fused loss, at 16 bytes ...
 _LOSS_PLANNED, _LOSS_USED = 16.0, 1.5  # ... a logit; compiled, it is found to use so many.
 _EVALUATION_CHUNK = 256
@@ -23,17 +24,29 @@ class MemoryEstimate(BaseModel):
     activations: float = Field(description="Kept for the backward pass of one micro-batch.")
     working: float = Field(description="One layer's backward pass, or the loss, if that is more.")
     evaluation: float = Field(description="A held-out batch, when nothing is kept for training.")
+    spare: float = Field(
+        _SPARE, description="cuBLAS's workspaces, and what the allocator has reserved and not used."
+    )
     context: float = Field(_CONTEXT, description="CUDA context and libraries.")
 
     @property
     def training(self) -> float:
         """Peak of an optimizer step, in bytes, as PyTorch reserves them: without the context."""
-        return self.weights + self.adapter + self.activations + self.working
+        return self._always + self.activations + self.working
+
+    @property
+    def evaluating(self) -> float:
+        """Likewise, of a held-out evaluation."""
+        return self._always + self.evaluation
 
     @property
     def reserved(self) -> float:
         """Peak of the whole run: an optimizer step, or a held-out evaluation if that is more."""
-        return max(self.training, self.weights + self.adapter + self.evaluation)
+        return max(self.training, self.evaluating)
+
+    @property
+    def _always(self) -> float:
+        return self.weights + self.adapter + self.spare
 
     @property
     def total(self) -> float:

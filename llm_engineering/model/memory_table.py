@@ -11,6 +11,7 @@ _PARTS = {
     "adapter": "adapter, gradients, optimizer",
     "activations": "activations of a micro-batch",
     "working": "one layer's backward, or loss",
+    "spare": "allocator, cuBLAS",
     "context": "CUDA context",
 }
 
@@ -24,7 +25,7 @@ def plan_table(work: Workload, plan: BatchPlan) -> list[str]:
     lines = [f"  {words:<31}{values[name] / GIB:>7.2f} GiB" for name, words in _PARTS.items()]
     training = estimate.training + estimate.context
     lines.append(f"  {'in training':<31}{training / GIB:>7.2f} GiB")
-    evaluation = estimate.weights + estimate.adapter + estimate.evaluation + estimate.context
+    evaluation = estimate.evaluating + estimate.context
     words = f"in held-out evaluation ({work.evaluate.batch_size} rows)"
     lines.append(f"  {words:<31}{evaluation / GIB:>7.2f} GiB")
     return lines

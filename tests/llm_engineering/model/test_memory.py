@@ -55,11 +55,11 @@ def work(shape=LLAMA_8B, quantised=False, row=2048, batch_size=1, lora=(), **tra
         ({"shape": LLAMA_1B, "row": 1024, "quantised": True}, 8, "none", 10.10),
     ],
 )
-def test_it_is_within_a_twentieth_of_what_was_measured(
+def test_it_is_within_a_thirtieth_of_what_was_measured(
     settings, micro_batch, checkpointing, measured_gb
 ):
     estimate = estimate_memory(work(**settings), micro_batch, checkpointing)
-    assert estimate.training / 1e9 == pytest.approx(measured_gb, rel=0.05)
+    assert estimate.training / 1e9 == pytest.approx(measured_gb, rel=1 / 30)
 
 
 def test_checkpointing_and_quantisation_take_less():
