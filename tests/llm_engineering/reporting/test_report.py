@@ -300,7 +300,7 @@ def test_the_gates_decision_is_told_with_every_check(make_run: Callable[..., Run
 def test_the_memory_tile_says_what_was_planned(make_run: MakeRun) -> None:
     tiles = {tile.label: tile for tile in headline_tiles(make_run())}
     note = tiles["Peak memory"].note
-    assert note.endswith(" · micro-batch 2 x 8, no checkpointing · planned 3.2 GB")
+    assert note.endswith(" · micro-batch 2 x 8, no checkpointing · planned 3.4 GB")
 
 
 def test_exports_are_told_with_difference_and_tolerance(run: RunReport) -> None:
