@@ -73,6 +73,8 @@ class ModelSettings(Section):
 
 # PEFT's other initialisations; known, to be refused by name.
 _UNKNOWN_INITS = ("olora", "corda", "eva")
+# Those that read the base model's weights.
+_INITS_FROM_WEIGHTS = ("pissa", "loftq")
 
 
 class LoraSettings(Section):
@@ -707,7 +709,7 @@ class FinetuningConfig(Section):
 def _require_weights_to_start_from(config: FinetuningConfig) -> None:
     """Refuse what an initialisation from the base model's weights cannot go with."""
     init, start = config.lora.init, config.train.start_from
-    if init not in ("pissa", "loftq"):
+    if init not in _INITS_FROM_WEIGHTS:
         return
     if start:
         raise ValueError(
@@ -740,7 +742,7 @@ def _require_preference_settings(config: FinetuningConfig) -> None:
         raise ValueError(
             f"train.neftune_noise_alpha: noise would blur what {objective} compares; leave it out"
         )
-    if config.lora.init in ("pissa", "loftq"):
+    if config.lora.init in _INITS_FROM_WEIGHTS:
         raise ValueError(
             f"lora.init: {config.lora.init} starts away from the base model, which {objective} compares "
             "with; choose default or gaussian"

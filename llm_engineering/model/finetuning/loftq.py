@@ -10,7 +10,6 @@ decompositions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,7 @@ from llm_engineering.distributed import world
 from llm_engineering.errors import LoraError
 from llm_engineering.model.base_model import weight_files
 from llm_engineering.model.finetuning.inject import adapted_modules
-from llm_engineering.model.finetuning.low_rank import best_factors
-
-_PREFIX = "base_model.model."
+from llm_engineering.model.finetuning.low_rank import factors_of_each
 
 
 def start_from_quantisation_error(model: Any, folder: Path, *, seed: int) -> None:
@@ -36,42 +33,50 @@ def start_from_quantisation_error(model: Any, folder: Path, *, seed: int) -> Non
         LoraError: The files lack a weight, or hold it in another shape.
     """
     import torch
+    from safetensors import safe_open
 
-    found = dict(_factors(model, folder, seed)) if world.is_first() else None
-    factors = world.as_the_first_says(found)
+    base = model.get_base_model()  # its modules are named as in the files
+    factors = None
+    if world.is_first():
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(safe_open(f, framework="pt")) for f in weight_files(folder)
+            ]
+            places = {name: file for file in files for name in file.keys()}  # noqa: SIM118
+            factors = factors_of_each(
+                base, lambda name, layer: _error(name, layer, folder, places), seed=seed
+            )
+    factors = world.as_the_first_says(factors)
     with torch.no_grad():
-        for name, layer, adapter in adapted_modules(model):
+        for name, layer, adapter in adapted_modules(base):
             a, b = factors[name]
             layer.lora_A[adapter].weight.copy_(a)
             layer.lora_B[adapter].weight.copy_(b)
 
 
-def _factors(model: Any, folder: Path, seed: int) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Each adapted module's name and its two factors, on the CPU."""
-    import torch
-    from peft.utils.integrations import dequantize_module_weight
-    from safetensors import safe_open
+def _error(name: str, layer: Any, folder: Path, places: dict[str, Any]) -> Any:
+    """What quantisation took from a module's weight, in 32 bit on its device.
 
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices))
-        torch.manual_seed(seed)
-        files = [stack.enter_context(safe_open(f, framework="pt")) for f in weight_files(folder)]
-        places = {name: file for file in files for name in file.keys()}  # noqa: SIM118
-        for name, layer, adapter in adapted_modules(model):
-            original = name.removeprefix(_PREFIX) + ".weight"
-            if original not in places:
-                raise LoraError(
-                    f"lora.init: loftq compares each weight with the 16-bit one, and the files in "
-                    f"{folder} hold no {original}; choose default or gaussian"
-                )
-            quantised = dequantize_module_weight(layer.get_base_layer()).float()
-            whole = places[original].get_tensor(original).to(quantised)
-            if whole.shape != quantised.shape:
-                raise LoraError(
-                    f"lora.init: loftq compares each weight with the 16-bit one, and {original} in "
-                    f"{folder} has the shape {tuple(whole.shape)}, not {tuple(quantised.shape)}; "
-                    "are these weights quantised on disk? name the 16-bit model as model.id"
-                )
-            a, b = best_factors(whole - quantised, layer.r[adapter], layer.scaling[adapter])
-            yield name, (a.cpu(), b.cpu())
+    Args:
+        name: Of the module, as in the files.
+        layer: The module.
+        folder: Of the files.
+        places: The open file of each tensor in them.
+    """
+    from peft.utils.integrations import dequantize_module_weight
+
+    original = f"{name}.weight"
+    if original not in places:
+        raise LoraError(
+            f"lora.init: loftq compares each weight with the 16-bit one, and the files in "
+            f"{folder} hold no {original}; choose default or gaussian"
+        )
+    quantised = dequantize_module_weight(layer.get_base_layer()).detach().float()
+    whole = places[original].get_tensor(original).to(quantised)
+    if whole.shape != quantised.shape:
+        raise LoraError(
+            f"lora.init: loftq compares each weight with the 16-bit one, and {original} in "
+            f"{folder} has the shape {tuple(whole.shape)}, not {tuple(quantised.shape)}; "
+            "are these weights quantised on disk? name the 16-bit model as model.id"
+        )
+    return whole - quantised

@@ -15,7 +15,7 @@ from typing import Any
 from llm_engineering.distributed import world
 from llm_engineering.model.finetuning.inject import adapted_modules
 from llm_engineering.model.finetuning.kept_tensors import KeptTensors
-from llm_engineering.model.finetuning.low_rank import best_factors
+from llm_engineering.model.finetuning.low_rank import factors_of_each
 
 
 class PrincipalComponents(KeptTensors):
@@ -95,14 +95,11 @@ def widen(model: Any) -> None:
 
 def _decompose(model: Any, seed: int) -> dict[str, Any]:
     """The first factors, by ``NAME.A`` (r x in) and ``NAME.B`` (out x r), in 32 bit on the CPU."""
-    import torch
+
+    def weight(_: str, layer: Any) -> Any:
+        return layer.get_base_layer().weight.detach().float()
 
     factors = {}
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        for name, layer, adapter in adapted_modules(model):
-            weight = layer.get_base_layer().weight.detach().float()
-            a, b = best_factors(weight, layer.r[adapter], layer.scaling[adapter])
-            factors[f"{name}.A"], factors[f"{name}.B"] = a.cpu(), b.cpu()
+    for name, (a, b) in factors_of_each(model, weight, seed=seed).items():
+        factors[f"{name}.A"], factors[f"{name}.B"] = a, b
     return factors

@@ -1,8 +1,8 @@
-"""Attention over packed rows in one call, on PyTorch versions where unsloth would make one a document.
+"""Attention over several documents in one call, where unsloth would make one a document.
 
-A packed row holds several documents, and none may see another. unsloth gives the whole row to one
-call with the documents' boundaries from PyTorch 2.12 on. The same kernel is in PyTorch before (it is
-FlashAttention-2's); only its public name is not. Without it, a micro-batch of 30 documents
+A packed row holds several documents, and unsloth lines up the rows of a micro-batch without padding;
+none may see another. From PyTorch 2.12 on unsloth gives them all to one call with the documents'
+boundaries. The same kernel is in PyTorch before (it is FlashAttention-2's); only its public name is not. Without it, a micro-batch of 30 documents
 costs 30 calls and their copies a layer, and the GPU waits for the host (benchmarks/NOTES.md).
 """
 
@@ -36,10 +36,10 @@ def enable_varlen_attention() -> bool:
     try:
         error = kernel_error(kernel, "cuda")
     except (RuntimeError, TypeError) as reason:
-        logger.info("packed rows: one attention call a document (%s)", reason)
+        logger.info("attention: one call a document (%s)", reason)
         return False
     if not error < _LARGEST_ERROR:
-        logger.info("packed rows: one attention call a document (error %.3g)", error)
+        logger.info("attention: one call a document (error %.3g)", error)
         return False
 
     def attend(q: Any, k: Any, v: Any, cu_q: Any, _: Any, longest: int, *__: Any, **o: Any) -> Any:

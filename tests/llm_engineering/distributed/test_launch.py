@@ -42,8 +42,8 @@ def run(config, folder, placement=HERE, **options):
     if placement is HERE:
         lora = inject_lora(load_model(config.model), config.lora)
     else:
-        dtype = "float32" if config.model.dtype == "auto" else config.model.dtype
-        lora = describe_lora(describe_model(config.model, dtype=dtype), config.lora)
+        described = describe_model(config.model, dtype=config.model.dtype)
+        lora = describe_lora(described, config.lora)
     name = options.pop("name", "run")
     try:
         return train(
