@@ -95,6 +95,13 @@ def sharded_trainer() -> type:
                     reduce_dtype=torch.float32,
                 )
 
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            # transformers' brings the frozen weights together too: at each checkpoint 73 s and all
+            # of them in one host's memory, for 43e9 parameters on two H100.
+            whole = whole_adapter(self.model)
+            if world.is_first():
+                self._save(output_dir or self.args.output_dir, state_dict=whole)
+
     return ShardedTrainer
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,7 +147,7 @@ def _load(export: Export, request: ReloadRequest) -> Any:
             bnb_4bit_compute_dtype=dtype,
         )
     weights = [path] if export.kind == "gguf" else source.glob("*.safetensors")
-    options["device_map"] = {"": _device(weights, export.quantised)}
+    options["device_map"] = _device_map(weights, export.quantised)
     model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
     wrong = [*info["missing_keys"], *info["mismatched_keys"]]
     if wrong:
@@ -161,15 +161,27 @@ def _load(export: Export, request: ReloadRequest) -> Any:
         return PeftModel.from_pretrained(model, path)
 
 
-def _device(weights: Iterable[Path], quantised: bool) -> str:
-    """The GPU if the weights fit into what is free of it, else the CPU, where it only takes longer."""
+def _device_map(weights: Iterable[Path], quantised: bool) -> Any:
+    """Where a model's layers go, by the size of its files and what is free of each GPU."""
     import torch
 
-    if not torch.cuda.is_available():
-        return "cpu"
-    size = sum(file.stat().st_size for file in weights)
-    free, _ = torch.cuda.mem_get_info()
-    return "cuda:0" if size * (_NF4 if quantised else 1.0) * _ROOM < free else "cpu"
+    size = sum(file.stat().st_size for file in weights) * (_NF4 if quantised else 1.0)
+    cards = range(torch.cuda.device_count())
+    return placement(size, [torch.cuda.mem_get_info(card)[0] for card in cards])
+
+
+def placement(size: float, free: Sequence[int]) -> Any:
+    """transformers' ``device_map``: one GPU, else all of them, else the CPU, which takes longer.
+
+    Args:
+        size: Bytes of the weights.
+        free: Bytes free of each GPU.
+    """
+    need = size * _ROOM
+    for card, room in enumerate(free):
+        if need < room:
+            return {"": f"cuda:{card}"}
+    return "balanced" if need < sum(free) else {"": "cpu"}
 
 
 if __name__ == "__main__":
