@@ -107,6 +107,7 @@ def _run(order: RankOrder, link: Link) -> None:
     display: Display = SilentDisplay()
     if world.is_first():
         logging.basicConfig(level=logging.INFO, handlers=[LinkHandler(link)])
+        logging.getLogger("accelerate").setLevel(logging.WARNING)  # four lines a checkpoint
         display = RemoteDisplay(link, attempt.record)
     adapter = train_here(attempt, display, stop=link.stop)
     if not world.is_first() and not world.is_sharded():
