@@ -12,7 +12,9 @@ from typing import Any
 
 from packaging.markers import Marker
 
-GPU_ONLY = re.compile(r"nvidia-.*|cuda-.*|triton(-windows)?|xformers|bitsandbytes|torchvision")
+GPU_ONLY = re.compile(
+    r"nvidia-.*|cuda-.*|triton(-windows)?|xformers|bitsandbytes|torchvision|torchao"
+)
 
 
 def locked_requirements(

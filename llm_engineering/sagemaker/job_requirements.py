@@ -42,10 +42,11 @@ ROOTS = (
 )
 # The Deep Learning Containers come with a PyTorch that is built for their CUDA and driver, and
 # with all that it was built against. A second one would be 3 GB more to download in paid minutes.
-# xformers belongs here although few images have it: its wheels fit one version of PyTorch each,
-# and unsloth does without it.
+# xformers and torchao belong here although few images have them: unsloth does without, the first's
+# wheels fit one version of PyTorch each, and beside the second's 0.18 plain PEFT cannot be imported
+# on PyTorch 2.9.
 BROUGHT_BY_IMAGE = re.compile(
-    r"torch|torchvision|torchaudio|triton(-windows)?|xformers|nvidia-.*|cuda-.*"
+    r"torch|torchvision|torchaudio|torchao|triton(-windows)?|xformers|nvidia-.*|cuda-.*"
 )
 GROUPS = frozenset({"main", "train"})
 
