@@ -24,6 +24,7 @@ from llm_engineering.distributed.messages import (
     SilentDisplay,
 )
 from llm_engineering.distributed.sharded import prepare_rank
+from llm_engineering.errors import RegistryError
 from llm_engineering.model.finetuning.attempt import Attempt
 from llm_engineering.model.finetuning.progress import Display
 
@@ -114,19 +115,20 @@ def _run(order: RankOrder, link: Link) -> None:
         return
     dataset, record = PreparedDataset.read(attempt.dataset), attempt.record
     evaluation = evaluate(attempt.lora, adapter, dataset, record, attempt.evaluate)
-    if order.production is not None and world.is_sharded():
-        logger.warning("the production version cannot be measured on weights that are shared")
-    elif order.production is not None:
+    if order.production is not None:
         production = ProductionAdapter.read(order.production)
         logger.info("evaluating the production version %s on this run's rows", production.version)
-        record.production = measure_production(
-            attempt.lora,
-            adapter,
-            production,
-            dataset,
-            record,
-            batch_size=attempt.evaluate.batch_size,
-        )
+        try:
+            record.production = measure_production(
+                attempt.lora,
+                adapter,
+                production,
+                dataset,
+                record,
+                batch_size=attempt.evaluate.batch_size,
+            )
+        except RegistryError as reason:  # the gate refuses to compare with it, and says so
+            logger.warning("production cannot be measured on shared weights: %s", reason)
     record.evaluation = evaluation
     if world.is_first():
         (order.folder / RECORD).write_text(record.model_dump_json(), encoding="utf-8")

@@ -7,11 +7,14 @@ since its own FSDP needs a GPU to be tried at all, and its other paths one whole
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from llm_engineering.configuration.schema import LoraSettings, ModelSettings
 from llm_engineering.distributed import world
+from llm_engineering.errors import LoraError
 
 
 def prepare_rank() -> None:
@@ -114,3 +117,54 @@ def whole_adapter(model: Any) -> dict[str, Any]:
             if world.is_first():
                 found[name] = whole.cpu()
     return found
+
+
+@contextmanager
+def other_adapter(model: Any, weights: Path) -> Iterator[None]:
+    """The model with another adapter's weights in the place of its own, which come back afterwards.
+
+    A second adapter cannot be added once the weights are shared. Every rank must enter.
+
+    Args:
+        model: Its adapter has the same modules and ranks.
+        weights: The other adapter's safetensors.
+
+    Raises:
+        LoraError: The other adapter is of another shape.
+    """
+    from safetensors.torch import load_file
+
+    parts, others = _adapter_parts(model), load_file(weights)
+    wrong = parts.keys() ^ others.keys() or {
+        name for name, part in parts.items() if part.shape != others[name].shape
+    }
+    if wrong:
+        raise LoraError(
+            f"{weights.parent}: {len(wrong)} of its tensors are not this adapter's, as {min(wrong)}"
+        )
+    own = {name: part.clone() for name, part in parts.items()}
+    try:
+        _put_adapter(model, others)
+        yield
+    finally:
+        _put_adapter(model, own)
+
+
+def _adapter_parts(model: Any) -> dict[str, Any]:
+    """This rank's parts of the adapter, in place, under the names of an adapter's file."""
+    from peft import get_peft_model_state_dict
+
+    # Asking for a state also makes FSDP give back what it gathered for the last forward pass.
+    return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def _put_adapter(model: Any, tensors: dict[str, Any]) -> None:
+    import torch
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    with torch.no_grad():
+        for name, part in _adapter_parts(model).items():
+            tensor = tensors[name]
+            if not isinstance(tensor, DTensor):  # a whole one
+                tensor = distribute_tensor(tensor.to(part.dtype), part.device_mesh, part.placements)
+            part.copy_(tensor)

@@ -178,9 +178,9 @@ def _production(
         there = record.production
         if there is None or there.version != name:
             raise RegistryError(
-                "its losses on these held-out rows are not known, and where this run was trained "
-                "another version was measured; run again with --no-cache, or promote by hand "
-                "(--promote)"
+                "its losses on these held-out rows are not known: where this run was trained another "
+                "version was measured, or this one could not be (the run's log says why); run again "
+                "with --no-cache, or promote by hand (--promote)"
             )
         return Production(name, there.metrics.row_losses)
     except RegistryError as reason:

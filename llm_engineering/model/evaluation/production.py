@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.errors import RegistryError
+from llm_engineering.distributed.sharded import other_adapter
+from llm_engineering.distributed.world import is_sharded
+from llm_engineering.errors import LoraError, RegistryError
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.record import (
@@ -16,6 +20,7 @@ from llm_engineering.model.finetuning.record import (
     ProductionMetrics,
     TrainingRecord,
 )
+from llm_engineering.model.finetuning.starting_adapter import ADAPTER_WEIGHTS
 from llm_engineering.model.references import LoraReference
 
 _PRODUCTION = "production"
@@ -37,7 +42,7 @@ class ProductionAdapter:
     @classmethod
     def read(cls, folder: Path) -> ProductionAdapter:
         """Read a folder that ``write`` made."""
-        digest = file_digest(folder / "adapter_model.safetensors")
+        digest = file_digest(folder / ADAPTER_WEIGHTS)
         version = (folder / _VERSION).read_text(encoding="utf-8")
         return cls(version, AdapterFolder(folder, digest))
 
@@ -78,14 +83,14 @@ def measure_production(
         dataset: Its held-out rows are evaluated.
         record: The run's; the loss is of its objective, against its reference model.
         batch_size: Rows in one forward pass.
+
+    Raises:
+        RegistryError: The weights are shared by GPUs, and production's adapter is of another shape.
     """
     from llm_engineering.model.finetuning.train import live_trained_model
 
     held = live_trained_model(lora, adapter)
-    active = held.model.active_adapter
-    held.model.load_adapter(str(production.adapter.folder), adapter_name=_PRODUCTION)
-    try:
-        held.model.set_adapter(_PRODUCTION)
+    with _switched(held.model, production):
         reference = record.before.rewards
         metrics = objective_metrics(
             held.model,
@@ -96,7 +101,37 @@ def measure_production(
             batch_size=batch_size,
             pad_id=held.tokenizer.pad_token_id,
         )
-        return ProductionMetrics(version=production.version, metrics=metrics)
+    return ProductionMetrics(version=production.version, metrics=metrics)
+
+
+@contextmanager
+def _switched(model: Any, production: ProductionAdapter) -> Iterator[None]:
+    folder, active = production.adapter.folder, model.active_adapter
+    if is_sharded():
+        _require_same_scaling(model.peft_config[active], production)
+        try:
+            with other_adapter(model, folder / ADAPTER_WEIGHTS):
+                yield
+        except LoraError as reason:
+            raise RegistryError(str(reason)) from None
+        return
+    model.load_adapter(str(folder), adapter_name=_PRODUCTION)
+    try:
+        model.set_adapter(_PRODUCTION)
+        yield
     finally:
-        held.model.set_adapter(active)
-        held.model.delete_adapter(_PRODUCTION)
+        model.set_adapter(active)
+        model.delete_adapter(_PRODUCTION)
+
+
+def _require_same_scaling(own: Any, production: ProductionAdapter) -> None:
+    """What an adapter does beside its tensors: those take turns, this does not."""
+    from peft import PeftConfig
+
+    theirs: Any = PeftConfig.from_pretrained(str(production.adapter.folder))
+    for key in ("lora_alpha", "use_rslora", "alpha_pattern", "use_dora"):
+        if getattr(own, key) != getattr(theirs, key):
+            raise RegistryError(
+                f"{production.version} has lora.{key} {getattr(theirs, key)!r}, this run "
+                f"{getattr(own, key)!r}"
+            )

@@ -7,17 +7,21 @@ import time
 
 import psutil
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.errors import ModelError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
+from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.batch_plan import BatchPlan
 from llm_engineering.model.evaluation.held_out import held_out_metrics
+from llm_engineering.model.evaluation.production import ProductionAdapter
 from llm_engineering.model.finetuning import train as training
 from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
 from llm_engineering.model.finetuning.load import describe_model, load_model
+from llm_engineering.model.finetuning.record import AdapterFolder
+from llm_engineering.model.finetuning.starting_adapter import ADAPTER_WEIGHTS
 from llm_engineering.model.finetuning.train import live_trained_model, train
 
 RANK_MODULE = "llm_engineering.distributed.rank"
@@ -52,6 +56,19 @@ def run(config, folder, placement=HERE, **options):
         )  # fmt: skip
     finally:
         live.release()
+
+
+def whole_lora(config):
+    return describe_lora(describe_model(config.model, dtype=config.model.dtype), config.lora)
+
+
+def much_changed(adapter, folder):
+    """A production version whose adapter does the opposite."""
+    shutil.copytree(adapter.folder, folder)
+    weights = load_file(folder / ADAPTER_WEIGHTS)
+    changed = {name: -tensor if "lora_B" in name else tensor for name, tensor in weights.items()}
+    save_file(changed, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    return ProductionAdapter("first", AdapterFolder(folder, file_digest(folder / ADAPTER_WEIGHTS)))
 
 
 def losses(record):
@@ -186,7 +203,8 @@ def test_ranks_that_share_the_weights_learn_what_one_process_learns(
             "train.checkpoint_every": 2, "model.dtype": dtype,
         }
     )  # fmt: skip
-    _, whole = run(config, tmp_path / "one")
+    first, whole = run(config, tmp_path / "one")
+    production = much_changed(first, tmp_path / "production")
     shared = BatchPlan(
         micro_batch=1, gradient_accumulation=2, gradient_checkpointing="plain", sharded=True
     )
@@ -198,7 +216,9 @@ def test_ranks_that_share_the_weights_learn_what_one_process_learns(
 
     with pytest.raises(RuntimeError, match="the dashboard is not there"):
         run(config, tmp_path / "two", TWO, on_progress=fail)
-    adapter, record = run(config, tmp_path / "two", TWO, resume="required", name="again")
+    adapter, record = run(
+        config, tmp_path / "two", TWO, resume="required", name="again", production=production
+    )
     assert record.resumed_from_step == 2
     assert record.plan.sharded
     assert losses(record) == pytest.approx(losses(whole), rel=close)
@@ -206,3 +226,11 @@ def test_ranks_that_share_the_weights_learn_what_one_process_learns(
     assert len(record.evaluation.samples) == 2
     weights = load_file(adapter.folder / "adapter_model.safetensors")
     assert sum(tensor.numel() for tensor in weights.values()) == 71680  # whole, not a rank's part
+
+    held = live_trained_model(whole_lora(config), production.adapter)
+    rows = prepared(config, tmp_path / "rows").split("held_out")
+    pad_id = held.tokenizer.pad_token_id
+    there = held_out_metrics(held.model, rows, batch_size=4, pad_id=pad_id)
+    live.release()
+    assert record.production.metrics.loss == pytest.approx(there.loss, rel=close)
+    assert abs(there.loss - record.after.loss) > 0.05
