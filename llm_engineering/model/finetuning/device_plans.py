@@ -64,7 +64,8 @@ def require_memory(config: FinetuningConfig, ranks: int = 1) -> None:
     work = configured_workload(config, hardware.resolve_dtype(config.model))
     if work is not None:
         share = work.model_copy(update={"train": share_of_step(work.train, ranks)})
-        _fitting(share, ranks)
+        if _fitting(share, ranks)[0].sharded:
+            logger.info("%s", told(share, ranks, hardware.gpu_capacity_bytes()))
 
 
 def _fitting(work: Workload, ranks: int) -> list[BatchPlan]:
@@ -76,5 +77,4 @@ def _fitting(work: Workload, ranks: int) -> list[BatchPlan]:
     if not plans:
         text = refusal(work, hardware.device_name(), capacity)
         raise HardwareError(text + refused(work, ranks))
-    logger.info("%s", told(work, ranks, capacity))
     return plans

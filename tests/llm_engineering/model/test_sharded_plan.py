@@ -55,7 +55,10 @@ def test_what_cannot_share_the_weights_is_named(train, said):
     assert said in refused(work, 2)
 
 
-def test_a_model_that_no_gpu_holds_is_refused_on_one_and_shared_by_two(make_config, monkeypatch):
+def test_a_model_that_no_gpu_holds_is_refused_on_one_and_shared_by_two(
+    make_config, monkeypatch, caplog
+):
+    caplog.set_level("INFO")
     need = []
     monkeypatch.setattr(hardware, "has_gpu", lambda: True)
     monkeypatch.setattr(hardware, "resolve_dtype", lambda settings: "bfloat16")
@@ -70,3 +73,5 @@ def test_a_model_that_no_gpu_holds_is_refused_on_one_and_shared_by_two(make_conf
         require_memory(make_config(), ranks=1)
     require_memory(make_config(), ranks=2)
     assert need == ["bfloat16", "bfloat16"]
+    assert "the weights do not fit one GPU" in caplog.text
+    assert "the 2 GPUs share them" in caplog.text
