@@ -114,3 +114,10 @@ def gpu_capacity_bytes() -> int:
     free, total = torch.cuda.mem_get_info()
     ours = torch.cuda.memory_reserved() + _CONTEXT_BYTES
     return int(total - max(0, total - free - ours))
+
+
+def free_host_bytes() -> int:
+    """Bytes of the host's memory that can be had without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -11,6 +11,9 @@ _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 _GATHERED_LAYERS = 3  # in use, fetched ahead, and not yet given back
 _BYTES_A_LOGIT = 12.0  # 16 bit, widened, and its gradient: all rows' at once
 _MOST_TOKENS = 8192
+_HOST_ROOM = (
+    1.07  # memory of the host by the size of the weights, as read while 86.3 GB were loaded
+)
 
 
 def sharded_plans(work: Workload, ranks: int) -> list[BatchPlan]:
@@ -69,6 +72,11 @@ def obstacle(work: Workload) -> str | None:
     return None
 
 
+def host_bytes(work: Workload) -> float:
+    """Memory of each host that the weights go through before the GPUs have their parts."""
+    return _HOST_ROOM * _BYTES[work.dtype] * work.shape.parameters
+
+
 def told(work: Workload, ranks: int, capacity: float) -> str:
     """What is said when the weights are shared: why, and what the alternative is.
 
@@ -79,7 +87,7 @@ def told(work: Workload, ranks: int, capacity: float) -> str:
     """
     text = (
         f"the weights do not fit one GPU ({capacity / GIB:.1f} GiB): the {ranks} GPUs share them "
-        "(FSDP, plain PEFT)"
+        f"(FSDP, plain PEFT), after {host_bytes(work) / GIB:.0f} GiB of the host's memory"
     )
     quantised = gpu_plans(work.model_copy(update={"quantised": True}))
     if any(plan.fits(capacity) for plan in quantised):

@@ -10,10 +10,11 @@ from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.share import share_of_step
 from llm_engineering.errors import HardwareError
 from llm_engineering.model.batch_plan import BatchPlan, cpu_plans, gpu_plans
+from llm_engineering.model.cards import GIB
 from llm_engineering.model.memory_table import refusal
 from llm_engineering.model.references import LoraReference
 from llm_engineering.model.shape import read_shape
-from llm_engineering.model.sharded_plan import refused, sharded_plans, told
+from llm_engineering.model.sharded_plan import host_bytes, refused, sharded_plans, told
 from llm_engineering.model.workload import Workload, configured_workload, prepared_workload
 
 logger = logging.getLogger(__name__)
@@ -77,4 +78,11 @@ def _fitting(work: Workload, ranks: int) -> list[BatchPlan]:
     if not plans:
         text = refusal(work, hardware.device_name(), capacity)
         raise HardwareError(text + refused(work, ranks))
+    need, free = host_bytes(work), hardware.free_host_bytes()
+    if need > free:
+        raise HardwareError(
+            f"the GPUs share the weights (FSDP), which each host first reads into its own memory: "
+            f"that takes {need / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free. Use a host with more "
+            "memory, or model.load_in_4bit: true"
+        )
     return plans

@@ -38,7 +38,7 @@ def test_the_estimate_is_that_of_the_measured_run():
 
 def test_it_is_said_and_qlora_is_named():
     text = told(workload(), 2, H100)
-    assert "the 2 GPUs share them (FSDP, plain PEFT)" in text
+    assert "the 2 GPUs share them (FSDP, plain PEFT), after 86 GiB of the host's memory" in text
     assert "model.load_in_4bit: true (QLoRA) would fit each" in text
 
 
@@ -64,6 +64,7 @@ def test_a_model_that_no_gpu_holds_is_refused_on_one_and_shared_by_two(
     monkeypatch.setattr(hardware, "resolve_dtype", lambda settings: "bfloat16")
     monkeypatch.setattr(hardware, "device_name", lambda: "H100")
     monkeypatch.setattr(hardware, "gpu_capacity_bytes", lambda: int(H100))
+    monkeypatch.setattr(hardware, "free_host_bytes", lambda: int(90 * GIB))
     work = workload()
     monkeypatch.setattr(
         "llm_engineering.model.finetuning.device_plans.configured_workload",
@@ -74,4 +75,8 @@ def test_a_model_that_no_gpu_holds_is_refused_on_one_and_shared_by_two(
     require_memory(make_config(), ranks=2)
     assert need == ["bfloat16", "bfloat16"]
     assert "the weights do not fit one GPU" in caplog.text
-    assert "the 2 GPUs share them" in caplog.text
+    assert "the 2 GPUs share them (FSDP, plain PEFT), after 86 GiB of the host's" in caplog.text
+
+    monkeypatch.setattr(hardware, "free_host_bytes", lambda: int(64 * GIB))
+    with pytest.raises(HardwareError, match=r"takes 86\.0 GiB, and 64\.0 GiB are free"):
+        require_memory(make_config(), ranks=2)
