@@ -24,7 +24,7 @@ from llm_engineering.distributed.messages import (
     SilentDisplay,
 )
 from llm_engineering.distributed.sharded import prepare_rank
-from llm_engineering.errors import RegistryError
+from llm_engineering.errors import LoraError
 from llm_engineering.model.finetuning.attempt import Attempt
 from llm_engineering.model.finetuning.progress import Display
 
@@ -127,7 +127,7 @@ def _run(order: RankOrder, link: Link) -> None:
                 record,
                 batch_size=attempt.evaluate.batch_size,
             )
-        except RegistryError as reason:  # the gate refuses to compare with it, and says so
+        except LoraError as reason:  # the gate refuses to compare with it, and says so
             logger.warning("production cannot be measured on shared weights: %s", reason)
     record.evaluation = evaluation
     if world.is_first():

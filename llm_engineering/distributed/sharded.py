@@ -133,6 +133,7 @@ def other_adapter(model: Any, weights: Path) -> Iterator[None]:
         LoraError: The other adapter is of another shape.
     """
     from safetensors.torch import load_file
+    from torch.distributed.tensor import distribute_tensor
 
     parts, others = _adapter_parts(model), load_file(weights)
     wrong = parts.keys() ^ others.keys() or {
@@ -143,6 +144,10 @@ def other_adapter(model: Any, weights: Path) -> Iterator[None]:
             f"{weights.parent}: {len(wrong)} of its tensors are not this adapter's, as {min(wrong)}"
         )
     own = {name: part.clone() for name, part in parts.items()}
+    others = {
+        name: distribute_tensor(others[name].to(part.dtype), part.device_mesh, part.placements)
+        for name, part in parts.items()
+    }
     try:
         _put_adapter(model, others)
         yield
@@ -158,13 +163,9 @@ def _adapter_parts(model: Any) -> dict[str, Any]:
     return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
-def _put_adapter(model: Any, tensors: dict[str, Any]) -> None:
+def _put_adapter(model: Any, parts: dict[str, Any]) -> None:
     import torch
-    from torch.distributed.tensor import DTensor, distribute_tensor
 
     with torch.no_grad():
         for name, part in _adapter_parts(model).items():
-            tensor = tensors[name]
-            if not isinstance(tensor, DTensor):  # a whole one
-                tensor = distribute_tensor(tensor.to(part.dtype), part.device_mesh, part.placements)
-            part.copy_(tensor)
+            part.copy_(parts[name])

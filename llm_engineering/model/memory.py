@@ -6,7 +6,8 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.model.workload import Workload
 
-_WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+"""Of a parameter that is not quantised."""
 _NF4_BYTES = 0.5 + 1.03 / 64  # 4 bits; a block of 64 shares one 8-bit scale and its part of another
 _OPTIMIZER_BYTES = {"adamw_torch": 8.0, "adamw_8bit": 2.06, "paged_adamw_8bit": 0.1}
 _CONTEXT = 0.9e9
@@ -78,7 +79,7 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
         checkpointing: "none", "plain" or "unsloth".
     """
     shape = work.shape
-    width = _WEIGHT_BYTES[work.dtype]
+    width = WEIGHT_BYTES[work.dtype]
     tokens = micro_batch * work.longest_row * work.rows_a_row
     state = tokens * width * shape.hidden
     # Packed rows go through attention without a copy of its output.
@@ -110,7 +111,7 @@ def _is_fused(work: Workload) -> bool:
 
 
 def _weight_bytes(work: Workload) -> float:
-    width = _WEIGHT_BYTES[work.dtype]
+    width = WEIGHT_BYTES[work.dtype]
     total, linear = work.shape.parameters, work.shape.linear_parameters
     return (total - linear) * width + linear * (_NF4_BYTES if work.quantised else width)
 

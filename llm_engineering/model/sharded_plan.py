@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from llm_engineering.model.batch_plan import BatchPlan, gpu_plans, micro_batches
 from llm_engineering.model.cards import GIB
-from llm_engineering.model.memory import estimate_memory
+from llm_engineering.model.memory import WEIGHT_BYTES, estimate_memory
 from llm_engineering.model.workload import Workload
 
-_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 _GATHERED_LAYERS = 3  # in use, fetched ahead, and not yet given back
 _BYTES_A_LOGIT = 12.0  # 16 bit, widened, and its gradient: all rows' at once
 _MOST_TOKENS = 8192
-_HOST_ROOM = (
-    1.07  # memory of the host by the size of the weights, as read while 86.3 GB were loaded
-)
+# The host's memory by the size of the weights, as read while 86.3 GB were loaded.
+_HOST_ROOM = 1.07
 
 
 def sharded_plans(work: Workload, ranks: int) -> list[BatchPlan]:
@@ -28,7 +26,7 @@ def sharded_plans(work: Workload, ranks: int) -> list[BatchPlan]:
     """
     if ranks == 1 or obstacle(work):
         return []
-    shape, width = work.shape, _BYTES[work.dtype]
+    shape, width = work.shape, WEIGHT_BYTES[work.dtype]
     layer = shape.linear_parameters / shape.layers
     gathered = width * (_GATHERED_LAYERS * layer + shape.vocabulary * shape.hidden)
     plans: list[BatchPlan] = []
@@ -74,7 +72,7 @@ def obstacle(work: Workload) -> str | None:
 
 def host_bytes(work: Workload) -> float:
     """Memory of each host that the weights go through before the GPUs have their parts."""
-    return _HOST_ROOM * _BYTES[work.dtype] * work.shape.parameters
+    return _HOST_ROOM * WEIGHT_BYTES[work.dtype] * work.shape.parameters
 
 
 def told(work: Workload, ranks: int, capacity: float) -> str:

@@ -20,7 +20,7 @@ from llm_engineering.model.finetuning.record import (
     ProductionMetrics,
     TrainingRecord,
 )
-from llm_engineering.model.finetuning.starting_adapter import ADAPTER_WEIGHTS
+from llm_engineering.model.finetuning.starting_adapter import ADAPTER_WEIGHTS, differing_settings
 from llm_engineering.model.references import LoraReference
 
 _PRODUCTION = "production"
@@ -85,12 +85,12 @@ def measure_production(
         batch_size: Rows in one forward pass.
 
     Raises:
-        RegistryError: The weights are shared by GPUs, and production's adapter is of another shape.
+        LoraError: The weights are shared by GPUs, and production's adapter is of another shape.
     """
     from llm_engineering.model.finetuning.train import live_trained_model
 
     held = live_trained_model(lora, adapter)
-    with _switched(held.model, production):
+    with _switched(held.model, lora, production):
         reference = record.before.rewards
         metrics = objective_metrics(
             held.model,
@@ -105,15 +105,14 @@ def measure_production(
 
 
 @contextmanager
-def _switched(model: Any, production: ProductionAdapter) -> Iterator[None]:
+def _switched(model: Any, lora: LoraReference, production: ProductionAdapter) -> Iterator[None]:
     folder, active = production.adapter.folder, model.active_adapter
     if is_sharded():
-        _require_same_scaling(model.peft_config[active], production)
-        try:
-            with other_adapter(model, folder / ADAPTER_WEIGHTS):
-                yield
-        except LoraError as reason:
-            raise RegistryError(str(reason)) from None
+        wrong = differing_settings(production.adapter, lora.settings)
+        if wrong:
+            raise LoraError(f"{production.version} is of another shape: {'; '.join(wrong)}")
+        with other_adapter(model, folder / ADAPTER_WEIGHTS):
+            yield
         return
     model.load_adapter(str(folder), adapter_name=_PRODUCTION)
     try:
@@ -122,16 +121,3 @@ def _switched(model: Any, production: ProductionAdapter) -> Iterator[None]:
     finally:
         model.set_adapter(active)
         model.delete_adapter(_PRODUCTION)
-
-
-def _require_same_scaling(own: Any, production: ProductionAdapter) -> None:
-    """What an adapter does beside its tensors: those take turns, this does not."""
-    from peft import PeftConfig
-
-    theirs: Any = PeftConfig.from_pretrained(str(production.adapter.folder))
-    for key in ("lora_alpha", "use_rslora", "alpha_pattern", "use_dora"):
-        if getattr(own, key) != getattr(theirs, key):
-            raise RegistryError(
-                f"{production.version} has lora.{key} {getattr(theirs, key)!r}, this run "
-                f"{getattr(own, key)!r}"
-            )

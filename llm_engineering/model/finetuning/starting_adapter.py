@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
 from llm_engineering.errors import LoraError
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.finetuning.record import AdapterFolder
@@ -58,17 +58,8 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
     Raises:
         LoraError: Lists every setting that differs, with the value that fits.
     """
-    theirs = json.loads((adapter.folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    ours = config.lora.model_dump()
-    wrong = [
-        f"lora.{name}: {ours[name]}, the adapter has {theirs[name]}"
-        for name in _SAME
-        if name in theirs and ours[name] != theirs[name]
-    ]
-    targets = theirs.get("target_modules")
-    named = isinstance(targets, list) and ours["target_modules"] != "all-linear"
-    if named and set(targets) != set(ours["target_modules"]):
-        wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(targets))}")
+    theirs = _peft_settings(adapter)
+    wrong = differing_settings(adapter, config.lora)
     base = str(theirs.get("base_model_name_or_path") or "")
     if Path(base).name != Path(config.model.id).name:
         wrong.append(
@@ -78,6 +69,26 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
         raise LoraError(
             f"train.start_from: {config.train.start_from} does not fit:\n" + "\n".join(wrong)
         )
+
+
+def differing_settings(adapter: AdapterFolder, lora: LoraSettings) -> list[str]:
+    """A line for each setting that makes an adapter's shape, or its effect, another than ``lora``."""
+    theirs, ours = _peft_settings(adapter), lora.model_dump()
+    wrong = [
+        f"lora.{name}: {ours[name]}, the adapter has {theirs[name]}"
+        for name in _SAME
+        if name in theirs and ours[name] != theirs[name]
+    ]
+    targets: Any = theirs.get("target_modules")
+    named = isinstance(targets, list) and ours["target_modules"] != "all-linear"
+    if named and set(targets) != set(ours["target_modules"]):
+        wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(targets))}")
+    return wrong
+
+
+def _peft_settings(adapter: AdapterFolder) -> dict[str, Any]:
+    text = (adapter.folder / ADAPTER_CONFIG).read_text(encoding="utf-8")
+    return dict(json.loads(text))
 
 
 def load_adapter_weights(model: Any, adapter: AdapterFolder) -> None:

@@ -2,8 +2,9 @@
 
 A packed row holds several documents, and unsloth lines up the rows of a micro-batch without padding;
 none may see another. From PyTorch 2.12 on unsloth gives them all to one call with the documents'
-boundaries. The same kernel is in PyTorch before (it is FlashAttention-2's); only its public name is not. Without it, a micro-batch of 30 documents
-costs 30 calls and their copies a layer, and the GPU waits for the host (benchmarks/NOTES.md).
+boundaries. The same kernel is in PyTorch before (it is FlashAttention-2's); only its public name is
+not. Without it, a micro-batch of 30 documents costs 30 calls and their copies a layer, and the GPU
+waits for the host (benchmarks/NOTES.md).
 """
 
 from __future__ import annotations

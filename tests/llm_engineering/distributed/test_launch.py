@@ -46,8 +46,7 @@ def run(config, folder, placement=HERE, **options):
     if placement is HERE:
         lora = inject_lora(load_model(config.model), config.lora)
     else:
-        described = describe_model(config.model, dtype=config.model.dtype)
-        lora = describe_lora(described, config.lora)
+        lora = described(config)
     name = options.pop("name", "run")
     try:
         return train(
@@ -58,7 +57,7 @@ def run(config, folder, placement=HERE, **options):
         live.release()
 
 
-def whole_lora(config):
+def described(config):
     return describe_lora(describe_model(config.model, dtype=config.model.dtype), config.lora)
 
 
@@ -227,7 +226,7 @@ def test_ranks_that_share_the_weights_learn_what_one_process_learns(
     weights = load_file(adapter.folder / "adapter_model.safetensors")
     assert sum(tensor.numel() for tensor in weights.values()) == 71680  # whole, not a rank's part
 
-    held = live_trained_model(whole_lora(config), production.adapter)
+    held = live_trained_model(described(config), production.adapter)
     rows = prepared(config, tmp_path / "rows").split("held_out")
     pad_id = held.tokenizer.pad_token_id
     there = held_out_metrics(held.model, rows, batch_size=4, pad_id=pad_id)

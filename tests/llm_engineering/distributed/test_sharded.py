@@ -20,16 +20,21 @@ def alone(tmp_path):
     dist.destroy_process_group()
 
 
-def test_a_checkpoint_brings_together_what_is_trained_and_nothing_frozen(alone, monkeypatch):
+def share(model):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
+
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+
+
+def test_a_checkpoint_brings_together_what_is_trained_and_nothing_frozen(alone, monkeypatch):
     from torch.distributed.tensor import DTensor
 
     frozen, trained = torch.nn.Linear(8, 8), torch.nn.Linear(8, 2)
     frozen.requires_grad_(False)
     model = torch.nn.Sequential(frozen, trained)
     expected = {f"1.{name}": value.clone() for name, value in trained.named_parameters()}
-    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    share(model)
     gathered = []
     full_tensor = DTensor.full_tensor
     monkeypatch.setattr(
@@ -51,14 +56,12 @@ def test_a_checkpoint_brings_together_what_is_trained_and_nothing_frozen(alone, 
 
 def lora_on_shared_weights():
     from peft import LoraConfig, get_peft_model
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
 
     linear = torch.nn.Linear(8, 8)
     weight, bias = linear.weight.detach().clone(), linear.bias.detach().clone()
     base = torch.nn.Sequential(linear, torch.nn.Tanh())
     model = get_peft_model(base, LoraConfig(r=2, target_modules=["0"]))
-    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    share(model)
     return model, weight, bias
 
 
