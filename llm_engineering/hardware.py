@@ -7,6 +7,7 @@ import platform
 import resource
 from pathlib import Path
 
+from llm_engineering import host_memory
 from llm_engineering.configuration.schema import FinetuningConfig, ModelSettings
 from llm_engineering.errors import HardwareError
 
@@ -117,7 +118,8 @@ def gpu_capacity_bytes() -> int:
 
 
 def free_host_bytes() -> int:
-    """Bytes of the host's memory that can be had without swapping."""
+    """Bytes of the host's memory that can be had without swapping, within a container's limit."""
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    free = host_memory.free_host_bytes()
+    return int(psutil.virtual_memory().available) if free is None else free

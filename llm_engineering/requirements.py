@@ -23,6 +23,7 @@ def locked_requirements(
     groups: frozenset[str],
     environment: Mapping[str, str] | None,
     leave_out: Pattern[str],
+    hashes: bool = False,
 ) -> list[str]:
     """``name==version`` of each locked package that an environment needs, in the lock's order.
 
@@ -31,13 +32,18 @@ def locked_requirements(
         groups: Dependency groups; a package of any of them is needed.
         environment: Values of PEP 508's marker variables; None: this interpreter's own.
         leave_out: Names that are not wanted, matched as a whole.
+        hashes: Whether each line also has the digests of the package's files, as pip reads them.
     """
     return [
-        f"{package['name']}=={package['version']}"
+        " ".join([f"{package['name']}=={package['version']}", *(_digests(package) if hashes else [])])
         for package in lock["package"]
         if not leave_out.fullmatch(package["name"])
         and any(_is_needed(package, group, environment) for group in groups)
     ]
+
+
+def _digests(package: Mapping[str, Any]) -> list[str]:
+    return [f"--hash={file['hash']}" for file in package["files"]]
 
 
 def _is_needed(
