@@ -12,7 +12,7 @@ MIRROR_PLUGIN_VERSION := 0.6.5
 MODEL := models/SmolLM2-135M-Instruct
 POETRY := .poetry/bin/poetry
 # Poetry asks PyPI's JSON interface, which mirrors often lack; the plugin makes it use pip's index.
-WITH_INDEX := POETRY_PYPI_MIRROR_URL="$$(tools/pip_index.sh .poetry/bin/python)"
+WITH_PIP_SETTINGS := tools/with_pip_settings.sh
 
 .PHONY: gguf-converter help setup setup-sagemaker model finetune dashboard test test-quick \
   test-fresh lint types clean
@@ -52,7 +52,7 @@ model: $(MODEL)/model.safetensors
 gguf-converter: .gguf-converter/convert_hf_to_gguf.py
 
 .gguf-converter/convert_hf_to_gguf.py: tools/get_gguf_converter.py | .venv/.installed
-	.venv/bin/python tools/get_gguf_converter.py
+	$(WITH_PIP_SETTINGS) .venv/bin/python tools/get_gguf_converter.py
 
 # A problem is told in one line of make's own: nothing has been done yet that a trace could explain.
 .poetry/.installed: Makefile tools/find_python.sh tools/check_host.py llm_engineering/host_memory.py
@@ -61,26 +61,26 @@ gguf-converter: .gguf-converter/convert_hf_to_gguf.py
 	$(eval MISSING := $(shell '$(FOUND)' tools/check_host.py))
 	$(if $(MISSING),$(error $(MISSING)))
 	@'$(FOUND)' -m venv --clear .poetry
-	@.poetry/bin/python -m pip install --quiet --disable-pip-version-check \
+	@$(WITH_PIP_SETTINGS) .poetry/bin/python -m pip install --quiet --disable-pip-version-check \
 	  poetry==$(POETRY_VERSION) poetry-plugin-pypi-mirror==$(MIRROR_PLUGIN_VERSION)
 	@touch $@
 
 .venv/.installed: .poetry/.installed pyproject.toml poetry.lock tools/install_training.py \
+  tools/poetry_install.sh tools/with_pip_settings.sh \
   tools/torch-cpu-requirements.txt llm_engineering/requirements.py
-	@# Compiled here: where the environment says to write no bytecode, every start would compile anew.
-	@$(WITH_INDEX) $(POETRY) install --compile --no-interaction --quiet
-	@$(WITH_INDEX) .poetry/bin/python tools/install_training.py
+	@tools/poetry_install.sh
+	@$(WITH_PIP_SETTINGS) .poetry/bin/python tools/install_training.py
 	@# ZenML makes its local store once, in some ten seconds: now rather than in the first run.
 	@ZENML_ANALYTICS_OPT_IN=false .venv/bin/zenml stack list >/dev/null 2>&1 || \
 	  echo "note: ZenML's store could not be made yet; the first run will try again"
 	@touch $@
 
 .venv/.sagemaker: .venv/.installed
-	$(WITH_INDEX) $(POETRY) install --with sagemaker --compile --no-interaction --quiet
+	@tools/poetry_install.sh --with sagemaker
 	@touch $@
 
 $(MODEL)/model.safetensors: | .venv/.installed
-	.venv/bin/python tools/make_embedded_model.py $(MODEL)
+	@$(WITH_PIP_SETTINGS) .venv/bin/python tools/make_embedded_model.py $(MODEL)
 
 clean:
 	rm -rf .poetry .venv .mypy_cache .ruff_cache .pytest_cache

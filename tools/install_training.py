@@ -66,10 +66,9 @@ def install_cuda() -> None:
     """Install the training group as locked, CUDA and all."""
     size = f"{FETCHED['cuda'] / GB:.1f} GB to fetch"
     print(f"installing the training packages, CUDA build of PyTorch ({size})", flush=True)
-    poetry = [str(ROOT / ".poetry" / "bin" / "poetry"), "install", "--with", "train", "--compile"]
-    done = subprocess.run([*poetry, "--no-interaction", "--quiet"], cwd=ROOT, check=False)
+    done = subprocess.run(["tools/poetry_install.sh", "--with", "train"], cwd=ROOT, check=False)
     if done.returncode:
-        sys.exit("the training packages could not be installed; Poetry says above why")
+        sys.exit(done.returncode)
 
 
 def broken_import() -> str | None:
