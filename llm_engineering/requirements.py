@@ -35,7 +35,9 @@ def locked_requirements(
         hashes: Whether each line also has the digests of the package's files, as pip reads them.
     """
     return [
-        " ".join([f"{package['name']}=={package['version']}", *(_digests(package) if hashes else [])])
+        " ".join(
+            [f"{package['name']}=={package['version']}", *(_digests(package) if hashes else [])]
+        )
         for package in lock["package"]
         if not leave_out.fullmatch(package["name"])
         and any(_is_needed(package, group, environment) for group in groups)

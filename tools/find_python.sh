@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints a Python that this project runs on: the one that $PYTHON names, else the first of the
-# system's and of uv's. Where there is none, prints one line that says what to do: a path begins
-# with /, that line does not.
+# system's and of uv's. Where there is none, prints one line that says what to do, which begins
+# with "set-up:".
 set -u
 right='import sys; v = sys.version_info[:3]; sys.exit(not (3, 11) <= v < (3, 15) or v == (3, 14, 1))'
 if [ -n "${PYTHON:-}" ]; then
@@ -23,6 +23,6 @@ for python in "$@"; do
         exit 0
     fi
 done
-echo "${seen:-${PYTHON:-python3} is not there: install} Python 3.11 to 3.14 (3.14.1 excepted);" \
+echo "set-up: ${seen:-${PYTHON:-python3} is not there: install} Python 3.11 to 3.14 (3.14.1 excepted);" \
     "name one by make PYTHON=/path/to/python, or let uv bring one: uv python install 3.13"
 exit 1

@@ -91,11 +91,12 @@ def test_the_set_up_runs_it_before_the_project_is_installed(tmp_path: Path) -> N
         "import importlib.util, sys\n"
         f"spec = importlib.util.spec_from_file_location('i', {str(ROOT)!r} + '/tools/install_training.py')\n"
         "install = importlib.util.module_from_spec(spec); spec.loader.exec_module(install)\n"
-        "lock = {'package': [{'name': 'peft', 'version': '1', 'groups': ['train']}]}\n"
+        "package = {'name': 'peft', 'version': '1', 'groups': ['train'], 'files': [{'hash': 'h'}]}\n"
+        "lock = {'package': [package]}\n"
         "print(install.training_requirements(lock))\n"
         "print(sorted({'pydantic', 'torch', 'yaml'} & set(sys.modules)))\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert result.stdout.splitlines() == ["['peft==1']", "[]"]
+    assert result.stdout.splitlines() == ["['peft==1 --hash=h']", "[]"]
