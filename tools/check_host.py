@@ -49,19 +49,16 @@ def missing(build: str) -> str | None:
             f"your home folder ({home}) cannot be written, and pip and ZenML keep files there: set "
             "HOME to a folder of yours"
         )
-    store = zenml_store(home)
-    if store.exists() and not _can_write(store):
-        return (
-            f"ZenML's store {store} is another user's and cannot be written: set ZENML_CONFIG_PATH "
-            "to a folder of yours"
-        )
+    from llm_engineering.errors import SetupError
+    from llm_engineering.lineage.store import require_store
+
+    try:
+        note = require_store()
+    except SetupError as problem:
+        return str(problem)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
     return _missing_disk(build, home)
-
-
-def zenml_store(home: Path) -> Path:
-    """Where ZenML keeps its store."""
-    folder = os.environ.get("ZENML_CONFIG_PATH")
-    return Path(folder or Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "zenml")
 
 
 def memory_note() -> str | None:

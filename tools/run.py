@@ -89,6 +89,8 @@ def main(**options: Any) -> None:
 
     action = _action(options)
     try:
+        if not options["dry_run"] and options["inspect_data"] is None:
+            _require_store()
         action(options)
     except FinetuningError as error:
         click.secho(f"error: {error}", fg="red", err=True)
@@ -98,6 +100,14 @@ def main(**options: Any) -> None:
         hint = "; continue with --resume" if resumable else ""
         click.secho(f"interrupted{hint}", fg="yellow", err=True)
         sys.exit(130)
+
+
+def _require_store() -> None:
+    from llm_engineering.lineage.store import require_store
+
+    note = require_store()
+    if note:
+        click.secho(f"note: {note}", fg="yellow", err=True)
 
 
 def _finetune(options: dict[str, Any]) -> None:
