@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,8 @@ def convert(gguf: Path, folder: Path) -> None:
 
 def main() -> None:
     """Make the model unless it is there; a run that is killed leaves nothing."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars fill a log
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "models" / "SmolLM2-135M-Instruct"
     if (target / "model.safetensors").is_file():
         print(f"{target} is there already")
