@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
     from llm_engineering.distributed.placement import Placement
-    from llm_engineering.model.finetuning.train import Resume
+    from llm_engineering.training.run import Resume
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,9 +105,9 @@ def run(
         )
 
         require_same_shape(starting_adapter(config.train.start_from), config)
-    from llm_engineering.hardware import resolve_dtype
     from llm_engineering.lineage.fingerprints import take_fingerprints
     from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
+    from llm_engineering.planning.hardware import resolve_dtype
 
     fingerprints = take_fingerprints(config)
 
@@ -153,10 +153,10 @@ def run(
 def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Placement:
     from llm_engineering.distributed.placement import Placement
     from llm_engineering.distributed.share import choose_ranks, share_of_step
-    from llm_engineering.hardware import require_hardware
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
-    from llm_engineering.model.finetuning.device_plans import require_memory
     from llm_engineering.model.finetuning.trackers import require_trackers
+    from llm_engineering.planning.device_plans import require_memory
+    from llm_engineering.planning.hardware import require_hardware
 
     require_hardware(config)
     require_trackers(config.train.trackers)

@@ -10,11 +10,6 @@ from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import RegistryError
 from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.evaluation.evaluation import Evaluation
-from llm_engineering.model.evaluation.production import (
-    ProductionAdapter,
-    measure_production,
-    require_switchable,
-)
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.registry.checks import Candidate, Production, run_checks
@@ -28,6 +23,11 @@ from llm_engineering.registry.versions import (
     artifact,
     production_version,
     weights_digest,
+)
+from llm_engineering.training.production import (
+    ProductionAdapter,
+    measure_production,
+    require_switchable,
 )
 
 if TYPE_CHECKING:

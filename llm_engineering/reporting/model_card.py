@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from llm_engineering.data.sources import is_file
+from llm_engineering.data.read.sources import is_file
 from llm_engineering.model.base_model import is_hub_model
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.run_report import RunReport

@@ -8,11 +8,11 @@ from typing import Any
 from llm_engineering.configuration.schema import FinetuningConfig, SagemakerSettings
 from llm_engineering.distributed.share import share_of_step
 from llm_engineering.errors import ConfigError, LaunchError
-from llm_engineering.model.batch_plan import gpu_plans
-from llm_engineering.model.cards import GIB, usable_bytes
-from llm_engineering.model.memory_table import refusal
-from llm_engineering.model.sharded_plan import refused, sharded_plans
-from llm_engineering.model.workload import Workload
+from llm_engineering.planning.batch_plan import gpu_plans
+from llm_engineering.planning.cards import GIB, usable_bytes
+from llm_engineering.planning.memory_table import refusal
+from llm_engineering.planning.sharded_plan import refused, sharded_plans
+from llm_engineering.planning.workload import Workload
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
 from llm_engineering.sagemaker.instances import Instance, require_gpu_instance
 from llm_engineering.sagemaker.secret_scan import require_no_secrets

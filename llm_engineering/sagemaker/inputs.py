@@ -8,7 +8,6 @@ from typing import Any
 
 from llm_engineering.configuration import FinetuningConfig, to_yaml
 from llm_engineering.configuration.schema import SagemakerSettings
-from llm_engineering.data.chat_template import read_chat_template
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.base_model import (
     TOKENIZER_FILES,
@@ -16,6 +15,7 @@ from llm_engineering.model.base_model import (
     model_folder,
     weight_files,
 )
+from llm_engineering.model.chat_template import read_chat_template
 from llm_engineering.model.finetuning.starting_adapter import starting_adapter
 from llm_engineering.model.references import ModelReference
 from llm_engineering.sagemaker.aws import error_code

@@ -16,12 +16,11 @@ from llm_engineering.configuration import FinetuningConfig
 from llm_engineering.configuration.schema import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import LaunchError
-from llm_engineering.model.evaluation.production import ProductionAdapter
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.finetuning.starting_adapter import starting_adapter
 from llm_engineering.model.references import LoraReference
-from llm_engineering.model.shape import read_shape
-from llm_engineering.model.workload import prepared_workload
+from llm_engineering.planning.shape import read_shape
+from llm_engineering.planning.workload import prepared_workload
 from llm_engineering.reporting.manifest import git_commit
 from llm_engineering.sagemaker import follow as following
 from llm_engineering.sagemaker.aws import Aws, error_code
@@ -38,6 +37,7 @@ from llm_engineering.sagemaker.job_requirements import job_requirements
 from llm_engineering.sagemaker.request import JobInputs, build_request, job_name
 from llm_engineering.sagemaker.results import console_link, fetch_results
 from llm_engineering.sagemaker.source_package import SourceListing, stage_source
+from llm_engineering.training.production import ProductionAdapter
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.lineage.metadata import job_metadata, training_progress
-from llm_engineering.model.finetuning import train as training
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference
 from llm_engineering.outputs import work_folder
 from llm_engineering.registry.promotion import production_to_measure
 from llm_engineering.sagemaker.launch import Launch, train_in_job
+from llm_engineering.training import run as training
 
 
 # A resumed run learns the same, and so do ranks, however many they are.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics, held_out_metrics
 from llm_engineering.model.evaluation.rewards import Rewards
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_engineering.hardware import has_gpu
+from llm_engineering.planning.hardware import has_gpu
 from llm_engineering.training_stack import import_unsloth
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from llm_engineering.configuration.schema import ModelSettings
 from llm_engineering.distributed.sharded import load_weights
 from llm_engineering.errors import ModelError
-from llm_engineering.hardware import resolve_dtype
 from llm_engineering.model import live
 from llm_engineering.model.base_model import model_folder, read_config, weight_digests
 from llm_engineering.model.references import ModelReference
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
+from llm_engineering.planning.hardware import resolve_dtype
 from llm_engineering.training_stack import import_unsloth
 
 if TYPE_CHECKING:

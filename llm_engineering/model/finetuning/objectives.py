@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration.schema import TrainSettings
-from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.live import LiveModel
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from llm_engineering.model.evaluation.held_out import held_out_metrics
 from llm_engineering.model.finetuning.inject import adapted_modules, inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import live_base_model, load_model
 from llm_engineering.model.finetuning.loftq import start_from_quantisation_error
-from llm_engineering.model.finetuning.train import live_trained_model, train
+from llm_engineering.training.run import live_trained_model, train
 
 LOFTQ = LoraSettings(r=4, lora_alpha=2, rank_pattern={"down_proj": 2}, init="loftq")
 

@@ -8,7 +8,7 @@ from llm_engineering.model import live
 from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.objectives import _neighbours
 from llm_engineering.model.finetuning.starting_adapter import require_same_shape, starting_adapter
-from llm_engineering.model.finetuning.train import live_trained_model
+from llm_engineering.training.run import live_trained_model
 
 LN2 = 0.6931
 

@@ -13,7 +13,7 @@ from llm_engineering.model.evaluation.held_out import held_out_metrics
 from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import load_model
 from llm_engineering.model.finetuning.pissa import PrincipalComponents
-from llm_engineering.model.finetuning.train import live_trained_model
+from llm_engineering.training.run import live_trained_model
 
 PISSA = {"lora.init": "pissa", "lora.r": 4, "lora.lora_alpha": 8, "train.learning_rate": 0.01}
 TWELVE = {"train.max_steps": 12}

@@ -1,0 +1,123 @@
+"""The production version on a run's held-out rows, without loading the base model again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.distributed.sharded import other_adapter
+from llm_engineering.distributed.world import is_sharded
+from llm_engineering.errors import LoraError, RegistryError
+from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.evaluation.preference import objective_metrics
+from llm_engineering.model.finetuning.record import (
+    AdapterFolder,
+    ProductionMetrics,
+    TrainingRecord,
+)
+from llm_engineering.model.finetuning.starting_adapter import ADAPTER_WEIGHTS, differing_settings
+from llm_engineering.model.references import LoraReference
+
+_PRODUCTION = "production"
+_VERSION = "version.txt"
+
+
+@dataclass(frozen=True)
+class ProductionAdapter:
+    """The adapter of the production version, to be measured beside the run's own."""
+
+    version: str
+    adapter: AdapterFolder
+
+    def write(self, folder: Path) -> None:
+        """Write all of it into a new folder, to be read on another host."""
+        shutil.copytree(self.adapter.folder, folder)
+        (folder / _VERSION).write_text(self.version, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> ProductionAdapter:
+        """Read a folder that ``write`` made."""
+        digest = file_digest(folder / ADAPTER_WEIGHTS)
+        version = (folder / _VERSION).read_text(encoding="utf-8")
+        return cls(version, AdapterFolder(folder, digest))
+
+
+def require_switchable(lora: LoraReference, production: ProductionAdapter) -> None:
+    """Two adapters can take turns on one base model only if neither trained its biases.
+
+    Raises:
+        RegistryError: One of the two did.
+    """
+    from peft import PeftConfig
+
+    theirs: Any = PeftConfig.from_pretrained(str(production.adapter.folder))
+    for name, bias in (("this run", lora.settings.bias), (production.version, theirs.bias)):
+        if bias != "none":
+            raise RegistryError(
+                f"{name} trains biases (lora.bias: {bias}), which belong to the base model and are "
+                "not switched with the adapter; keep the held-out rows (data.held_out.source), or "
+                "promote by hand (--promote)"
+            )
+
+
+def measure_production(
+    lora: LoraReference,
+    adapter: AdapterFolder,
+    production: ProductionAdapter,
+    dataset: PreparedDataset,
+    record: TrainingRecord,
+    *,
+    batch_size: int,
+) -> ProductionMetrics:
+    """Evaluate production's adapter on a data set's held-out rows; the live model is left as it was.
+
+    Args:
+        lora: The reference of the run's own adapter.
+        adapter: The run's own adapter.
+        production: The adapter to evaluate; its base model has the same weights.
+        dataset: Its held-out rows are evaluated.
+        record: The run's; the loss is of its objective, against its reference model.
+        batch_size: Rows in one forward pass.
+
+    Raises:
+        LoraError: The weights are shared by GPUs, and production's adapter is of another shape.
+    """
+    from llm_engineering.training.run import live_trained_model
+
+    held = live_trained_model(lora, adapter)
+    with _switched(held.model, lora, production):
+        reference = record.before.rewards
+        metrics = objective_metrics(
+            held.model,
+            dataset.split("held_out"),
+            objective=record.objective,
+            beta=record.beta,
+            reference=reference.log_probabilities if reference else None,
+            batch_size=batch_size,
+            pad_id=held.tokenizer.pad_token_id,
+        )
+    return ProductionMetrics(version=production.version, metrics=metrics)
+
+
+@contextmanager
+def _switched(model: Any, lora: LoraReference, production: ProductionAdapter) -> Iterator[None]:
+    folder, active = production.adapter.folder, model.active_adapter
+    if is_sharded():
+        wrong = differing_settings(production.adapter, lora.settings)
+        if wrong:
+            raise LoraError(f"{production.version} is of another shape: {'; '.join(wrong)}")
+        with other_adapter(model, folder / ADAPTER_WEIGHTS):
+            yield
+        return
+    model.load_adapter(str(folder), adapter_name=_PRODUCTION)
+    try:
+        model.set_adapter(_PRODUCTION)
+        yield
+    finally:
+        model.set_adapter(active)
+        model.delete_adapter(_PRODUCTION)
