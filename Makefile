@@ -30,6 +30,7 @@ test: setup .venv/.sagemaker lint types
 lint: .venv/.installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
 
 types: .venv/.installed
 	.venv/bin/mypy

@@ -83,11 +83,11 @@ def measure(
     from llm_engineering.model import live
     from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
     from llm_engineering.model.finetuning.load import live_base_model, load_model
+    from llm_engineering.model.finetuning.trainer import make_trainer
     from llm_engineering.planning.batch_plan import BatchPlan
     from llm_engineering.planning.memory import estimate_memory
     from llm_engineering.planning.shape import read_shape
     from llm_engineering.planning.workload import Workload
-    from llm_engineering.training.run import make_trainer
 
     shape, row, micro_batch, checkpointing, changes = setting
     model = ModelSettings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from llm_engineering.configuration import FinetuningConfig
-from llm_engineering.errors import LaunchError, ModelError
+from llm_engineering.errors import HardwareError, LaunchError, ModelError
 
 
 def memory_plan(config: FinetuningConfig, target: str, gpus: str = "auto") -> list[str]:
@@ -29,7 +29,7 @@ def memory_plan(config: FinetuningConfig, target: str, gpus: str = "auto") -> li
 
 
 def _on_this_host(config: FinetuningConfig, gpus: str) -> list[str]:
-    from llm_engineering.planning.batch_plan import cpu_plans
+    from llm_engineering.planning.batch_plan import unestimated_plans
 
     if importlib.util.find_spec("torch") is None:
         return ["  on this host: PyTorch is not installed yet"]
@@ -40,12 +40,12 @@ def _on_this_host(config: FinetuningConfig, gpus: str) -> list[str]:
     placement = Placement(ranks_per_host=choose_ranks(gpus))
     config = config.model_copy(update={"train": share_of_step(config.train, placement.ranks)})
     if not hardware.has_gpu():
-        first = cpu_plans(config.train)[0]
+        first = unestimated_plans(config.train)[0]
         return [f"  on this host, without a GPU: {first}{placement.on_each}"]
-    from llm_engineering.planning.batch_plan import gpu_plans
     from llm_engineering.planning.cards import GIB
-    from llm_engineering.planning.memory_table import plan_table, refusal
-    from llm_engineering.planning.sharded_plan import refused, sharded_plans, told
+    from llm_engineering.planning.choice import choose_plans
+    from llm_engineering.planning.memory_table import plan_table
+    from llm_engineering.planning.sharded_plan import explain_sharing
     from llm_engineering.planning.workload import configured_workload
 
     work = configured_workload(config, hardware.resolve_dtype(config.model))
@@ -53,12 +53,18 @@ def _on_this_host(config: FinetuningConfig, gpus: str) -> list[str]:
         return []
     card, capacity = hardware.device_name(), hardware.gpu_capacity_bytes()
     ranks = placement.ranks
-    plans = [*gpu_plans(work), *sharded_plans(work, ranks)]
-    plan = next((plan for plan in plans if plan.fits(capacity)), None)
-    if plan is None:
-        return [refusal(work, card, capacity) + refused(work, ranks)]
+    try:
+        plan = choose_plans(
+            work,
+            ranks,
+            card=card,
+            capacity=capacity,
+            free_host_bytes=hardware.free_host_bytes(),
+        )[0]
+    except HardwareError as reason:
+        return [str(reason)]
     return [
-        *([f"  {told(work, ranks, capacity)}"] if plan.sharded else []),
+        *([f"  {explain_sharing(work, ranks, capacity)}"] if plan.sharded else []),
         f"  on {card} ({capacity / GIB:.1f} GiB): {plan}{placement.on_each}",
         *plan_table(work, plan),
     ]

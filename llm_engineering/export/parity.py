@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pydantic import BaseModel, Field
-
 from llm_engineering.errors import ExportError
 from llm_engineering.export.reload import (
     Export,
-    ExportKind,
     Reloaded,
     ReloadRequest,
     ReloadResponse,
 )
+from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.evaluation.probe import (
     Probe,
     Reference,
@@ -27,7 +25,7 @@ from llm_engineering.model.evaluation.probe import (
     mean_kl,
     positions,
 )
-from llm_engineering.model.references import ModelReference
+from llm_engineering.model.recipes import ModelRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,37 +54,7 @@ adapter of SmolLM2-135M-Instruct: 0 and 0 in float32 (unsloth against plain PEFT
 computed in bfloat16; 7.5e-4 and 0.51 as GGUF's q8_0. Without the adapter it was 0.88 nats and 25."""
 
 
-class ParityProof(BaseModel):
-    """How far one export is from the model that was trained."""
-
-    export: ExportKind
-    against: str = Field(description="What it was held against.")
-    precision: str = Field(description="What it is stored and computed in, as TOLERANCES has it.")
-    rows: int = Field(description="Held-out rows.")
-    positions: int = Field(description="Positions whose logits were compared.")
-    largest_difference: float = Field(description="Of a logit.")
-    mean_kl: float = Field(description="Mean KL a position, in nats.")
-    tolerated_difference: float = Field(description="Largest difference that is let pass.")
-    tolerated_kl: float = Field(description="Largest mean KL that is let pass.")
-    same_answers: int = Field(
-        description="Greedy answers that are the same; the others part at a near tie."
-    )
-    effect: float | None = Field(
-        description="Mean KL of the base model without the adapter, in nats, on the same positions."
-    )
-
-    @property
-    def passed(self) -> bool:
-        """Whether the differences are within what the precision explains."""
-        return (
-            self.largest_difference <= self.tolerated_difference
-            and self.mean_kl <= self.tolerated_kl
-        )
-
-
-def prove(
-    exports: Sequence[Export], reference: Reference, model: ModelReference
-) -> list[ParityProof]:
+def prove(exports: Sequence[Export], reference: Reference, model: ModelRecipe) -> list[ParityProof]:
     """Reload exports in a fresh process and hold each against what it was made from.
 
     The live model should be released before: the process loads one model at a time.
@@ -117,9 +85,7 @@ def prove(
     ]
 
 
-def reload(
-    exports: Sequence[Export], reference: Reference, model: ModelReference
-) -> list[Reloaded]:
+def reload(exports: Sequence[Export], reference: Reference, model: ModelRecipe) -> list[Reloaded]:
     """Load exports in a fresh process and let each answer the reference's rows.
 
     Raises:
@@ -154,7 +120,7 @@ def reload(
         return ReloadResponse.model_validate_json(answered.read_bytes()).exports
 
 
-def precision(export: Export, model: ModelReference) -> str:
+def precision(export: Export, model: ModelRecipe) -> str:
     """The key of ``TOLERANCES`` that an export is judged by."""
     if export.path.endswith("q8_0.gguf"):
         return "8-bit weights"
@@ -168,7 +134,7 @@ def _difference(
     found: Reloaded,
     all_found: Sequence[Reloaded],
     reference: Reference,
-    model: ModelReference,
+    model: ModelRecipe,
 ) -> str | None:
     """What is wrong with an export, in a sentence; None: nothing."""
     if found.error is not None or found.probe is None:
@@ -230,7 +196,7 @@ def _proof(
     found: Reloaded,
     all_found: Sequence[Reloaded],
     reference: Reference,
-    model: ModelReference,
+    model: ModelRecipe,
 ) -> ParityProof:
     other = _other(export, all_found, reference)
     if other is None or found.probe is None:
@@ -254,7 +220,7 @@ def _proof(
     )
 
 
-def _against(export: Export, model: ModelReference) -> str:
+def _against(export: Export, model: ModelRecipe) -> str:
     if export.against is not None:
         return "the adapter on the original 16-bit weights"
     quantised = ", its base model in NF4" if model.quantisation == "nf4" else ""

@@ -10,14 +10,13 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from llm_engineering.export.gguf import read_metadata
+from llm_engineering.model.evaluation.parity_proof import ExportKind
 from llm_engineering.model.evaluation.probe import Probe, ProbeRow, render, take_probe
-
-ExportKind = Literal["adapter", "merged_16bit", "gguf"]
 
 _ROOM = 1.25  # memory that a model needs, by the size of its weights
 _NF4 = 0.35  # size of 16-bit weights once they are quantised, embeddings left as they are

@@ -20,7 +20,7 @@ from llm_engineering.model.base_model import (
     weight_files,
 )
 from llm_engineering.model.chat_template import read_chat_template
-from llm_engineering.model.finetuning.starting_adapter import starting_adapter
+from llm_engineering.registry.starting_adapter import starting_adapter
 from llm_engineering.training_stack import versions
 
 _COMPUTES = (

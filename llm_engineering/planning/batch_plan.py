@@ -70,11 +70,10 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
     return plans
 
 
-def cpu_plans(train: TrainSettings) -> list[BatchPlan]:
-    """On a CPU: small micro-batches, since there padding costs more than starting kernels.
+def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:
+    """The ways to make a step where no memory is estimated: on a CPU, or for an unknown shape.
 
-    Also where a model's shape is not known; then with unsloth's checkpointing, unless told
-    otherwise, which takes the least memory.
+    Micro-batches are small: on a CPU padding costs more than starting kernels.
     """
     sizes = micro_batches(train)
     small = [size for size in sizes if size <= _CPU_MICRO_BATCH] or sizes[:1]

@@ -1,4 +1,4 @@
-"""The plans for the device that this process trains on, or the refusal that none fits."""
+"""The plans for the device that this process trains on, or the refusal that none fits it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import logging
 from llm_engineering.configuration.schema import EvaluateSettings, FinetuningConfig, TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.share import share_of_step
-from llm_engineering.errors import HardwareError
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
-from llm_engineering.planning.batch_plan import BatchPlan, cpu_plans, gpu_plans
-from llm_engineering.planning.cards import GIB
-from llm_engineering.planning.memory_table import refusal
+from llm_engineering.planning.batch_plan import BatchPlan, unestimated_plans
+from llm_engineering.planning.choice import choose_plans
 from llm_engineering.planning.shape import read_shape
-from llm_engineering.planning.sharded_plan import host_bytes, refused, sharded_plans, told
+from llm_engineering.planning.sharded_plan import explain_sharing
 from llm_engineering.planning.workload import Workload, configured_workload, prepared_workload
 
 logger = logging.getLogger(__name__)
 
 
 def device_plans(
-    lora: LoraReference,
+    lora: LoraRecipe,
     dataset: PreparedDataset,
     settings: TrainSettings,
     evaluate: EvaluateSettings,
@@ -39,16 +37,14 @@ def device_plans(
     Raises:
         HardwareError: None fits.
     """
-    from llm_engineering.model.finetuning.load import settings_of
-
     if not hardware.has_gpu():
-        return cpu_plans(settings)
-    shape = read_shape(settings_of(lora.model))
+        return unestimated_plans(settings)
+    shape = read_shape(lora.model.settings)
     work = prepared_workload(lora, shape, settings, evaluate, dataset.summary.train)
     if work is None:
         logger.warning("memory is not planned: %s is no plain decoder", lora.model.architecture)
-        return cpu_plans(settings)
-    return _fitting(work, ranks)
+        return unestimated_plans(settings)
+    return _choose(work, ranks)
 
 
 def require_memory(config: FinetuningConfig, ranks: int = 1) -> None:
@@ -65,24 +61,15 @@ def require_memory(config: FinetuningConfig, ranks: int = 1) -> None:
     work = configured_workload(config, hardware.resolve_dtype(config.model))
     if work is not None:
         share = work.model_copy(update={"train": share_of_step(work.train, ranks)})
-        if _fitting(share, ranks)[0].sharded:
-            logger.info("%s", told(share, ranks, hardware.gpu_capacity_bytes()))
+        if _choose(share, ranks)[0].sharded:
+            logger.info("%s", explain_sharing(share, ranks, hardware.gpu_capacity_bytes()))
 
 
-def _fitting(work: Workload, ranks: int) -> list[BatchPlan]:
-    capacity = hardware.gpu_capacity_bytes()
-    plans = [plan for plan in gpu_plans(work) if plan.fits(capacity)]
-    if plans:
-        return plans
-    plans = [plan for plan in sharded_plans(work, ranks) if plan.fits(capacity)]
-    if not plans:
-        text = refusal(work, hardware.device_name(), capacity)
-        raise HardwareError(text + refused(work, ranks))
-    need, free = host_bytes(work), hardware.free_host_bytes()
-    if need > free:
-        raise HardwareError(
-            f"the GPUs share the weights (FSDP), which each host first reads into its own memory: "
-            f"that takes {need / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free. Use a host with more "
-            "memory, or model.load_in_4bit: true"
-        )
-    return plans
+def _choose(work: Workload, ranks: int) -> list[BatchPlan]:
+    return choose_plans(
+        work,
+        ranks,
+        card=hardware.device_name(),
+        capacity=hardware.gpu_capacity_bytes(),
+        free_host_bytes=hardware.free_host_bytes(),
+    )

@@ -41,7 +41,7 @@ def card_table(work: Workload) -> list[str]:
     return lines
 
 
-def refusal(work: Workload, card: str, capacity: float) -> str:
+def explain_refusal(work: Workload, card: str, capacity: float) -> str:
     """Why no plan fits, with the table of the smallest one and what would help.
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from llm_engineering.initialisations import INITIALISATIONS
+from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.planning.batch_plan import BatchPlan, gpu_plans, micro_batches
 from llm_engineering.planning.cards import GIB
 from llm_engineering.planning.memory import WEIGHT_BYTES, estimate_memory
@@ -22,9 +24,9 @@ def sharded_plans(work: Workload, ranks: int) -> list[BatchPlan]:
     planned and 59.0 GB reserved at one row of 2,048 tokens, 63.1 and 62.8 GB at two.
 
     Returns:
-        Fastest first; empty where ``obstacle`` names a reason.
+        Fastest first; empty where ``what_prevents_sharing`` names a reason.
     """
-    if ranks == 1 or obstacle(work):
+    if ranks == 1 or what_prevents_sharing(work):
         return []
     shape, width = work.shape, WEIGHT_BYTES[work.dtype]
     layer = shape.linear_parameters / shape.layers
@@ -55,14 +57,14 @@ def sharded_plans(work: Workload, ranks: int) -> list[BatchPlan]:
     return plans
 
 
-def obstacle(work: Workload) -> str | None:
+def what_prevents_sharing(work: Workload) -> str | None:
     """The setting that keeps the ranks from sharing the weights, and what to set instead."""
-    if work.train.objective != "sft":
+    if not OBJECTIVES[work.train.objective].can_be_sharded:
         return f"train.objective: {work.train.objective} does not; sft does"
     if work.quantised:
         return "4-bit weights (model.load_in_4bit) do not; 16-bit ones do"
-    if work.lora.init == "pissa":
-        return "lora.init: pissa does not; default does"
+    if not INITIALISATIONS[work.lora.init].can_be_sharded:
+        return f"lora.init: {work.lora.init} does not; default does"
     if work.train.keep_best:
         return "train.keep_best does not; false does"
     if work.train.optimizer != "adamw_torch":
@@ -75,8 +77,8 @@ def host_bytes(work: Workload) -> float:
     return _HOST_ROOM * WEIGHT_BYTES[work.dtype] * work.shape.parameters
 
 
-def told(work: Workload, ranks: int, capacity: float) -> str:
-    """What is said when the weights are shared: why, and what the alternative is.
+def explain_sharing(work: Workload, ranks: int, capacity: float) -> str:
+    """Say that the weights are shared, why, and what the alternative is.
 
     Args:
         work: A rank's share of the training.
@@ -93,11 +95,11 @@ def told(work: Workload, ranks: int, capacity: float) -> str:
     return text
 
 
-def refused(work: Workload, ranks: int) -> str:
-    """What is added to a refusal where several GPUs are there: what sharing would need."""
+def explain_no_sharing(work: Workload, ranks: int) -> str:
+    """Add to a refusal, where several GPUs are there, what sharing would need."""
     if ranks == 1:
         return ""
-    reason = obstacle(work)
+    reason = what_prevents_sharing(work)
     if reason:
         return f"\nshared by {ranks} GPUs (FSDP) it might fit, but {reason}"
     estimate = sharded_plans(work, ranks)[-1].estimate

@@ -11,7 +11,7 @@ from llm_engineering.configuration.schema import (
     TrainSettings,
 )
 from llm_engineering.data.tokens.audit import LabelAudit
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.planning.shape import ModelShape, read_shape
 
@@ -59,7 +59,7 @@ def configured_workload(config: FinetuningConfig, dtype: str) -> Workload | None
 
 
 def prepared_workload(
-    lora: LoraReference,
+    lora: LoraRecipe,
     shape: ModelShape | None,
     train: TrainSettings,
     evaluate: EvaluateSettings,

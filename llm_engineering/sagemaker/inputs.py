@@ -16,8 +16,8 @@ from llm_engineering.model.base_model import (
     weight_files,
 )
 from llm_engineering.model.chat_template import read_chat_template
-from llm_engineering.model.finetuning.starting_adapter import starting_adapter
-from llm_engineering.model.references import ModelReference
+from llm_engineering.model.recipes import ModelRecipe
+from llm_engineering.registry.starting_adapter import starting_adapter
 from llm_engineering.sagemaker.aws import error_code
 from llm_engineering.sagemaker.job import (
     CHAT_TEMPLATE_FILE,
@@ -59,7 +59,7 @@ def upload_dataset(s3: Any, dataset: PreparedDataset, settings: SagemakerSetting
 
 
 def upload_base_model(
-    s3: Any, config: FinetuningConfig, reference: ModelReference, settings: SagemakerSettings
+    s3: Any, config: FinetuningConfig, reference: ModelRecipe, settings: SagemakerSettings
 ) -> str | None:
     """Upload a local base model under the digest of its reference; None where the Hub has it.
 

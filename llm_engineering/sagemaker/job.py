@@ -112,6 +112,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     from llm_engineering.model.finetuning.load import describe_model, load_model
     from llm_engineering.planning.device_plans import require_memory
     from llm_engineering.planning.hardware import resolve_dtype
+    from llm_engineering.registry.starting_adapter import starting_adapter
     from llm_engineering.training.evaluate import evaluate
     from llm_engineering.training.production import measure_production
     from llm_engineering.training.run import train
@@ -127,6 +128,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     else:  # each rank loads it; this process starts and watches them
         described = describe_model(config.model, dtype=resolve_dtype(config.model))
         lora = describe_lora(described, config.lora)
+    start_from = config.train.start_from
     adapter, record = train(
         lora,
         dataset,
@@ -135,6 +137,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         seed=config.run.seed,
         work=folders.checkpoints,
         name="job",
+        start=starting_adapter(start_from) if start_from else None,
         resume="if-possible",
         stop=stop,
         placement=placement,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
 from llm_engineering.model.finetuning.checkpoints import Checkpoint
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning.batch_plan import BatchPlan
 
 
@@ -18,7 +18,7 @@ class Attempt(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    lora: LoraReference
+    lora: LoraRecipe
     dataset: Path = Field(description="Folder of the prepared data.")
     settings: TrainSettings
     evaluate: EvaluateSettings

@@ -17,14 +17,14 @@ from llm_engineering.model.evaluation.probe import (
     take_probe,
 )
 from llm_engineering.model.evaluation.samples import Sample, answers, choose_prompts
+from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 from llm_engineering.model.finetuning.load import live_base_model
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.references import LoraReference
-from llm_engineering.training.run import live_trained_model
+from llm_engineering.model.recipes import LoraRecipe
 
 
 def evaluate(
-    lora: LoraReference,
+    lora: LoraRecipe,
     adapter: AdapterFolder,
     dataset: PreparedDataset,
     record: TrainingRecord,

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from llm_engineering.distributed.placement import RENDEZVOUS_PORT, Placement
 from llm_engineering.distributed.world import SHARDED
 from llm_engineering.model.base_model import file_digest, relocations
+from llm_engineering.model.finetuning.adapter_folder import ADAPTER_WEIGHTS
 from llm_engineering.model.finetuning.progress import ProgressDisplay
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.finetuning.starting_adapter import ADAPTER_WEIGHTS
 from llm_engineering.training.attempt import Attempt
 from llm_engineering.training.failure import first_cause
 from llm_engineering.training.messages import ADDRESS, STOP, receive

@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.distributed.sharded import other_adapter
-from llm_engineering.distributed.world import is_sharded
 from llm_engineering.errors import LoraError, RegistryError
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.preference import objective_metrics
+from llm_engineering.model.finetuning.adapter_folder import (
+    ADAPTER_WEIGHTS,
+    differing_settings,
+    live_trained_model,
+)
+from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.record import (
     AdapterFolder,
     ProductionMetrics,
     TrainingRecord,
 )
-from llm_engineering.model.finetuning.starting_adapter import ADAPTER_WEIGHTS, differing_settings
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 
-_PRODUCTION = "production"
 _VERSION = "version.txt"
 
 
@@ -47,7 +49,7 @@ class ProductionAdapter:
         return cls(version, AdapterFolder(folder, digest))
 
 
-def require_switchable(lora: LoraReference, production: ProductionAdapter) -> None:
+def require_switchable(lora: LoraRecipe, production: ProductionAdapter) -> None:
     """Two adapters can take turns on one base model only if neither trained its biases.
 
     Raises:
@@ -66,7 +68,7 @@ def require_switchable(lora: LoraReference, production: ProductionAdapter) -> No
 
 
 def measure_production(
-    lora: LoraReference,
+    lora: LoraRecipe,
     adapter: AdapterFolder,
     production: ProductionAdapter,
     dataset: PreparedDataset,
@@ -87,37 +89,26 @@ def measure_production(
     Raises:
         LoraError: The weights are shared by GPUs, and production's adapter is of another shape.
     """
-    from llm_engineering.training.run import live_trained_model
-
-    held = live_trained_model(lora, adapter)
-    with _switched(held.model, lora, production):
+    live_model = live_trained_model(lora, adapter)
+    with _switched(live_model.model, lora, production):
         reference = record.before.rewards
         metrics = objective_metrics(
-            held.model,
+            live_model.model,
             dataset.split("held_out"),
             objective=record.objective,
             beta=record.beta,
             reference=reference.log_probabilities if reference else None,
             batch_size=batch_size,
-            pad_id=held.tokenizer.pad_token_id,
+            pad_id=live_model.tokenizer.pad_token_id,
         )
     return ProductionMetrics(version=production.version, metrics=metrics)
 
 
 @contextmanager
-def _switched(model: Any, lora: LoraReference, production: ProductionAdapter) -> Iterator[None]:
-    folder, active = production.adapter.folder, model.active_adapter
-    if is_sharded():
+def _switched(model: Any, lora: LoraRecipe, production: ProductionAdapter) -> Iterator[None]:
+    if not backend().takes_adapters:
         wrong = differing_settings(production.adapter, lora.settings)
         if wrong:
             raise LoraError(f"{production.version} is of another shape: {'; '.join(wrong)}")
-        with other_adapter(model, folder / ADAPTER_WEIGHTS):
-            yield
-        return
-    model.load_adapter(str(folder), adapter_name=_PRODUCTION)
-    try:
-        model.set_adapter(_PRODUCTION)
+    with backend().other_adapter(model, production.adapter.folder):
         yield
-    finally:
-        model.set_adapter(active)
-        model.delete_adapter(_PRODUCTION)

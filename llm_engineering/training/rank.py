@@ -15,8 +15,9 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from llm_engineering.distributed import world
-from llm_engineering.distributed.sharded import prepare_rank
+from llm_engineering.distributed.fsdp import FsdpBackend
 from llm_engineering.errors import LoraError
+from llm_engineering.model.finetuning.backend import use_backend
 from llm_engineering.model.finetuning.progress import Display
 from llm_engineering.training.attempt import Attempt
 from llm_engineering.training.failure import Failure
@@ -70,7 +71,7 @@ def _join() -> None:
     else:
         dist.init_process_group("gloo", timeout=_TIMEOUT)
     if world.is_sharded():
-        prepare_rank()
+        use_backend(FsdpBackend())
 
 
 def _leave() -> None:
@@ -99,8 +100,8 @@ def _run(order: RankOrder, link: Link) -> None:
     from llm_engineering.data.dataset import PreparedDataset
     from llm_engineering.model.base_model import relocate
     from llm_engineering.training.evaluate import evaluate
+    from llm_engineering.training.here import train_here
     from llm_engineering.training.production import ProductionAdapter, measure_production
-    from llm_engineering.training.run import train_here
 
     for model, folder in order.relocated.items():
         relocate(model, folder)

@@ -14,10 +14,10 @@ from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import ExportError
 from llm_engineering.export.exports import ADAPTER, MERGED, make_exports, prove_exports
-from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.evaluation.evaluation import Evaluation
+from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.model.tokenizer import load_tokenizer
 from llm_engineering.outputs import new_output, remove_work, work_folder
 from llm_engineering.reporting.manifest import make_manifest
@@ -39,7 +39,7 @@ class SavedRun:
 def save_model(
     config: FinetuningConfig,
     dataset: PreparedDataset,
-    lora: LoraReference,
+    lora: LoraRecipe,
     adapter: AdapterFolder,
     record: TrainingRecord,
     evaluation: Evaluation,
@@ -119,7 +119,7 @@ def save_decision(run: RunReport) -> str:
 
 def _export(
     config: FinetuningConfig,
-    lora: LoraReference,
+    lora: LoraRecipe,
     record: TrainingRecord,
     evaluation: Evaluation,
     folder: Path,
@@ -144,7 +144,7 @@ def _export(
 
 
 def metrics(
-    lora: LoraReference,
+    lora: LoraRecipe,
     record: TrainingRecord,
     evaluation: Evaluation,
     parity: list[ParityProof],

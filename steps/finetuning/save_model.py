@@ -12,7 +12,7 @@ from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.export.hub import push
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.registry.register import register
 from llm_engineering.reporting.manifest import Manifest
 from llm_engineering.training import save
@@ -22,7 +22,7 @@ from llm_engineering.training import save
 def save_model(
     config: FinetuningConfig,
     dataset: PreparedDataset,
-    lora: LoraReference,
+    lora: LoraRecipe,
     adapter: AdapterFolder,
     record: TrainingRecord,
     evaluation: Evaluation,

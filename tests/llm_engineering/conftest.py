@@ -10,6 +10,7 @@ import pytest
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.model.finetuning.inject import inject_lora
 from llm_engineering.model.finetuning.load import load_model
+from llm_engineering.registry.starting_adapter import starting_adapter
 from llm_engineering.training.run import train
 
 AddVersion = Callable[..., str]
@@ -83,6 +84,7 @@ def run_training(config, folder, *, resume="never", on_progress=None, stop=None)
         folder=folder / "data",
     )
     lora = inject_lora(load_model(config.model), config.lora)
+    start_from = config.train.start_from
     adapter, record = train(
         lora,
         dataset,
@@ -91,6 +93,7 @@ def run_training(config, folder, *, resume="never", on_progress=None, stop=None)
         seed=config.run.seed,
         work=folder / "work",
         name="run",
+        start=starting_adapter(start_from) if start_from else None,
         resume=resume,
         on_progress=on_progress,
         stop=stop,

@@ -23,7 +23,7 @@ from llm_engineering.model.evaluation.probe import (
     render,
     take_probe,
 )
-from llm_engineering.model.references import ModelReference
+from llm_engineering.model.recipes import ModelRecipe
 
 WEIGHTS = "model.safetensors"
 PAIRS = [
@@ -34,11 +34,11 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def model_reference(tiny_model: Path) -> ModelReference:
+def model_reference(tiny_model: Path) -> ModelRecipe:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    return ModelReference(
+    return ModelRecipe(
         id=str(tiny_model),
         revision=None,
         architecture="LlamaForCausalLM",
@@ -54,7 +54,7 @@ def model_reference(tiny_model: Path) -> ModelReference:
 
 
 @pytest.fixture(scope="module")
-def reference(tiny_model: Path, adapter: Path, model_reference: ModelReference) -> Reference:
+def reference(tiny_model: Path, adapter: Path, model_reference: ModelRecipe) -> Reference:
     """The probe of base model and adapter in this process."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -85,7 +85,7 @@ def reference(tiny_model: Path, adapter: Path, model_reference: ModelReference) 
 
 @pytest.fixture(scope="module")
 def merged(
-    tiny_model: Path, adapter: Path, model_reference: ModelReference, tmp_path_factory: Any
+    tiny_model: Path, adapter: Path, model_reference: ModelRecipe, tmp_path_factory: Any
 ) -> Path:
     folder = tmp_path_factory.mktemp("exports") / "merged"
     merge(tiny_model, adapter, folder, stop_ids=model_reference.stop_ids)
@@ -159,7 +159,7 @@ def findings(
     adapter: Path,
     merged: Path,
     reference: Reference,
-    model_reference: ModelReference,
+    model_reference: ModelRecipe,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, str]:
     """What is said of every broken export; all are read back by one process."""
@@ -189,7 +189,7 @@ def test_sound_exports_pass_far_below_what_the_adapter_does(
     adapter: Path,
     merged: Path,
     reference: Reference,
-    model_reference: ModelReference,
+    model_reference: ModelRecipe,
 ) -> None:
     exports = [
         Export(kind="adapter", path=str(adapter), base=str(tiny_model)),
@@ -214,7 +214,7 @@ def test_a_merge_is_held_against_its_own_16_bit_model_where_the_live_one_answers
     adapter: Path,
     merged: Path,
     reference: Reference,
-    model_reference: ModelReference,
+    model_reference: ModelRecipe,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As after QLoRA: in NF4 the trained model's answers are others, and of another length."""
@@ -246,7 +246,7 @@ def test_a_merge_is_held_against_its_own_16_bit_model_where_the_live_one_answers
 
 
 def test_a_process_that_dies_is_told(
-    reference: Reference, model_reference: ModelReference, monkeypatch: pytest.MonkeyPatch
+    reference: Reference, model_reference: ModelRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
 

@@ -310,7 +310,7 @@ def test_another_process_and_another_checkout_take_the_same(
     "name",
     [
         "data/tokens/tokenization.py",
-        "distributed/sharded.py",
+        "distributed/fsdp.py",
         "model/finetuning/load.py",
         "model/chat_templates/chatml.jinja",
         "planning/batch_plan.py",

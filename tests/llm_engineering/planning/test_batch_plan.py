@@ -6,9 +6,14 @@ import pytest
 
 from llm_engineering.configuration.schema import TrainSettings
 from llm_engineering.distributed.share import share_of_step
-from llm_engineering.planning.batch_plan import cpu_plans, gpu_plans, micro_batches, next_smaller
+from llm_engineering.planning.batch_plan import (
+    gpu_plans,
+    micro_batches,
+    next_smaller,
+    unestimated_plans,
+)
 from llm_engineering.planning.cards import CARDS, GIB, usable_bytes
-from llm_engineering.planning.memory_table import card_table, refusal
+from llm_engineering.planning.memory_table import card_table, explain_refusal
 from llm_engineering.planning.workload import Workload
 
 
@@ -45,7 +50,7 @@ def test_a_large_card_does_not_recompute_and_a_smaller_one_does():
 
 @pytest.mark.parametrize("rows", [1, 6, 16, 17])
 def test_every_plan_gives_exactly_the_configured_rows(rows):
-    for plan in gpu_plans(work(effective_batch=rows)) + cpu_plans(
+    for plan in gpu_plans(work(effective_batch=rows)) + unestimated_plans(
         TrainSettings(effective_batch=rows)
     ):
         assert plan.micro_batch * plan.gradient_accumulation == rows
@@ -68,9 +73,9 @@ def test_after_running_out_of_memory_the_next_plan_needs_less():
 
 
 def test_a_cpu_takes_small_micro_batches_and_does_not_recompute():
-    plan = cpu_plans(TrainSettings(effective_batch=4))[0]
+    plan = unestimated_plans(TrainSettings(effective_batch=4))[0]
     assert str(plan) == "micro-batch 2 x 2, no checkpointing"
-    assert cpu_plans(TrainSettings(effective_batch=3))[0].micro_batch == 1
+    assert unestimated_plans(TrainSettings(effective_batch=3))[0].micro_batch == 1
 
 
 def test_kto_needs_two_rows_at_a_time():
@@ -81,7 +86,9 @@ def test_kto_needs_two_rows_at_a_time():
 @pytest.mark.parametrize(("rows", "ranks"), [(2, 1), (3, 1), (16, 1), (12, 3), (16, 8)])
 def test_no_plan_of_kto_puts_one_row_through(rows, ranks):
     share = share_of_step(TrainSettings(objective="kto", effective_batch=rows), ranks)
-    plans = cpu_plans(share) + gpu_plans(work(objective="kto", effective_batch=share.rows_in_step))
+    plans = unestimated_plans(share) + gpu_plans(
+        work(objective="kto", effective_batch=share.rows_in_step)
+    )
     assert min(plan.micro_batch for plan in plans) >= 2
 
 
@@ -100,7 +107,7 @@ def test_the_table_says_for_every_card_what_fits():
 
 
 def test_a_refusal_shows_the_parts_and_what_would_help():
-    message = refusal(work(micro_batch=16, gradient_checkpointing="none"), "T4", 14.6 * GIB)
+    message = explain_refusal(work(micro_batch=16, gradient_checkpointing="none"), "T4", 14.6 * GIB)
     assert message.startswith("this training does not fit T4 (14.6 GiB)")
     assert "micro-batch 16 x 1, no checkpointing, with rows of 2048 tokens" in message
     assert "base weights                     14.96 GiB" in message

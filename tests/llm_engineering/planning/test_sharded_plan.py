@@ -8,7 +8,7 @@ from llm_engineering.planning import hardware
 from llm_engineering.planning.cards import GIB
 from llm_engineering.planning.device_plans import require_memory
 from llm_engineering.planning.shape import ModelShape
-from llm_engineering.planning.sharded_plan import refused, sharded_plans, told
+from llm_engineering.planning.sharded_plan import explain_no_sharing, explain_sharing, sharded_plans
 from llm_engineering.planning.workload import Workload
 
 H100 = 79.2 * GIB
@@ -37,7 +37,7 @@ def test_the_estimate_is_that_of_the_measured_run():
 
 
 def test_it_is_said_and_qlora_is_named():
-    text = told(workload(), 2, H100)
+    text = explain_sharing(workload(), 2, H100)
     assert "the 2 GPUs share them (FSDP, plain PEFT), after 86 GiB of the host's memory" in text
     assert "model.load_in_4bit: true (QLoRA) would fit each" in text
 
@@ -52,7 +52,7 @@ def test_it_is_said_and_qlora_is_named():
 def test_what_cannot_share_the_weights_is_named(train, said):
     work = workload().model_copy(update={"train": TrainSettings(effective_batch=2, **train)})
     assert sharded_plans(work, 2) == []
-    assert said in refused(work, 2)
+    assert said in explain_no_sharing(work, 2)
 
 
 def test_a_model_that_no_gpu_holds_is_refused_on_one_and_shared_by_two(

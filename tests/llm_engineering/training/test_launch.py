@@ -15,14 +15,14 @@ from llm_engineering.errors import ModelError, TrainingError, TrainingStoppedErr
 from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.held_out import held_out_metrics
+from llm_engineering.model.finetuning.adapter_folder import ADAPTER_WEIGHTS, live_trained_model
 from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
 from llm_engineering.model.finetuning.load import describe_model, load_model
 from llm_engineering.model.finetuning.record import AdapterFolder
-from llm_engineering.model.finetuning.starting_adapter import ADAPTER_WEIGHTS
 from llm_engineering.planning.batch_plan import BatchPlan
 from llm_engineering.training import run as training
 from llm_engineering.training.production import ProductionAdapter
-from llm_engineering.training.run import live_trained_model, train
+from llm_engineering.training.run import train
 
 RANK_MODULE = "llm_engineering.training.rank"
 TWO = Placement(ranks_per_host=2)

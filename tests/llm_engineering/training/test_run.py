@@ -17,9 +17,9 @@ from llm_engineering.configuration import to_yaml
 from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.held_out import held_out_metrics
+from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import load_model
-from llm_engineering.training.run import live_trained_model
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llm_engineering.model.finetuning.low_rank import best_factors
+from llm_engineering.initialisations.low_rank import best_factors
 
 
 @pytest.mark.parametrize(("rank", "scaling"), [(4, 1.0), (16, 0.25), (40, 2.0)])

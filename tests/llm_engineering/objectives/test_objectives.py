@@ -6,9 +6,9 @@ import torch
 from llm_engineering.errors import HardwareError, LoraError
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.preference import objective_metrics
-from llm_engineering.model.finetuning.objectives import _neighbours
-from llm_engineering.model.finetuning.starting_adapter import require_same_shape, starting_adapter
-from llm_engineering.training.run import live_trained_model
+from llm_engineering.model.finetuning.adapter_folder import live_trained_model, require_same_shape
+from llm_engineering.objectives.kto import neighbours
+from llm_engineering.registry.starting_adapter import starting_adapter
 
 LN2 = 0.6931
 
@@ -38,8 +38,8 @@ def test_the_better_answers_are_preferred_after_training(
 
 
 def test_a_row_that_is_alone_in_its_micro_batch_is_paired_with_another_answer():
-    assert _neighbours([[0], [1], [2], [3], [4]], 2) == [[1], [0], [3], [2], [3]]
-    assert _neighbours([[0], [1], [2], [3], [4]], 3) == [[2], [0], [1], [4], [3]]
+    assert neighbours([[0], [1], [2], [3], [4]], 2) == [[1], [0], [3], [2], [3]]
+    assert neighbours([[0], [1], [2], [3], [4]], 3) == [[2], [0], [1], [4], [3]]
 
 
 def test_kto_does_not_fall_back_to_another_micro_batch(run, preference_config, tmp_path):

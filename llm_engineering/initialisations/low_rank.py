@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llm_engineering.model.finetuning.inject import adapted_modules
+from llm_engineering.initialisations.adapted_modules import adapted_modules
 
 # Of the randomised decomposition: PEFT's "pissa_niter_16", and what Halko et al. (arXiv 0909.4061,
 # section 4.2) advise to look for beyond what is wanted. Of a 2,048 x 2,048 matrix it takes a fifth of

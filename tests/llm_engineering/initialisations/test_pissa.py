@@ -8,12 +8,13 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from llm_engineering.initialisations.initialisation import Beginning
+from llm_engineering.initialisations.pissa import Pissa
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.held_out import held_out_metrics
+from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import load_model
-from llm_engineering.model.finetuning.pissa import PrincipalComponents
-from llm_engineering.training.run import live_trained_model
 
 PISSA = {"lora.init": "pissa", "lora.r": 4, "lora.lora_alpha": 8, "train.learning_rate": 0.01}
 TWELVE = {"train.max_steps": 12}
@@ -41,8 +42,8 @@ def test_it_starts_from_the_best_approximation_and_gives_the_weights_back(
     config = make_config({**PISSA, **patterns})
     model = live_lora_model(inject_lora(load_model(config.model), config.lora)).model
     before, said = frozen(model), logits(model)
-    components = PrincipalComponents(tmp_path)
-    components.move_into_adapter(model, seed=1, checkpoint=None)
+    components = Pissa(tmp_path)
+    components.begin(model, Beginning(seed=1, checkpoint=None, weight_files=list))
 
     layers = [m for n, m in model.named_modules() if n.endswith(("q_proj", "down_proj"))]
     ranks = set()
@@ -56,7 +57,7 @@ def test_it_starts_from_the_best_approximation_and_gives_the_weights_back(
     assert ranks == ({4, 2} if patterns else {4})
     assert torch.allclose(logits(model), said, atol=1e-4)
 
-    components.restore(model)
+    components.finish(model)
     after = frozen(model)
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert torch.allclose(logits(model), said, atol=1e-4), "nothing was trained"

@@ -1,4 +1,6 @@
-"""Training a base model that no single GPU holds: each rank keeps a part of every layer (FSDP2).
+"""Plain PEFT under FSDP2: the backend of a rank that keeps a part of every layer.
+
+For a base model that no single GPU holds.
 
 By accelerate's plugin around plain transformers and PEFT; unsloth is not imported on such a rank,
 since its own FSDP needs a GPU to be tried at all, and its other paths one whole model a rank.
@@ -10,48 +12,64 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from llm_engineering.configuration.schema import LoraSettings, ModelSettings
 from llm_engineering.distributed import world
 from llm_engineering.errors import LoraError
+from llm_engineering.training_stack import leave_unsloth_out
 
 
-def prepare_rank() -> None:
-    """Make this rank one of those that share the weights, before a library looks.
+class FsdpBackend:
+    """As ``model.finetuning.backend.Backend``."""
 
-    The first rank of a host reads the weights into host memory, the others only their shapes; the
-    trainer hands each its part.
-    """
-    os.environ["ACCELERATE_USE_FSDP"] = "true"
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"
+    takes_adapters: ClassVar[bool] = False
 
+    def __init__(self) -> None:
+        """Make this rank one of those that share the weights, before a library looks.
 
-def load_weights(folder: Path, settings: ModelSettings, dtype: str) -> Any:
-    """The base model by transformers: on the CPU, or without memory where another rank reads it."""
-    import torch
-    from transformers import AutoModelForCausalLM
+        The first rank of a host reads the weights into host memory, the others only their shapes;
+        the trainer hands each its part.
+        """
+        os.environ["ACCELERATE_USE_FSDP"] = "true"
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"
+        leave_unsloth_out()
 
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, dtype), trust_remote_code=settings.trust_remote_code
-    )
-    model.config.use_cache = False
-    return model
+    def load(self, folder: Path, settings: ModelSettings, dtype: str) -> Any:
+        """By transformers: on the CPU, or without memory where another rank reads the weights."""
+        import torch
+        from transformers import AutoModelForCausalLM
 
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), trust_remote_code=settings.trust_remote_code
+        )
+        model.config.use_cache = False
+        return model
 
-def add_adapter(model: Any, settings: LoraSettings, options: dict[str, Any]) -> Any:
-    """PEFT's wrapper with a fresh adapter, of the same initial weights as unsloth's.
+    def add_adapter(self, model: Any, settings: LoraSettings, options: dict[str, Any]) -> Any:
+        """By PEFT, of the same initial weights as unsloth's."""
+        from peft import LoraConfig, get_peft_model
+        from transformers import set_seed
 
-    Args:
-        model: What ``load_weights`` returned.
-        settings: The adapter.
-        options: The settings under PEFT's names.
-    """
-    from peft import LoraConfig, get_peft_model
-    from transformers import set_seed
+        set_seed(settings.random_state)
+        return get_peft_model(model, LoraConfig(**options, task_type="CAUSAL_LM"))
 
-    set_seed(settings.random_state)
-    return get_peft_model(model, LoraConfig(**options, task_type="CAUSAL_LM"))
+    def set_checkpointing(self, model: Any, kind: str) -> None:
+        """Nothing: ``sharding_arguments`` turn plain checkpointing on, the one that plans choose."""
+
+    def sft_trainer(self) -> type:
+        """trl's, with what sharing asks of it."""
+        return sharded_trainer()
+
+    def whole_adapter(self, model: Any) -> dict[str, Any] | None:
+        """The trained parameters in one piece, on the CPU; every rank must ask."""
+        return whole_adapter(model)
+
+    @contextmanager
+    def other_adapter(self, model: Any, folder: Path) -> Iterator[None]:
+        """As ``other_adapter``."""
+        with other_adapter(model, folder / "adapter_model.safetensors"):
+            yield
 
 
 def sharding_arguments() -> dict[str, Any]:

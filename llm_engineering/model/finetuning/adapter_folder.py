@@ -1,4 +1,4 @@
-"""The adapter that training starts from: an SFT adapter for dpo, or any to train on."""
+"""An adapter on disk, in PEFT's format: written, read into a model, held against other settings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 
 from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
 from llm_engineering.errors import LoraError
+from llm_engineering.initialisations import INITIALISATIONS
+from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.finetuning.inject import live_lora_model
 from llm_engineering.model.finetuning.record import AdapterFolder
+from llm_engineering.model.recipes import LoraRecipe
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -19,37 +23,39 @@ _SAME = (
 )  # fmt: skip
 
 
-def starting_adapter(start_from: str) -> AdapterFolder:
-    """Find the adapter of ``train.start_from``.
+def save_adapter(
+    model: Any, lora: LoraRecipe, folder: Path, parameters: dict[str, Any] | None = None
+) -> AdapterFolder:
+    """Write a PEFT model's adapter, naming its base model as the configuration does.
 
     Args:
-        start_from: An adapter folder, or ``MODEL:VERSION`` of the registry, where VERSION is a
-            name, a number or "production".
-
-    Raises:
-        LoraError: It is neither.
-        RegistryError: There is no such version, or its adapter is not in the store.
+        model: The model; it knows the adapter's settings.
+        lora: What was trained.
+        folder: Receives the adapter.
+        parameters: The adapter's; default: as they are in the model.
     """
-    folder = Path(start_from).expanduser()
-    if folder.is_dir():
-        missing = [n for n in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if not (folder / n).is_file()]
-        if missing:
-            raise LoraError(
-                f"train.start_from: {start_from} has no {' and no '.join(missing)}; name the "
-                "adapter/ folder of a finished run"
-            )
-        return AdapterFolder(folder, file_digest(folder / ADAPTER_WEIGHTS))
-    model, colon, version = start_from.rpartition(":")
-    if not colon or "/" in start_from:
-        raise LoraError(
-            f"train.start_from: no folder {start_from}; name an adapter folder, or a registered "
-            "version as MODEL:VERSION (--models lists them)"
-        )
-    from llm_engineering.registry.versions import artifact, find_version, production_version
+    model.save_pretrained(str(folder), state_dict=parameters)
+    config = folder / ADAPTER_CONFIG
+    values = json.loads(config.read_text(encoding="utf-8"))
+    # unsloth and PEFT write the folder that the weights were read from, which means nothing
+    # on another machine.
+    values["base_model_name_or_path"] = lora.model.id
+    values["revision"] = lora.model.revision
+    config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; ours comes with the save
+    return AdapterFolder(folder, file_digest(folder / ADAPTER_WEIGHTS))
 
-    current = production_version(model) if version == "production" else None
-    found: AdapterFolder = artifact(current or find_version(model, version), "adapter")
-    return found
+
+def live_trained_model(lora: LoraRecipe, adapter: AdapterFolder) -> live.LiveModel:
+    """The trained model: the one that this process has, else built from base model and adapter."""
+    found = live.find(adapter.digest)
+    if found is not None:
+        return found
+    fresh = live_lora_model(lora)
+    INITIALISATIONS[lora.settings.init].fit_saved_weights(fresh.model)
+    load_adapter_weights(fresh.model, adapter)
+    live.hold(adapter.digest, fresh)
+    return fresh
 
 
 def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None:

@@ -1,4 +1,4 @@
-"""References: what passes between steps instead of a live model."""
+"""Recipes: what passes between steps instead of a live model."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import hashlib
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm_engineering.configuration.schema import LoraSettings
+from llm_engineering.configuration.schema import LoraSettings, ModelSettings
 
 
-class Reference(BaseModel):
+class Recipe(BaseModel):
     """A small value that says how to build a model again, to the bit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the reference itself; equal references build equal models."""
+        """SHA-256 of the recipe itself; equal recipes build equal models."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-class ModelReference(Reference):
+class ModelRecipe(Recipe):
     """A base model as it was loaded."""
 
     id: str = Field(description="Folder or Hub id, as configured.")
@@ -35,6 +35,18 @@ class ModelReference(Reference):
     weight_digests: dict[str, str] = Field(description="SHA-256 of each weight file, by name.")
     parameters: int = Field(description="Parameters of the base model, tied ones once.")
 
+    @property
+    def settings(self) -> ModelSettings:
+        """The settings that load the model; its chat template is the recipe's own."""
+        return ModelSettings(
+            id=self.id,
+            revision=self.revision,
+            dtype=self.dtype,
+            load_in_4bit=self.quantisation == "nf4",
+            max_seq_length=self.max_seq_length,
+            trust_remote_code=self.trust_remote_code,
+        )
+
 
 class MatchedTarget(BaseModel):
     """The adapted modules of one name and shape."""
@@ -48,10 +60,10 @@ class MatchedTarget(BaseModel):
     scaling: float | None = Field(None, description="Factor on their adapter's output.")
 
 
-class LoraReference(Reference):
+class LoraRecipe(Recipe):
     """A base model with a fresh LoRA adapter in it."""
 
-    model: ModelReference
+    model: ModelRecipe
     settings: LoraSettings
     matched: tuple[MatchedTarget, ...]
     trainable_parameters: int

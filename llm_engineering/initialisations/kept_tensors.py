@@ -7,14 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.distributed import world
+from llm_engineering.peers import ALONE, Peers
 
 
 class KeptTensors:
-    """The file; the first rank writes and copies it."""
+    """The file; the first process writes and copies it."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, peers: Peers = ALONE) -> None:
         self._file = folder / name
+        self._peers = peers
 
     def write(self, tensors: dict[str, Any]) -> None:
         """Write it, in place of what it was."""
@@ -25,11 +26,11 @@ class KeptTensors:
         os.replace(part, self._file)
 
     def read(self) -> dict[str, Any]:
-        """The first rank's, on the CPU; every rank must ask, since another host has no such file."""
+        """The first one's, on the CPU; every process must ask: another host has no such file."""
         from safetensors.torch import load_file
 
-        told = load_file(self._file) if world.is_first() else None
-        found: dict[str, Any] = world.as_the_first_says(told)
+        own = load_file(self._file) if self._peers.is_first() else None
+        found: dict[str, Any] = self._peers.as_the_first_says(own)
         return found
 
     def add_to(self, checkpoint: Path) -> None:

@@ -7,13 +7,16 @@ from safetensors.torch import load_file, save_file
 from llm_engineering.configuration.schema import LoraSettings
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import LoraError
+from llm_engineering.initialisations.adapted_modules import adapted_modules
+from llm_engineering.initialisations.initialisation import Beginning
+from llm_engineering.initialisations.loftq import LoftQ
 from llm_engineering.model import live
-from llm_engineering.model.base_model import model_folder
+from llm_engineering.model.base_model import model_folder, weight_files
 from llm_engineering.model.evaluation.held_out import held_out_metrics
-from llm_engineering.model.finetuning.inject import adapted_modules, inject_lora, live_lora_model
+from llm_engineering.model.finetuning.adapter_folder import live_trained_model
+from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import live_base_model, load_model
-from llm_engineering.model.finetuning.loftq import start_from_quantisation_error
-from llm_engineering.training.run import live_trained_model, train
+from llm_engineering.training.run import train
 
 LOFTQ = LoraSettings(r=4, lora_alpha=2, rank_pattern={"down_proj": 2}, init="loftq")
 
@@ -41,6 +44,11 @@ def errors(model, weights):
     return found
 
 
+def start(model, folder):
+    beginning = Beginning(seed=1, checkpoint=None, weight_files=lambda: weight_files(folder))
+    LoftQ(folder).begin(model, beginning)
+
+
 @pytest.fixture
 def folder(make_config):
     return model_folder(make_config({}).model, weights=True)
@@ -49,7 +57,7 @@ def folder(make_config):
 def test_the_adapter_makes_up_for_the_error_as_far_as_its_rank_allows(make_config, folder):
     _, held = rounded(make_config({}))
     frozen = {n: p.clone() for n, p in held.model.named_parameters() if not p.requires_grad}
-    start_from_quantisation_error(held.model, folder, seed=1)
+    start(held.model, folder)
     found = errors(held.model, load_file(folder / "model.safetensors"))
     assert len(found) == 14
     for left, least in found.values():
@@ -96,5 +104,5 @@ def test_files_that_are_not_the_models_are_refused(make_config, folder, tmp_path
     save_file(weights, tmp_path / "model.safetensors")
     _, held = rounded(make_config({}))
     with pytest.raises(LoraError, match=says):
-        start_from_quantisation_error(held.model, tmp_path, seed=1)
+        start(held.model, tmp_path)
     live.release()

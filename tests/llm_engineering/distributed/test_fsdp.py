@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
-from llm_engineering.distributed.sharded import other_adapter, sharded_trainer
+from llm_engineering.distributed.fsdp import other_adapter, sharded_trainer
 from llm_engineering.errors import LoraError
 
 
