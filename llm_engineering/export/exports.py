@@ -15,7 +15,7 @@ from llm_engineering.export.reload import Export
 from llm_engineering.model import live
 from llm_engineering.model.base_model import is_hub_model, model_folder, weight_digests
 from llm_engineering.model.evaluation.parity_proof import ParityProof
-from llm_engineering.model.evaluation.probe import Reference
+from llm_engineering.model.evaluation.probe import TrainedProbe
 from llm_engineering.model.recipes import LoraRecipe
 
 ADAPTER = "adapter"
@@ -53,7 +53,7 @@ def make_exports(settings: ExportSettings, lora: LoraRecipe, folder: Path) -> li
     merged = Export(kind="merged_16bit", path=str(folder / MERGED))
     exports = [adapter, merged]
     if quantised:  # NF4's own error is no fault of the merge, which is into the original weights
-        original = adapter.model_copy(update={"quantised": False, "held": False})
+        original = adapter.model_copy(update={"quantised": False, "is_proven": False})
         exports = [adapter, original, merged.model_copy(update={"against": 1})]
     if settings.gguf:
         path = folder / GGUF / f"{Path(model.id).name}-{settings.gguf}.gguf"
@@ -65,7 +65,7 @@ def make_exports(settings: ExportSettings, lora: LoraRecipe, folder: Path) -> li
 
 
 def prove_exports(
-    exports: list[Export], reference: Reference, lora: LoraRecipe
+    exports: list[Export], trained: TrainedProbe, lora: LoraRecipe
 ) -> list[ParityProof]:
     """Let go of the live model, whose memory the proof needs, and prove the exports.
 
@@ -76,7 +76,7 @@ def prove_exports(
     gc.collect()
     _empty_gpu_cache()
     logger.info("reading the exports back in a process of its own")
-    proofs = prove(exports, reference, lora.model)
+    proofs = prove(exports, trained, lora.model)
     for proof in proofs:
         logger.info(
             "%s: logits within %.2g (tolerated: %g), mean KL %.2g nats (tolerated: %g)",

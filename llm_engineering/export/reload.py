@@ -32,9 +32,9 @@ class Export(BaseModel):
     )
     quantised: bool = Field(False, description="Load the base model in NF4, as it was trained.")
     against: int | None = Field(
-        None, description="Position of the export that it is held against; None: the live model."
+        None, description="Position of the export that it is compared with; None: the live model."
     )
-    held: bool = Field(True, description="False: it is only there to be held against.")
+    is_proven: bool = Field(True, description="False: others are only compared with it.")
 
 
 class ReloadRequest(BaseModel):
@@ -72,7 +72,7 @@ def main(request_file: str, response_file: str) -> None:
     found: list[Reloaded] = []
     for export in request.exports:
         against = request.live if export.against is None else found[export.against].probe
-        if not export.held:  # what it is asked is its own, as the live model's was
+        if not export.is_proven:  # what it is asked is its own, as the live model's was
             against = None
         try:
             found.append(_reload(export, request, against))

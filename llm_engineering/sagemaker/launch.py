@@ -103,7 +103,7 @@ def train_in_job(
 
     Args:
         launch: Configuration and options.
-        lora: The reference that the launch described on the meta device.
+        lora: The recipe that the launch described on the meta device.
         dataset: The prepared data.
         run: Name of the run, for tags.
         folder: Receives the job's results.

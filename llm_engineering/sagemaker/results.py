@@ -36,7 +36,7 @@ def fetch_results(
     Args:
         aws: The session.
         job: Description of a completed job.
-        lora: The reference that the launch described; a difference is told, never fatal, since
+        lora: The recipe that the launch described; a difference is told, never fatal, since
             the result is paid for.
         settings: For the price.
         folder: Receives ``model.tar.gz``, ``job/`` (all of it) and ``adapter/``.

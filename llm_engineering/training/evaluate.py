@@ -11,7 +11,7 @@ from llm_engineering.model.evaluation.generic import GenericLoss, generic_metric
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.evaluation.probe import (
     Probe,
-    Reference,
+    TrainedProbe,
     choose_rows,
     mean_kl,
     take_probe,
@@ -99,5 +99,7 @@ def evaluate(
         generic=None
         if generic_before is None or generic_after is None
         else GenericLoss(before=generic_before, after=generic_after),
-        reference=None if probed is None else Reference(rows=rows, probe=probed, effect=effect),
+        trained_probe=None
+        if probed is None
+        else TrainedProbe(rows=rows, probe=probed, effect=effect),
     )

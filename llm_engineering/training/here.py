@@ -81,7 +81,7 @@ def train_here(
         else None
     )
     adapter: AdapterFolder = world.as_the_first_says(saved)
-    live.hold(adapter.digest, live_model)
+    live.keep(adapter.digest, live_model)
     return adapter
 
 

@@ -79,7 +79,7 @@ def measure_production(
     """Evaluate production's adapter on a data set's held-out rows; the live model is left as it was.
 
     Args:
-        lora: The reference of the run's own adapter.
+        lora: The recipe of the run's own adapter.
         adapter: The run's own adapter.
         production: The adapter to evaluate; its base model has the same weights.
         dataset: Its held-out rows are evaluated.

@@ -121,7 +121,7 @@ def train(
                 }
             )
     except BaseException:
-        live.release()  # half-trained weights answer to no reference
+        live.release()  # half-trained weights answer to no recipe
         raise
     finally:
         lock.close()

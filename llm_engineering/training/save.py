@@ -128,9 +128,9 @@ def _export(
     """Make the exports and prove them; a remote job did both, on the host that can."""
     if record.job is None:
         exports = make_exports(config.export, lora, folder)
-        if evaluation.reference is None:
+        if evaluation.trained_probe is None:
             return []
-        return prove_exports(exports, evaluation.reference, lora)
+        return prove_exports(exports, evaluation.trained_probe, lora)
     if config.export.merged_16bit:
         made = work_folder(config.run.output_dir) / name / "job" / MERGED
         if not made.is_dir():

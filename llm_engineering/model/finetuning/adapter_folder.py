@@ -54,7 +54,7 @@ def live_trained_model(lora: LoraRecipe, adapter: AdapterFolder) -> live.LiveMod
     fresh = live_lora_model(lora)
     INITIALISATIONS[lora.settings.init].fit_saved_weights(fresh.model)
     load_adapter_weights(fresh.model, adapter)
-    live.hold(adapter.digest, fresh)
+    live.keep(adapter.digest, fresh)
     return fresh
 
 

@@ -40,7 +40,7 @@ def inject_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
     _require_targets(loaded.model, settings)
     model = backend().add_adapter(loaded.model, settings, _peft_options(settings))
     lora = _recipe(recipe, settings, model)
-    live.hold(lora.digest, live.LiveModel(model, loaded.tokenizer))
+    live.keep(lora.digest, live.LiveModel(model, loaded.tokenizer))
     return lora
 
 

@@ -38,7 +38,7 @@ def load_model(settings: ModelSettings) -> ModelRecipe:
     tokenizer = load_tokenizer(settings)
     model = backend().load(folder, settings, dtype)
     recipe = _recipe(settings, folder, dtype, digests, tokenizer, count_parameters(model))
-    live.hold(recipe.digest, live.LiveModel(model, tokenizer))
+    live.keep(recipe.digest, live.LiveModel(model, tokenizer))
     return recipe
 
 
@@ -91,7 +91,7 @@ def live_base_model(recipe: ModelRecipe) -> live.LiveModel:
     tokenizer = _with_template(settings, recipe.chat_template)
     logger.info("loading %s again: this process does not hold it", recipe.id)
     loaded = live.LiveModel(backend().load(folder, settings, recipe.dtype), tokenizer)
-    live.hold(recipe.digest, loaded)
+    live.keep(recipe.digest, loaded)
     return loaded
 
 

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from llm_engineering.errors import HardwareError, LoraError
+from llm_engineering.errors import HardwareError
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.adapter_folder import live_trained_model, require_same_shape
-from llm_engineering.objectives.kto import neighbours
 from llm_engineering.registry.starting_adapter import starting_adapter
 
 LN2 = 0.6931
@@ -35,11 +34,6 @@ def test_the_better_answers_are_preferred_after_training(
         "adapter_model.safetensors",
     ]
     assert list(live_trained_model(lora, adapter).model.peft_config) == ["default"]
-
-
-def test_a_row_that_is_alone_in_its_micro_batch_is_paired_with_another_answer():
-    assert neighbours([[0], [1], [2], [3], [4]], 2) == [[1], [0], [3], [2], [3]]
-    assert neighbours([[0], [1], [2], [3], [4]], 3) == [[2], [0], [1], [4], [3]]
 
 
 def test_kto_does_not_fall_back_to_another_micro_batch(run, preference_config, tmp_path):
@@ -95,23 +89,6 @@ def test_started_from_an_sft_adapter_the_reference_is_the_sft_policy(
     reference = record.before.rewards.log_probabilities
     assert reference["chosen"] == pytest.approx(policy["chosen"], abs=1e-3)
     assert reference["chosen"] != pytest.approx(base["chosen"], abs=1.0)
-
-
-def test_an_adapter_of_another_shape_is_refused_by_its_keys(run, preference_config, tmp_path):
-    _, _, adapter, _ = run(preference_config("dpo", {"train.max_steps": 2}), tmp_path)
-    start = str(adapter.folder)
-    other = preference_config(
-        "dpo", {"train.start_from": start, "lora.r": 8, "lora.target_modules": ["q_proj"]}
-    )
-    with pytest.raises(LoraError) as error:
-        require_same_shape(starting_adapter(start), other)
-    lines = str(error.value).splitlines()
-    assert lines[1] == "lora.r: 8, the adapter has 32"
-    assert lines[2].startswith("lora.target_modules: the adapter has down_proj, gate_proj, k_proj")
-    with pytest.raises(LoraError, match=r"has no adapter_config\.json and no adapter_model"):
-        starting_adapter(str(tmp_path))
-    with pytest.raises(LoraError, match=r"train\.start_from: no folder nowhere/at-all"):
-        starting_adapter("nowhere/at-all")
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto"])

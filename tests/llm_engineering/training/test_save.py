@@ -43,7 +43,7 @@ def test_a_run_with_a_merged_model_and_one_whose_adapter_was_altered(
 
     manifest = json.loads((saved.folder / "manifest.json").read_text())
     assert [proof["export"] for proof in manifest["parity"]] == ["adapter", "merged_16bit"]
-    assert saved.metrics["parity_adapter_kl"] < 1e-6 < evaluation.reference.effect
+    assert saved.metrics["parity_adapter_kl"] < 1e-6 < evaluation.trained_probe.effect
     assert saved.metrics["generic_loss_before"] > 0
     assert (saved.folder / "merged" / "model.safetensors").is_file()
     assert "merged with a LoRA adapter" in (saved.folder / "merged" / "README.md").read_text()
