@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(run, make_config, tmp_path):
 
     def poison(record):
         if record.steps == 3:
-            model = next(iter(live._held.values())).model
+            model = next(iter(live._kept.values())).model
             layer = model.get_base_model().model.layers[0].mlp.up_proj
             with torch.no_grad():
                 layer.lora_B["default"].weight.fill_(float("nan"))
@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(run, make_config, tmp_path):
         TrainingError, match=r"the loss is nan at step 4: lower train\.learning_rate"
     ):
         run(config, tmp_path, on_progress=poison)
-    assert live._held == {}
+    assert live._kept == {}
 
 
 def test_progress_is_reported_while_training(run, make_config, tmp_path):
