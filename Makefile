@@ -30,7 +30,7 @@ test: setup .venv/.sagemaker lint types
 lint: .venv/.installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 
 types: .venv/.installed
 	.venv/bin/mypy
@@ -70,4 +70,4 @@ $(MODEL)/model.safetensors: | .venv/.installed
 	.venv/bin/python tools/make_embedded_model.py $(MODEL)
 
 clean:
-	rm -rf .poetry .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .poetry .venv .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
