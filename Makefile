@@ -39,6 +39,7 @@ test-fresh:
 lint: .venv/.installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports --no-logo
 
 types: .venv/.installed
 	.venv/bin/mypy
@@ -83,4 +84,4 @@ $(MODEL)/model.safetensors: | .venv/.installed
 	@$(WITH_PIP_SETTINGS) .venv/bin/python tools/make_embedded_model.py $(MODEL)
 
 clean:
-	rm -rf .poetry .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .poetry .venv .mypy_cache .ruff_cache .import_linter_cache .pytest_cache

@@ -81,13 +81,13 @@ def measure(
         TrainSettings,
     )
     from llm_engineering.model import live
-    from llm_engineering.model.batch_plan import BatchPlan
     from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
     from llm_engineering.model.finetuning.load import live_base_model, load_model
-    from llm_engineering.model.finetuning.train import make_trainer
-    from llm_engineering.model.memory import estimate_memory
-    from llm_engineering.model.shape import read_shape
-    from llm_engineering.model.workload import Workload
+    from llm_engineering.model.finetuning.trainer import make_trainer
+    from llm_engineering.planning.batch_plan import BatchPlan
+    from llm_engineering.planning.memory import estimate_memory
+    from llm_engineering.planning.shape import read_shape
+    from llm_engineering.planning.workload import Workload
 
     shape, row, micro_batch, checkpointing, changes = setting
     model = ModelSettings(

@@ -148,19 +148,19 @@ def ours(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     from llm_engineering.training_stack import import_unsloth
 
     import_unsloth()
-    from llm_engineering import hardware
     from llm_engineering.configuration.schema import (
         EvaluateSettings,
         LoraSettings,
         ModelSettings,
         TrainSettings,
     )
-    from llm_engineering.model.batch_plan import gpu_plans
     from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
     from llm_engineering.model.finetuning.load import live_base_model, load_model
-    from llm_engineering.model.finetuning.train import make_trainer
-    from llm_engineering.model.shape import read_shape
-    from llm_engineering.model.workload import Workload
+    from llm_engineering.model.finetuning.trainer import make_trainer
+    from llm_engineering.planning import hardware
+    from llm_engineering.planning.batch_plan import gpu_plans
+    from llm_engineering.planning.shape import read_shape
+    from llm_engineering.planning.workload import Workload
 
     settings = ModelSettings(id=str(model), dtype="bfloat16", max_seq_length=ROW)
     reference = load_model(settings)

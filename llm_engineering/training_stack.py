@@ -5,13 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llm_engineering.distributed.world import is_sharded
 from llm_engineering.errors import SetupError
-
-if TYPE_CHECKING:
-    from unsloth import FastLanguageModel
 
 PACKAGES = ("torch", "unsloth", "peft", "trl", "accelerate")
 
@@ -29,17 +25,24 @@ def require_training_stack() -> None:
         )
 
 
-def import_unsloth() -> type[FastLanguageModel] | None:
-    """Import unsloth, which must come before trl, transformers and peft, and return its model class.
+_left_out = False
 
-    None on a rank that holds a part of the weights only: there unsloth is left out.
+
+def leave_unsloth_out() -> None:
+    """From now on ``import_unsloth`` imports nothing: this process trains by another backend."""
+    global _left_out
+    _left_out = True
+
+
+def import_unsloth() -> None:
+    """Import unsloth, which must come before trl, transformers and peft.
 
     unsloth patches those three when it is imported, so every module of this project that needs
     one of them calls this first.
     """
     require_training_stack()
-    if is_sharded():
-        return None
+    if _left_out:
+        return
     # unsloth writes generated trainers beside the process; keep them out of the user's folder.
     os.environ.setdefault(
         "UNSLOTH_COMPILE_LOCATION",
@@ -47,9 +50,7 @@ def import_unsloth() -> type[FastLanguageModel] | None:
     )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("torchao").setLevel(logging.ERROR)
-    from unsloth import FastLanguageModel
-
-    return FastLanguageModel
+    import unsloth  # noqa: F401  (for what it patches)
 
 
 def versions() -> dict[str, str]:

@@ -6,9 +6,9 @@ from zenml.enums import ExecutionMode
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.lineage.fingerprints import Fingerprints
-from llm_engineering.model.finetuning.train import Resume
 from llm_engineering.registry.versions import model_name, zenml_model
 from llm_engineering.sagemaker.launch import Launch
+from llm_engineering.training.run import Resume
 from steps.finetuning import (
     evaluate,
     inject_lora,

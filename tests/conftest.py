@@ -29,7 +29,7 @@ if WORKERS > 1:
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data" / "stdlib_qa"
-CHATML = ROOT / "llm_engineering" / "data" / "chat_templates" / "chatml.jinja"
+CHATML = ROOT / "llm_engineering" / "model" / "chat_templates" / "chatml.jinja"
 
 VOCABULARY = 600
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

@@ -15,13 +15,14 @@ import click
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
 from llm_engineering.errors import ConfigError, FinetuningError
+from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.outputs import run_name, work_folder
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
     from llm_engineering.distributed.placement import Placement
-    from llm_engineering.model.finetuning.train import Resume
+    from llm_engineering.training.run import Resume
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,15 +100,13 @@ def run(
 
     require_exports(config)
     if config.train.start_from is not None:
-        from llm_engineering.model.finetuning.starting_adapter import (
-            require_same_shape,
-            starting_adapter,
-        )
+        from llm_engineering.model.finetuning.adapter_folder import require_same_shape
+        from llm_engineering.registry.starting_adapter import starting_adapter
 
         require_same_shape(starting_adapter(config.train.start_from), config)
-    from llm_engineering.hardware import resolve_dtype
     from llm_engineering.lineage.fingerprints import take_fingerprints
     from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
+    from llm_engineering.planning.hardware import resolve_dtype
 
     fingerprints = take_fingerprints(config)
 
@@ -153,10 +152,10 @@ def run(
 def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Placement:
     from llm_engineering.distributed.placement import Placement
     from llm_engineering.distributed.share import choose_ranks, share_of_step
-    from llm_engineering.hardware import require_hardware
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
-    from llm_engineering.model.finetuning.device_plans import require_memory
     from llm_engineering.model.finetuning.trackers import require_trackers
+    from llm_engineering.planning.device_plans import require_memory
+    from llm_engineering.planning.hardware import require_hardware
 
     require_hardware(config)
     require_trackers(config.train.trackers)
@@ -234,18 +233,15 @@ def _objective(config: FinetuningConfig) -> str:
     """What is learned, and against what, in a line."""
     train = config.train
     start = f"the adapter {train.start_from}" if train.start_from else "a fresh adapter"
-    what = {
-        "sft": "answers, by supervised fine-tuning",
-        "dpo": f"which of two answers is better, by DPO (beta {train.beta:g})",
-        "orpo": f"which of two answers is better, by ORPO (beta {train.beta:g})",
-        "kto": f"whether an answer is good, by KTO (beta {train.beta:g})",
-    }[train.objective]
-    reference = {
-        "dpo": ", which is the reference model too",
-        "kto": ", which is the reference model too",
-    }.get(train.objective, "")
-    if reference and not train.start_from:
-        reference = "; the reference model is the base model"
+    objective = OBJECTIVES[train.objective]
+    what = objective.title + (f" (beta {train.beta:g})" if objective.is_preference else "")
+    reference = ""
+    if objective.has_reference_model:
+        reference = (
+            ", which is the reference model too"
+            if train.start_from
+            else "; the reference model is the base model"
+        )
     return f"{what}, starting from {start}{reference}; learning rate {train.learning_rate:g}"
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from llm_engineering.data.audit import LabelAudit
     from llm_engineering.data.dataset import DatasetSummary
+    from llm_engineering.data.tokens.audit import LabelAudit
 
 ARTIFACT = "inspected_data"
 _FIRST = 10  # lines of each finding

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 
 from llm_engineering.configuration import FinetuningConfig
-from llm_engineering.errors import LaunchError, ModelError
+from llm_engineering.errors import HardwareError, LaunchError, ModelError
 
 
 def memory_plan(config: FinetuningConfig, target: str, gpus: str = "auto") -> list[str]:
     """The memory that training needs where it will run, worked out without loading a weight."""
-    from llm_engineering.model.workload import configured_workload
+    from llm_engineering.planning.workload import configured_workload
 
     dtype = "bfloat16" if config.model.dtype == "auto" else config.model.dtype
     try:
@@ -20,7 +20,7 @@ def memory_plan(config: FinetuningConfig, target: str, gpus: str = "auto") -> li
     if work is None:
         return [f"# memory: not planned ({config.model.id} is no plain decoder)"]
 
-    from llm_engineering.model.memory_table import card_table
+    from llm_engineering.planning.memory_table import card_table
 
     rows = f"{work.train.rows_in_step} rows a step, of at most {work.longest_row} tokens"
     lines = [f"# memory ({rows})"]
@@ -29,43 +29,49 @@ def memory_plan(config: FinetuningConfig, target: str, gpus: str = "auto") -> li
 
 
 def _on_this_host(config: FinetuningConfig, gpus: str) -> list[str]:
-    from llm_engineering.model.batch_plan import cpu_plans
+    from llm_engineering.planning.batch_plan import unestimated_plans
 
     if importlib.util.find_spec("torch") is None:
         return ["  on this host: PyTorch is not installed yet"]
-    from llm_engineering import hardware
     from llm_engineering.distributed.placement import Placement
     from llm_engineering.distributed.share import choose_ranks, share_of_step
+    from llm_engineering.planning import hardware
 
     placement = Placement(ranks_per_host=choose_ranks(gpus))
     config = config.model_copy(update={"train": share_of_step(config.train, placement.ranks)})
     if not hardware.has_gpu():
-        first = cpu_plans(config.train)[0]
+        first = unestimated_plans(config.train)[0]
         return [f"  on this host, without a GPU: {first}{placement.on_each}"]
-    from llm_engineering.model.batch_plan import gpu_plans
-    from llm_engineering.model.cards import GIB
-    from llm_engineering.model.memory_table import plan_table, refusal
-    from llm_engineering.model.sharded_plan import refused, sharded_plans, told
-    from llm_engineering.model.workload import configured_workload
+    from llm_engineering.planning.cards import GIB
+    from llm_engineering.planning.choice import choose_plans
+    from llm_engineering.planning.memory_table import plan_table
+    from llm_engineering.planning.sharded_plan import explain_sharing
+    from llm_engineering.planning.workload import configured_workload
 
     work = configured_workload(config, hardware.resolve_dtype(config.model))
     if work is None:
         return []
     card, capacity = hardware.device_name(), hardware.gpu_capacity_bytes()
     ranks = placement.ranks
-    plans = [*gpu_plans(work), *sharded_plans(work, ranks)]
-    plan = next((plan for plan in plans if plan.fits(capacity)), None)
-    if plan is None:
-        return [refusal(work, card, capacity) + refused(work, ranks)]
+    try:
+        plan = choose_plans(
+            work,
+            ranks,
+            card=card,
+            capacity=capacity,
+            free_host_bytes=hardware.free_host_bytes(),
+        )[0]
+    except HardwareError as reason:
+        return [str(reason)]
     return [
-        *([f"  {told(work, ranks, capacity)}"] if plan.sharded else []),
+        *([f"  {explain_sharing(work, ranks, capacity)}"] if plan.sharded else []),
         f"  on {card} ({capacity / GIB:.1f} GiB): {plan}{placement.on_each}",
         *plan_table(work, plan),
     ]
 
 
 def _on_instances(config: FinetuningConfig) -> list[str]:
-    from llm_engineering.model.workload import configured_workload
+    from llm_engineering.planning.workload import configured_workload
     from llm_engineering.sagemaker.checks import check_memory, job_dtype
     from llm_engineering.sagemaker.launch import sagemaker_settings
 

@@ -5,9 +5,21 @@ Defaults are the handbook's recipe where it states a value, and otherwise the li
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticKnownError
+
+from llm_engineering.initialisations import INITIALISATIONS
+from llm_engineering.objectives import OBJECTIVES
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -73,8 +85,23 @@ class ModelSettings(Section):
 
 # PEFT's other initialisations; known, to be refused by name.
 _UNKNOWN_INITS = ("olora", "corda", "eva")
-# Those that read the base model's weights.
-_INITS_FROM_WEIGHTS = ("pissa", "loftq")
+
+
+def _one_of(value: str, names: Iterable[str]) -> str:
+    """The value, if it is one of the names; else what pydantic says of a ``Literal``."""
+    known = [repr(name) for name in names]
+    if repr(value) not in known:
+        expected = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise PydanticKnownError("literal_error", {"expected": expected})
+    return value
+
+
+def _known_initialisation(value: str) -> str:
+    return _one_of(value, (*INITIALISATIONS, *_UNKNOWN_INITS))
+
+
+InitialisationName = Annotated[str, AfterValidator(_known_initialisation)]
+"""A name of ``llm_engineering.initialisations``."""
 
 
 class LoraSettings(Section):
@@ -101,7 +128,7 @@ class LoraSettings(Section):
     )
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (arXiv 2312.03732).")
     use_dora: bool = Field(False, description="Learn a magnitude too: DoRA (arXiv 2402.09353).")
-    init: Literal["default", "gaussian", "pissa", "loftq", "olora", "corda", "eva"] = Field(
+    init: InitialisationName = Field(
         "default",
         description="How training starts: with B zero and A PEFT's own (Kaiming-uniform) or gaussian "
         "(normal with standard deviation 1/r); from the weights' principal components (pissa, "
@@ -114,7 +141,7 @@ class LoraSettings(Section):
     @property
     def saved_rank(self) -> int:
         """Rank of the adapter that is saved: ``B A - B0 A0`` has twice that of its parts."""
-        return 2 * self.r if self.init == "pissa" else self.r
+        return INITIALISATIONS[self.init].rank_factor * self.r
 
     @field_validator("init")
     @classmethod
@@ -267,11 +294,13 @@ class DataSettings(Section):
         return self
 
 
-Objective = Literal["sft", "dpo", "orpo", "kto"]
+def _known_objective(value: str) -> str:
+    return _one_of(value, OBJECTIVES)
+
+
+ObjectiveName = Annotated[str, AfterValidator(_known_objective)]
+"""A name of ``llm_engineering.objectives``."""
 Tracker = Literal["mlflow", "wandb", "comet", "tensorboard"]
-LEARNING_RATES: dict[str, float] = {"sft": 3e-4, "dpo": 2e-6, "orpo": 8e-6, "kto": 5e-6}
-"""Peak learning rate by objective: the handbook's for SFT and DPO, the papers' for ORPO
-(arXiv 2403.07691, section 5) and KTO (arXiv 2402.01306, upper end of its range)."""
 
 
 DEFAULT_EFFECTIVE_BATCH = 16
@@ -281,7 +310,7 @@ DEFAULT_EFFECTIVE_BATCH = 16
 class TrainSettings(Section):
     """The optimisation."""
 
-    objective: Objective = Field(
+    objective: ObjectiveName = Field(
         "sft",
         description="What is learned: answers (sft), which of two answers is better (dpo, orpo), "
         "or whether an answer is good (kto).",
@@ -316,7 +345,7 @@ class TrainSettings(Section):
         description="Forward passes in one optimizer step; default: what effective_batch leaves.",
     )
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
-        LEARNING_RATES["sft"],
+        OBJECTIVES["sft"].learning_rate,
         description="Peak learning rate; default: 3e-4 for sft, 2e-6 for dpo, 8e-6 for orpo, 5e-6 "
         "for kto.",
     )
@@ -381,8 +410,9 @@ class TrainSettings(Section):
     @classmethod
     def _own_learning_rate(cls, values: Any) -> Any:
         if isinstance(values, dict) and "learning_rate" not in values:
-            rate = LEARNING_RATES.get(str(values.get("objective", "sft")))
-            return values if rate is None else {**values, "learning_rate": rate}
+            objective = OBJECTIVES.get(str(values.get("objective", "sft")))
+            if objective is not None:
+                return {**values, "learning_rate": objective.learning_rate}
         return values
 
     @property
@@ -669,12 +699,12 @@ class FinetuningConfig(Section):
                 f"train.warmup_steps ({self.train.warmup_steps}) must be less than "
                 f"train.max_steps ({self.train.max_steps}): the learning rate would never peak"
             )
-        if self.train.objective != "sft":
+        if OBJECTIVES[self.train.objective].is_preference:
             _require_preference_settings(self)
         elif self.data.on_contradictions != "warn":
             raise ValueError(
-                f"data.on_contradictions ({self.data.on_contradictions}): sft has no preferences "
-                "that could contradict one another; leave it out"
+                f"data.on_contradictions ({self.data.on_contradictions}): {self.train.objective} has "
+                "no preferences that could contradict one another; leave it out"
             )
         _require_weights_to_start_from(self)
         if self.model.load_in_4bit and self.model.dtype == "float32":
@@ -709,7 +739,7 @@ class FinetuningConfig(Section):
 def _require_weights_to_start_from(config: FinetuningConfig) -> None:
     """Refuse what an initialisation from the base model's weights cannot go with."""
     init, start = config.lora.init, config.train.start_from
-    if init not in _INITS_FROM_WEIGHTS:
+    if not INITIALISATIONS[init].reads_weights:
         return
     if start:
         raise ValueError(
@@ -742,7 +772,7 @@ def _require_preference_settings(config: FinetuningConfig) -> None:
         raise ValueError(
             f"train.neftune_noise_alpha: noise would blur what {objective} compares; leave it out"
         )
-    if config.lora.init in _INITS_FROM_WEIGHTS:
+    if INITIALISATIONS[config.lora.init].reads_weights:
         raise ValueError(
             f"lora.init: {config.lora.init} starts away from the base model, which {objective} compares "
             "with; choose default or gaussian"
@@ -762,7 +792,7 @@ def _require_preference_settings(config: FinetuningConfig) -> None:
                 f"data.sources.{number}.form ({source.form}): {objective} knows its rows by their "
                 "columns; leave it out"
             )
-    if objective == "kto":
+    if OBJECTIVES[objective].least_micro_batch > 1:
         _require_company(config.train)
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.audit import LabelAudit
-from llm_engineering.data.duplicates import Repeats
+from llm_engineering.data.select.duplicates import Repeats
+from llm_engineering.data.tokens.audit import LabelAudit
 
 if TYPE_CHECKING:
     import datasets

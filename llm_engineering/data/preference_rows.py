@@ -6,19 +6,20 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.configuration.schema import Objective
-from llm_engineering.data.conversation import UnusableRowError
-from llm_engineering.data.duplicates import Pairs, near_rows, pieces, row_key, text_key
-from llm_engineering.data.forms import Form
-from llm_engineering.data.preference import Preference, to_preferences
-from llm_engineering.data.preference_tokens import (
+from llm_engineering.configuration.schema import ObjectiveName
+from llm_engineering.data.objective_rows import Keys
+from llm_engineering.data.rows.conversations import UnusableRowError
+from llm_engineering.data.rows.forms import Form
+from llm_engineering.data.rows.preferences import Preference, to_preferences
+from llm_engineering.data.rows.row_store import Spool, SpooledRow
+from llm_engineering.data.select.duplicates import Pairs, near_rows, pieces, row_key, text_key
+from llm_engineering.data.select.split import place_of
+from llm_engineering.data.tokens.preferences import (
     PreferenceAuditor,
     TokenizedPreference,
     tokenize_preferences,
 )
-from llm_engineering.data.row_kind import Keys
-from llm_engineering.data.split import place_of
-from llm_engineering.data.spool import Spool, SpooledRow
+from llm_engineering.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,10 +40,10 @@ class PreferenceRows:
     may_contradict = True
     leak = "have a prompt that is held out too"
 
-    def __init__(self, objective: Objective) -> None:
-        """For "dpo" and "orpo", which take pairs, or "kto", which takes judged answers."""
+    def __init__(self, objective: ObjectiveName) -> None:
+        """For an objective that learns from pairs or from judged answers."""
         self._objective = objective
-        judged = objective == "kto"
+        judged = OBJECTIVES[objective].learns_from == "judged answers"
         self._names = ("completion",) if judged else ("chosen", "rejected")
         self.columns = {
             "input_ids": "ids",

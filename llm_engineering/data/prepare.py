@@ -7,23 +7,24 @@ import json
 import shutil
 from pathlib import Path
 
-from llm_engineering.configuration.schema import DataSettings, ModelSettings, Objective
-from llm_engineering.data.checked_rows import CheckedRows
-from llm_engineering.data.choice import choose_rows, used_sources
-from llm_engineering.data.conversation import UnusableRowError
+from llm_engineering.configuration.schema import DataSettings, ModelSettings, ObjectiveName
 from llm_engineering.data.dataset import DatasetSummary, PreparedDataset, SplitWriter
-from llm_engineering.data.findings import (
+from llm_engineering.data.objective_rows import Auditor, RowKind
+from llm_engineering.data.preference_rows import PreferenceRows
+from llm_engineering.data.progress import row_bar
+from llm_engineering.data.read.rows import BadRow, BadRows
+from llm_engineering.data.rows.conversations import UnusableRowError
+from llm_engineering.data.rows.row_store import Spool
+from llm_engineering.data.select.messages import (
     Refuse,
     raise_data_error,
     refuse_empty,
     report_bad_rows,
 )
-from llm_engineering.data.preference_rows import PreferenceRows
-from llm_engineering.data.progress import row_bar
-from llm_engineering.data.row_kind import Auditor, RowKind
-from llm_engineering.data.rows import BadRow, BadRows
-from llm_engineering.data.spool import Spool
+from llm_engineering.data.select.row_index import CheckedRows
+from llm_engineering.data.select.selection import choose_rows, used_sources
 from llm_engineering.data.supervised_rows import SupervisedRows
+from llm_engineering.objectives import OBJECTIVES
 
 SPLITS = ("train", "held_out")
 
@@ -32,7 +33,7 @@ def prepare_data(
     data: DataSettings,
     model: ModelSettings,
     *,
-    objective: Objective = "sft",
+    objective: ObjectiveName = "sft",
     seed: int,
     folder: Path,
     refuse: Refuse = raise_data_error,
@@ -56,7 +57,9 @@ def prepare_data(
             are repeated, leaked or contradictory where that is an error.
     """
     kind: RowKind = (
-        SupervisedRows(data.loss_on) if objective == "sft" else PreferenceRows(objective)
+        PreferenceRows(objective)
+        if OBJECTIVES[objective].is_preference
+        else SupervisedRows(data.loss_on)
     )
     folder.mkdir(parents=True, exist_ok=True)
     spool = Spool(folder / "rows.arrow")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.data.audit import LabelAuditor
-from llm_engineering.data.conversation import Message, UnusableRowError, to_conversation
 from llm_engineering.data.dataset import SUPERVISED_COLUMNS
-from llm_engineering.data.duplicates import Pairs, near_rows, pieces, text_key
-from llm_engineering.data.forms import Form, form_of
-from llm_engineering.data.row_kind import Keys
-from llm_engineering.data.split import place_of
-from llm_engineering.data.spool import Spool, SpooledRow
-from llm_engineering.data.tokenization import TokenizedRow, tokenize_all
+from llm_engineering.data.objective_rows import Keys
+from llm_engineering.data.rows.conversations import Message, UnusableRowError, to_conversation
+from llm_engineering.data.rows.forms import Form, form_of
+from llm_engineering.data.rows.row_store import Spool, SpooledRow
+from llm_engineering.data.select.duplicates import Pairs, near_rows, pieces, text_key
+from llm_engineering.data.select.split import place_of
+from llm_engineering.data.tokens.audit import LabelAuditor
+from llm_engineering.data.tokens.tokenization import TokenizedRow, tokenize_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

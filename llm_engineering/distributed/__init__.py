@@ -1,0 +1,1 @@
+"""Several GPUs: what a rank knows, and what sharing a step or the weights asks of it."""

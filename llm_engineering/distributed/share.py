@@ -6,11 +6,9 @@ import logging
 
 from llm_engineering.configuration.schema import TrainSettings
 from llm_engineering.errors import ConfigError, HardwareError
+from llm_engineering.objectives import OBJECTIVES
 
 logger = logging.getLogger(__name__)
-
-# KTO estimates its reference point from the other rows of a micro-batch.
-_LEAST = {"kto": 2}
 
 
 def choose_ranks(gpus: str) -> int:
@@ -62,7 +60,8 @@ def share_of_step(train: TrainSettings, ranks: int) -> TrainSettings:
                 f"{ranks} GPUs; {_nearest(accumulation, ranks)}"
             )
     else:
-        least = train.micro_batch if train.micro_batch != "auto" else _LEAST.get(train.objective, 1)
+        own = OBJECTIVES[train.objective].least_micro_batch
+        least = train.micro_batch if train.micro_batch != "auto" else own
         if rows % (least * ranks):
             fewer = next(n for n in range(ranks - 1, 0, -1) if n == 1 or rows % (least * n) == 0)
             raise ConfigError(

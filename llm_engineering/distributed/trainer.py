@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from llm_engineering.data.tokenization import IGNORED
 from llm_engineering.distributed import world
-from llm_engineering.distributed.sharded import sharding_arguments
+from llm_engineering.distributed.fsdp import sharding_arguments
 
 _BLANK_TOKENS = 2  # one to read, one to predict
+_IGNORED = -100  # the label that PyTorch's cross-entropy passes over
 
 
 def distributed_arguments() -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _blank(row: dict[str, Any]) -> dict[str, Any]:
     }
     if "seq_lengths" in row:  # of a packed row's documents
         short["seq_lengths"] = [_BLANK_TOKENS]
-    return {**short, "labels": [IGNORED] * _BLANK_TOKENS}
+    return {**short, "labels": [_IGNORED] * _BLANK_TOKENS}
 
 
 class _ThenBlanks:

@@ -10,13 +10,13 @@ from llm_engineering.configuration.schema import ExportSettings
 from llm_engineering.errors import ExportError
 from llm_engineering.export.gguf import write_gguf
 from llm_engineering.export.merge import merge
-from llm_engineering.export.parity import ParityProof, prove
+from llm_engineering.export.parity import prove
 from llm_engineering.export.reload import Export
 from llm_engineering.model import live
 from llm_engineering.model.base_model import is_hub_model, model_folder, weight_digests
-from llm_engineering.model.evaluation.probe import Reference
-from llm_engineering.model.finetuning.load import settings_of
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.evaluation.parity_proof import ParityProof
+from llm_engineering.model.evaluation.probe import TrainedProbe
+from llm_engineering.model.recipes import LoraRecipe
 
 ADAPTER = "adapter"
 MERGED = "merged"
@@ -25,7 +25,7 @@ GGUF = "gguf"
 logger = logging.getLogger(__name__)
 
 
-def make_exports(settings: ExportSettings, lora: LoraReference, folder: Path) -> list[Export]:
+def make_exports(settings: ExportSettings, lora: LoraRecipe, folder: Path) -> list[Export]:
     """Write the configured exports beside ``folder/adapter``, which is there already.
 
     Returns:
@@ -34,7 +34,7 @@ def make_exports(settings: ExportSettings, lora: LoraReference, folder: Path) ->
     Raises:
         ExportError: The adapter cannot be merged, or the base model's files have changed.
     """
-    model = settings_of(lora.model)
+    model = lora.model.settings
     base = model_folder(model, weights=True)
     quantised = lora.model.quantisation == "nf4"
     adapter = Export(
@@ -53,7 +53,7 @@ def make_exports(settings: ExportSettings, lora: LoraReference, folder: Path) ->
     merged = Export(kind="merged_16bit", path=str(folder / MERGED))
     exports = [adapter, merged]
     if quantised:  # NF4's own error is no fault of the merge, which is into the original weights
-        original = adapter.model_copy(update={"quantised": False, "held": False})
+        original = adapter.model_copy(update={"quantised": False, "is_proven": False})
         exports = [adapter, original, merged.model_copy(update={"against": 1})]
     if settings.gguf:
         path = folder / GGUF / f"{Path(model.id).name}-{settings.gguf}.gguf"
@@ -65,7 +65,7 @@ def make_exports(settings: ExportSettings, lora: LoraReference, folder: Path) ->
 
 
 def prove_exports(
-    exports: list[Export], reference: Reference, lora: LoraReference
+    exports: list[Export], trained: TrainedProbe, lora: LoraRecipe
 ) -> list[ParityProof]:
     """Let go of the live model, whose memory the proof needs, and prove the exports.
 
@@ -76,7 +76,7 @@ def prove_exports(
     gc.collect()
     _empty_gpu_cache()
     logger.info("reading the exports back in a process of its own")
-    proofs = prove(exports, reference, lora.model)
+    proofs = prove(exports, trained, lora.model)
     for proof in proofs:
         logger.info(
             "%s: logits within %.2g (tolerated: %g), mean KL %.2g nats (tolerated: %g)",

@@ -10,24 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pydantic import BaseModel, Field
-
 from llm_engineering.errors import ExportError
 from llm_engineering.export.reload import (
     Export,
-    ExportKind,
     Reloaded,
     ReloadRequest,
     ReloadResponse,
 )
+from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.evaluation.probe import (
     Probe,
-    Reference,
+    TrainedProbe,
     largest_difference,
     mean_kl,
     positions,
 )
-from llm_engineering.model.references import ModelReference
+from llm_engineering.model.recipes import ModelRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,36 +54,8 @@ adapter of SmolLM2-135M-Instruct: 0 and 0 in float32 (unsloth against plain PEFT
 computed in bfloat16; 7.5e-4 and 0.51 as GGUF's q8_0. Without the adapter it was 0.88 nats and 25."""
 
 
-class ParityProof(BaseModel):
-    """How far one export is from the model that was trained."""
-
-    export: ExportKind
-    against: str = Field(description="What it was held against.")
-    precision: str = Field(description="What it is stored and computed in, as TOLERANCES has it.")
-    rows: int = Field(description="Held-out rows.")
-    positions: int = Field(description="Positions whose logits were compared.")
-    largest_difference: float = Field(description="Of a logit.")
-    mean_kl: float = Field(description="Mean KL a position, in nats.")
-    tolerated_difference: float = Field(description="Largest difference that is let pass.")
-    tolerated_kl: float = Field(description="Largest mean KL that is let pass.")
-    same_answers: int = Field(
-        description="Greedy answers that are the same; the others part at a near tie."
-    )
-    effect: float | None = Field(
-        description="Mean KL of the base model without the adapter, in nats, on the same positions."
-    )
-
-    @property
-    def passed(self) -> bool:
-        """Whether the differences are within what the precision explains."""
-        return (
-            self.largest_difference <= self.tolerated_difference
-            and self.mean_kl <= self.tolerated_kl
-        )
-
-
 def prove(
-    exports: Sequence[Export], reference: Reference, model: ModelReference
+    exports: Sequence[Export], trained: TrainedProbe, model: ModelRecipe
 ) -> list[ParityProof]:
     """Reload exports in a fresh process and hold each against what it was made from.
 
@@ -93,42 +63,40 @@ def prove(
 
     Args:
         exports: What to prove.
-        reference: The trained model's own probe.
+        trained: The trained model's own probe.
         model: Says what type the run computed in.
 
     Raises:
         ExportError: One differs by more than its numbers' precision, answers otherwise, renders a
             prompt otherwise, does not stop where the run's answers do, or cannot be loaded.
     """
-    found = reload(exports, reference, model)
+    found = reload(exports, trained, model)
     wrong = [
         f"{export.kind}: {reason}"
         for export, one in zip(exports, found, strict=True)
-        if (reason := _difference(export, one, found, reference, model))
+        if (reason := _difference(export, one, found, trained, model))
     ]
     if wrong:
         raise ExportError(
             "an export is not what was trained, so nothing was saved:\n" + "\n".join(wrong)
         )
     return [
-        _proof(export, one, found, reference, model)
+        _proof(export, one, found, trained, model)
         for export, one in zip(exports, found, strict=True)
-        if export.held
+        if export.is_proven
     ]
 
 
-def reload(
-    exports: Sequence[Export], reference: Reference, model: ModelReference
-) -> list[Reloaded]:
-    """Load exports in a fresh process and let each answer the reference's rows.
+def reload(exports: Sequence[Export], trained: TrainedProbe, model: ModelRecipe) -> list[Reloaded]:
+    """Load exports in a fresh process and let each answer the trained's rows.
 
     Raises:
         ExportError: The process ended without an answer.
     """
     request = ReloadRequest(
         exports=list(exports),
-        rows=reference.rows,
-        live=reference.probe,
+        rows=trained.rows,
+        live=trained.probe,
         dtype=model.dtype,
         stop_ids=list(model.stop_ids),
         trust_remote_code=model.trust_remote_code,
@@ -154,7 +122,7 @@ def reload(
         return ReloadResponse.model_validate_json(answered.read_bytes()).exports
 
 
-def precision(export: Export, model: ModelReference) -> str:
+def precision(export: Export, model: ModelRecipe) -> str:
     """The key of ``TOLERANCES`` that an export is judged by."""
     if export.path.endswith("q8_0.gguf"):
         return "8-bit weights"
@@ -167,13 +135,13 @@ def _difference(
     export: Export,
     found: Reloaded,
     all_found: Sequence[Reloaded],
-    reference: Reference,
-    model: ModelReference,
+    trained: TrainedProbe,
+    model: ModelRecipe,
 ) -> str | None:
     """What is wrong with an export, in a sentence; None: nothing."""
     if found.error is not None or found.probe is None:
         return f"cannot be loaded: {found.error}"
-    for row, rendered in zip(reference.rows, found.rendered_ids, strict=True):
+    for row, rendered in zip(trained.rows, found.rendered_ids, strict=True):
         if rendered != row.rendered_ids:
             return (
                 f"its chat template renders {row.origin} as {len(rendered)} tokens that are not the "
@@ -185,17 +153,15 @@ def _difference(
             f"its generation configuration stops at {found.stop_ids or 'no token'}, not at "
             f"{lacking}, which ends an answer"
         )
-    if not export.held:
+    if not export.is_proven:
         return None
-    other = _other(export, all_found, reference)
+    other = _other(export, all_found, trained)
     if other is None:
         return "what it is held against could not be loaded"
     allowed = TOLERANCES[precision(export, model)]
     difference, kl = largest_difference(other, found.probe), mean_kl(other, found.probe)
     if not (difference <= allowed.logit and kl <= allowed.kl):
-        effect = (
-            "" if reference.effect is None else f"; without the adapter: {reference.effect:.3g}"
-        )
+        effect = "" if trained.effect is None else f"; without the adapter: {trained.effect:.3g}"
         return (
             f"its logits differ by up to {difference:.3g} (tolerated: {allowed.logit:g}) and a mean "
             f"KL of {kl:.3g} nats (tolerated: {allowed.kl:g}{effect})"
@@ -204,14 +170,14 @@ def _difference(
         gap = _gap(ours, theirs, other, index)
         if gap > 2 * allowed.logit:
             return (
-                f"its greedy answer to {reference.rows[index].origin} is another, by a token whose "
+                f"its greedy answer to {trained.rows[index].origin} is another, by a token whose "
                 f"logit was {gap:.3g} below the best"
             )
     return None
 
 
-def _other(export: Export, found: Sequence[Reloaded], reference: Reference) -> Probe | None:
-    return reference.probe if export.against is None else found[export.against].probe
+def _other(export: Export, found: Sequence[Reloaded], trained: TrainedProbe) -> Probe | None:
+    return trained.probe if export.against is None else found[export.against].probe
 
 
 def _gap(ours: list[int], theirs: list[int], probe: Probe, index: int) -> float:
@@ -229,10 +195,10 @@ def _proof(
     export: Export,
     found: Reloaded,
     all_found: Sequence[Reloaded],
-    reference: Reference,
-    model: ModelReference,
+    trained: TrainedProbe,
+    model: ModelRecipe,
 ) -> ParityProof:
-    other = _other(export, all_found, reference)
+    other = _other(export, all_found, trained)
     if other is None or found.probe is None:
         raise ExportError(f"{export.kind}: was not loaded")
     precise = precision(export, model)
@@ -241,7 +207,7 @@ def _proof(
         export=export.kind,
         against=_against(export, model),
         precision=precise,
-        rows=len(reference.rows),
+        rows=len(trained.rows),
         positions=positions(other),
         largest_difference=largest_difference(other, found.probe),
         mean_kl=mean_kl(other, found.probe),
@@ -250,11 +216,11 @@ def _proof(
         same_answers=sum(
             one == two for one, two in zip(other.greedy, found.probe.greedy, strict=True)
         ),
-        effect=reference.effect,
+        effect=trained.effect,
     )
 
 
-def _against(export: Export, model: ModelReference) -> str:
+def _against(export: Export, model: ModelRecipe) -> str:
     if export.against is not None:
         return "the adapter on the original 16-bit weights"
     quantised = ", its base model in NF4" if model.quantisation == "nf4" else ""

@@ -10,14 +10,13 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from llm_engineering.export.gguf import read_metadata
+from llm_engineering.model.evaluation.parity_proof import ExportKind
 from llm_engineering.model.evaluation.probe import Probe, ProbeRow, render, take_probe
-
-ExportKind = Literal["adapter", "merged_16bit", "gguf"]
 
 _ROOM = 1.25  # memory that a model needs, by the size of its weights
 _NF4 = 0.35  # size of 16-bit weights once they are quantised, embeddings left as they are
@@ -33,9 +32,9 @@ class Export(BaseModel):
     )
     quantised: bool = Field(False, description="Load the base model in NF4, as it was trained.")
     against: int | None = Field(
-        None, description="Position of the export that it is held against; None: the live model."
+        None, description="Position of the export that it is compared with; None: the live model."
     )
-    held: bool = Field(True, description="False: it is only there to be held against.")
+    is_proven: bool = Field(True, description="False: others are only compared with it.")
 
 
 class ReloadRequest(BaseModel):
@@ -73,7 +72,7 @@ def main(request_file: str, response_file: str) -> None:
     found: list[Reloaded] = []
     for export in request.exports:
         against = request.live if export.against is None else found[export.against].probe
-        if not export.held:  # what it is asked is its own, as the live model's was
+        if not export.is_proven:  # what it is asked is its own, as the live model's was
             against = None
         try:
             found.append(_reload(export, request, against))

@@ -8,10 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.schema import DataSettings, FinetuningConfig, ModelSettings
-from llm_engineering.data.artifact import find_artifact
-from llm_engineering.data.chat_template import read_chat_template
-from llm_engineering.data.files import find_files
-from llm_engineering.data.sources import is_artifact, is_file
+from llm_engineering.data.read.artifacts import find_artifact
+from llm_engineering.data.read.files import find_files
+from llm_engineering.data.read.sources import is_artifact, is_file
 from llm_engineering.errors import HubError
 from llm_engineering.model.base_model import (
     TOKENIZER_FILES,
@@ -20,8 +19,20 @@ from llm_engineering.model.base_model import (
     model_folder,
     weight_files,
 )
-from llm_engineering.model.finetuning.starting_adapter import starting_adapter
+from llm_engineering.model.chat_template import read_chat_template
+from llm_engineering.registry.starting_adapter import starting_adapter
 from llm_engineering.training_stack import versions
+
+_COMPUTES = (
+    "data",
+    "distributed",
+    "initialisations",
+    "model",
+    "objectives",
+    "planning",
+    "training",
+)
+"""Rooms of this package whose code decides what a step gives."""
 
 
 class Fingerprints(BaseModel):
@@ -32,7 +43,9 @@ class Fingerprints(BaseModel):
         "time, a ZenML artifact's version, a Hub data set's commit."
     )
     model: str = Field(description="Contents of the model's files, or commit of the Hub model.")
-    code: str = Field(description="Source of data/ and model/, and versions of what they run on.")
+    code: str = Field(
+        description="Source of the rooms that compute, and versions of what they run on."
+    )
     start: str = Field("", description="Weights of the adapter that training starts from, if any.")
 
 
@@ -118,8 +131,8 @@ def _hub_commit(repo: str, revision: str | None, kind: str, required: bool) -> s
 def _code() -> str:
     """Only what decides a computation: a change to the report's looks trains nothing again."""
     package = Path(__file__).resolve().parents[1]
-    sources = [package / "hardware.py", package / "training_stack.py"]
-    for folder in ("data", "model"):
+    sources = [package / "training_stack.py"]
+    for folder in _COMPUTES:
         found = sorted((package / folder).rglob("*"))
         sources += [path for path in found if path.suffix in (".py", ".jinja", ".txt")]
     contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]

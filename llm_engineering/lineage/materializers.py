@@ -15,7 +15,7 @@ from zenml.utils import io_utils
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.references import LoraReference, ModelReference
+from llm_engineering.model.recipes import LoraRecipe, ModelRecipe
 from llm_engineering.registry.decision import Decision
 from llm_engineering.reporting.data_page import render_data_page
 from llm_engineering.reporting.manifest import Manifest
@@ -28,8 +28,8 @@ class RecordMaterializer(PydanticMaterializer):
     """Stores a record as JSON and shows its plain figures as metadata."""
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (
-        ModelReference,
-        LoraReference,
+        ModelRecipe,
+        LoraRecipe,
         TrainingRecord,
         Evaluation,
         Manifest,

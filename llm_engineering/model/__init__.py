@@ -1,0 +1,1 @@
+"""Models: what a base model is, how an adapter of it is trained, and how both are measured."""

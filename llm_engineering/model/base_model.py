@@ -26,7 +26,7 @@ _relocated: dict[str, Path] = {}
 def relocate(model_id: str, folder: Path) -> None:
     """Say where the model named ``model_id`` lies on this host.
 
-    A remote job has the weights in an input channel; the references it makes still carry the id
+    A remote job has the weights in an input channel; the recipes it makes still carry the id
     of the configuration.
     """
     _relocated[model_id] = folder

@@ -1,4 +1,4 @@
-"""The live model of this process: held once, found again by the reference that it realises."""
+"""The live model of this process: kept once, found again by the recipe that it realises."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ class LiveModel:
     tokenizer: Any
 
 
-_held: dict[str, LiveModel] = {}
+_kept: dict[str, LiveModel] = {}
 
 
-def hold(key: str, live: LiveModel) -> None:
-    """Hold a model under a key, letting go of any other: one model's memory, not two.
+def keep(key: str, live: LiveModel) -> None:
+    """Keep a model under a key, letting go of any other: one model's memory, not two.
 
     Args:
-        key: What the weights are: a reference's digest, or a trained adapter's.
+        key: What the weights are: a recipe's digest, or a trained adapter's.
         live: The model. Injection and training change it in place, so its key changes with it.
     """
-    _held.clear()
-    _held[key] = live
+    _kept.clear()
+    _kept[key] = live
 
 
 def find(key: str) -> LiveModel | None:
-    """The held model if it is in the state that ``key`` names."""
-    return _held.get(key)
+    """The model if it is in the state that ``key`` names."""
+    return _kept.get(key)
 
 
 def release() -> None:
-    """Let go of the held model, for instance because a failed step left it half changed."""
-    _held.clear()
+    """Let go of the model, for instance because a failed step left it half changed."""
+    _kept.clear()

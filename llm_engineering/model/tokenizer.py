@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 from llm_engineering.configuration.schema import ModelSettings
-from llm_engineering.data.chat_template import read_chat_template
 from llm_engineering.errors import ModelError
 from llm_engineering.model.base_model import model_folder
+from llm_engineering.model.chat_template import read_chat_template
 from llm_engineering.training_stack import import_unsloth
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ class Improvement(BaseModel):
 
 
 def paired_bootstrap(
-    reference: Sequence[float], candidate: Sequence[float], *, confidence: float, seed: int = 0
+    to_beat: Sequence[float], candidate: Sequence[float], *, confidence: float, seed: int = 0
 ) -> Improvement:
     """Compare two models' losses on the same rows.
 
@@ -28,7 +28,7 @@ def paired_bootstrap(
     for comparing models on one test set: Koehn, EMNLP 2004).
 
     Args:
-        reference: Summed loss of each row, in nats, under the model to beat.
+        to_beat: Summed loss of each row, in nats, under the model to beat.
         candidate: The same under the new model, in the same order.
         confidence: One-sided, from 0.5 to 1.
         seed: Of the draws: equal inputs give equal bounds.
@@ -38,7 +38,7 @@ def paired_bootstrap(
     """
     import numpy as np
 
-    old, new = np.asarray(reference, dtype=float), np.asarray(candidate, dtype=float)
+    old, new = np.asarray(to_beat, dtype=float), np.asarray(candidate, dtype=float)
     if len(old) != len(new) or not len(old):
         raise ValueError(f"cannot pair {len(old)} rows with {len(new)}")
     draw = np.random.default_rng(seed)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from llm_engineering.configuration.schema import CheckName, RegistrySettings
 from llm_engineering.data.dataset import DatasetSummary
-from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation
+from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.registry.bootstrap import paired_bootstrap
 from llm_engineering.registry.decision import Check

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING
 from llm_engineering.configuration.schema import EvaluateSettings, RegistrySettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import RegistryError
-from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.evaluation.evaluation import Evaluation
-from llm_engineering.model.evaluation.production import (
-    ProductionAdapter,
-    measure_production,
-    require_switchable,
-)
+from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.registry.checks import Candidate, Production, run_checks
 from llm_engineering.registry.decision import Decision
 from llm_engineering.registry.stages import promote_if_unchallenged
@@ -28,6 +23,11 @@ from llm_engineering.registry.versions import (
     artifact,
     production_version,
     weights_digest,
+)
+from llm_engineering.training.production import (
+    ProductionAdapter,
+    measure_production,
+    require_switchable,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def promote(
     evaluate: EvaluateSettings,
     *,
     dataset: PreparedDataset,
-    lora: LoraReference,
+    lora: LoraRecipe,
     adapter: AdapterFolder,
     record: TrainingRecord,
     evaluation: Evaluation,
@@ -112,7 +112,7 @@ def _decide(model: str, version: str, candidate: Candidate, settings: RegistrySe
 
 
 def production_to_measure(
-    model: str, dataset: PreparedDataset, lora: LoraReference
+    model: str, dataset: PreparedDataset, lora: LoraRecipe
 ) -> ProductionAdapter | None:
     """The production version's adapter, if its losses on these held-out rows are not known.
 
@@ -143,7 +143,7 @@ def _stored_losses(version: ModelVersionResponse, dataset: PreparedDataset) -> l
     return stored.after.row_losses
 
 
-def _adapter(current: ModelVersionResponse, lora: LoraReference) -> ProductionAdapter:
+def _adapter(current: ModelVersionResponse, lora: LoraRecipe) -> ProductionAdapter:
     figures = current.run_metadata
     if figures.get(BASE_WEIGHTS_DIGEST) != weights_digest(lora.model):
         raise RegistryError(
@@ -156,7 +156,7 @@ def _adapter(current: ModelVersionResponse, lora: LoraReference) -> ProductionAd
 def _production(
     current: ModelVersionResponse,
     dataset: PreparedDataset,
-    lora: LoraReference,
+    lora: LoraRecipe,
     adapter: AdapterFolder,
     record: TrainingRecord,
     evaluate: EvaluateSettings,

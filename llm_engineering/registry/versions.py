@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from llm_engineering.configuration import FinetuningConfig
 from llm_engineering.errors import RegistryError
-from llm_engineering.model.references import ModelReference
+from llm_engineering.model.recipes import ModelRecipe
 from llm_engineering.outputs import model_and_data
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def find_version(model: str, name_or_number: str) -> ModelVersionResponse:
     raise RegistryError(f"model {model} has no version {name_or_number}; newest: {known}")
 
 
-def weights_digest(model: ModelReference) -> str:
+def weights_digest(model: ModelRecipe) -> str:
     """SHA-256 over the base model's weight files: one figure for all of them."""
     return hashlib.sha256(json.dumps(model.weight_digests, sort_keys=True).encode()).hexdigest()
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import DatasetSummary
-from llm_engineering.export.parity import ParityProof
+from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.training_stack import versions
 
 
@@ -48,7 +48,7 @@ def make_manifest(
     name: str,
     config: FinetuningConfig,
     summary: DatasetSummary,
-    lora: LoraReference,
+    lora: LoraRecipe,
     adapter: AdapterFolder,
     record: TrainingRecord,
     *,

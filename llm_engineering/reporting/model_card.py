@@ -9,8 +9,10 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from llm_engineering.data.sources import is_file
+from llm_engineering.data.read.sources import is_file
+from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.model.base_model import is_hub_model
+from llm_engineering.objectives import OBJECTIVES, Objective
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.run_report import RunReport
 
@@ -47,6 +49,7 @@ def render_model_card(run: RunReport, *, merged: bool = False) -> str:
     )
     return environment.get_template("model_card.md.jinja").render(
         run=run,
+        objective=_objective(run),
         merged=merged,
         front_matter=yaml.safe_dump(
             front_matter(run, merged=merged), sort_keys=False, allow_unicode=True
@@ -58,10 +61,14 @@ def render_model_card(run: RunReport, *, merged: bool = False) -> str:
         + (", trust_remote_code=True" if run.lora.model.trust_remote_code else ""),
         base_is_folder=not is_hub_model(run.config.model),
         base_kwargs=_base_kwargs(run),
-        belongs_to_nf4=run.lora.settings.init == "loftq",
+        belongs_to_nf4=INITIALISATIONS[run.lora.settings.init].belongs_to_quantised,
         example_prompt=_example_prompt(run),
         settings=_training_settings(run),
     )
+
+
+def _objective(run: RunReport) -> Objective:
+    return OBJECTIVES[run.record.objective]
 
 
 def front_matter(run: RunReport, *, merged: bool = False) -> dict[str, object]:
@@ -132,7 +139,7 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         + ("" if lora.model.quantisation == "none" else f", {lora.model.quantisation}"),
         "Longest row": f"{formats.count(lora.model.max_seq_length)} tokens",
         "Objective": run.record.objective
-        + ("" if run.record.objective == "sft" else f", beta {run.record.beta:g}"),
+        + (f", beta {run.record.beta:g}" if _objective(run).is_preference else ""),
         "Loss on": run.config.data.loss_on,
         "Optimizer": train.optimizer,
         "Peak learning rate": f"{train.learning_rate:g}",

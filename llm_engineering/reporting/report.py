@@ -10,6 +10,7 @@ from llm_engineering.configuration.load import to_yaml
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.finetuning.record import TrainingRecord
+from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.charts import Series, line_chart, moving_mean
 from llm_engineering.reporting.data_page import data_section
@@ -37,6 +38,7 @@ def render_report(run: RunReport) -> str:
         .get_template("report.html.jinja")
         .render(
             run=run,
+            objective=OBJECTIVES[run.record.objective],
             tiles=headline_tiles(run),
             outcome=outcome(run.evaluation),
             loss_chart=_loss_chart(run.record),

@@ -8,7 +8,7 @@ from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import DatasetSummary
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import TrainingRecord
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.registry.decision import Decision
 from llm_engineering.reporting.manifest import Manifest
 
@@ -20,7 +20,7 @@ class RunReport:
     name: str
     config: FinetuningConfig
     summary: DatasetSummary
-    lora: LoraReference
+    lora: LoraRecipe
     record: TrainingRecord
     evaluation: Evaluation
     manifest: Manifest

@@ -7,12 +7,10 @@ from typing import Any
 
 from llm_engineering.configuration.schema import FinetuningConfig, SagemakerSettings
 from llm_engineering.distributed.share import share_of_step
-from llm_engineering.errors import ConfigError, LaunchError
-from llm_engineering.model.batch_plan import gpu_plans
-from llm_engineering.model.cards import GIB, usable_bytes
-from llm_engineering.model.memory_table import refusal
-from llm_engineering.model.sharded_plan import refused, sharded_plans
-from llm_engineering.model.workload import Workload
+from llm_engineering.errors import ConfigError, HardwareError, LaunchError
+from llm_engineering.planning.cards import GIB, usable_bytes
+from llm_engineering.planning.choice import choose_plans
+from llm_engineering.planning.workload import Workload
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
 from llm_engineering.sagemaker.instances import Instance, require_gpu_instance
 from llm_engineering.sagemaker.secret_scan import require_no_secrets
@@ -82,13 +80,10 @@ def check_memory(work: Workload, settings: SagemakerSettings) -> list[str]:
                 f"{ranks} GPUs, which all train: {error}"
             ) from None
         share = work.model_copy(update={"train": train})
-        plans = [*gpu_plans(share), *sharded_plans(share, ranks)]
-        plan = next((plan for plan in plans if plan.fits(usable)), None)
-        if plan is None:
-            raise LaunchError(
-                f"sagemaker.instance_types: {instance.name}: "
-                f"{refusal(share, instance.gpu, usable)}{refused(share, ranks)}"
-            )
+        try:
+            plan = choose_plans(share, ranks, card=instance.gpu, capacity=usable)[0]
+        except HardwareError as reason:
+            raise LaunchError(f"sagemaker.instance_types: {instance.name}: {reason}") from None
         need = plan.estimate.total / GIB if plan.estimate else 0.0
         each = f" on each of {ranks} GPUs" * (ranks > 1)
         lines.append(f"{instance.name}: {plan}, about {need:.1f} of {usable / GIB:.1f} GiB{each}")

@@ -8,7 +8,6 @@ from typing import Any
 
 from llm_engineering.configuration import FinetuningConfig, to_yaml
 from llm_engineering.configuration.schema import SagemakerSettings
-from llm_engineering.data.chat_template import read_chat_template
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.base_model import (
     TOKENIZER_FILES,
@@ -16,8 +15,9 @@ from llm_engineering.model.base_model import (
     model_folder,
     weight_files,
 )
-from llm_engineering.model.finetuning.starting_adapter import starting_adapter
-from llm_engineering.model.references import ModelReference
+from llm_engineering.model.chat_template import read_chat_template
+from llm_engineering.model.recipes import ModelRecipe
+from llm_engineering.registry.starting_adapter import starting_adapter
 from llm_engineering.sagemaker.aws import error_code
 from llm_engineering.sagemaker.job import (
     CHAT_TEMPLATE_FILE,
@@ -59,9 +59,9 @@ def upload_dataset(s3: Any, dataset: PreparedDataset, settings: SagemakerSetting
 
 
 def upload_base_model(
-    s3: Any, config: FinetuningConfig, reference: ModelReference, settings: SagemakerSettings
+    s3: Any, config: FinetuningConfig, recipe: ModelRecipe, settings: SagemakerSettings
 ) -> str | None:
-    """Upload a local base model under the digest of its reference; None where the Hub has it.
+    """Upload a local base model under the digest of its recipe; None where the Hub has it.
 
     Files that are there already, in the same size, are not sent again.
     """
@@ -71,7 +71,7 @@ def upload_base_model(
     paths = set(weight_files(folder))
     for pattern in TOKENIZER_FILES:
         paths |= {path for path in folder.glob(pattern) if path.is_file()}
-    key = f"models/{reference.digest}"
+    key = f"models/{recipe.digest}"
     for path in sorted(paths):
         if not _is_there(s3, path, settings, f"{key}/{path.name}"):
             _upload(s3, path, settings, f"{key}/{path.name}")

@@ -28,7 +28,7 @@ from llm_engineering.distributed.placement import Placement
 from llm_engineering.errors import FinetuningError, LaunchError
 
 if TYPE_CHECKING:
-    from llm_engineering.model.evaluation.production import ProductionAdapter
+    from llm_engineering.training.production import ProductionAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -107,15 +107,16 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     read_secrets(order)
 
     from llm_engineering.data.dataset import PreparedDataset
-    from llm_engineering.hardware import resolve_dtype
     from llm_engineering.model.base_model import relocate
-    from llm_engineering.model.evaluation.evaluate import evaluate
-    from llm_engineering.model.evaluation.production import measure_production
-    from llm_engineering.model.finetuning.device_plans import require_memory
     from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
     from llm_engineering.model.finetuning.load import describe_model, load_model
-    from llm_engineering.model.finetuning.save import save_model
-    from llm_engineering.model.finetuning.train import train
+    from llm_engineering.planning.device_plans import require_memory
+    from llm_engineering.planning.hardware import resolve_dtype
+    from llm_engineering.registry.starting_adapter import starting_adapter
+    from llm_engineering.training.evaluate import evaluate
+    from llm_engineering.training.production import measure_production
+    from llm_engineering.training.run import train
+    from llm_engineering.training.save import save_model
 
     if order.has_base_model:
         relocate(config.model.id, folders.channel("base_model"))
@@ -127,6 +128,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     else:  # each rank loads it; this process starts and watches them
         described = describe_model(config.model, dtype=resolve_dtype(config.model))
         lora = describe_lora(described, config.lora)
+    start_from = config.train.start_from
     adapter, record = train(
         lora,
         dataset,
@@ -135,6 +137,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         seed=config.run.seed,
         work=folders.checkpoints,
         name="job",
+        start=starting_adapter(start_from) if start_from else None,
         resume="if-possible",
         stop=stop,
         placement=placement,
@@ -181,7 +184,7 @@ def read_placement(folders: JobFolders) -> Placement:
 
 def read_production(folders: JobFolders) -> ProductionAdapter | None:
     """The production version that came with the configuration, if one did."""
-    from llm_engineering.model.evaluation.production import ProductionAdapter
+    from llm_engineering.training.production import ProductionAdapter
 
     folder = folders.channel("config") / PRODUCTION
     return ProductionAdapter.read(folder) if folder.is_dir() else None

@@ -16,12 +16,11 @@ from llm_engineering.configuration import FinetuningConfig
 from llm_engineering.configuration.schema import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import LaunchError
-from llm_engineering.model.evaluation.production import ProductionAdapter
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.finetuning.starting_adapter import starting_adapter
-from llm_engineering.model.references import LoraReference
-from llm_engineering.model.shape import read_shape
-from llm_engineering.model.workload import prepared_workload
+from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.planning.shape import read_shape
+from llm_engineering.planning.workload import prepared_workload
+from llm_engineering.registry.starting_adapter import starting_adapter
 from llm_engineering.reporting.manifest import git_commit
 from llm_engineering.sagemaker import follow as following
 from llm_engineering.sagemaker.aws import Aws, error_code
@@ -38,6 +37,7 @@ from llm_engineering.sagemaker.job_requirements import job_requirements
 from llm_engineering.sagemaker.request import JobInputs, build_request, job_name
 from llm_engineering.sagemaker.results import console_link, fetch_results
 from llm_engineering.sagemaker.source_package import SourceListing, stage_source
+from llm_engineering.training.production import ProductionAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class SubmittedJob(BaseModel):
 
 def train_in_job(
     launch: Launch,
-    lora: LoraReference,
+    lora: LoraRecipe,
     dataset: PreparedDataset,
     *,
     run: str,
@@ -103,7 +103,7 @@ def train_in_job(
 
     Args:
         launch: Configuration and options.
-        lora: The reference that the launch described on the meta device.
+        lora: The recipe that the launch described on the meta device.
         dataset: The prepared data.
         run: Name of the run, for tags.
         folder: Receives the job's results.
@@ -132,7 +132,7 @@ def train_in_job(
         )  # fmt: skip
 
 
-def training_digest(launch: Launch, lora: LoraReference, dataset: PreparedDataset) -> str:
+def training_digest(launch: Launch, lora: LoraRecipe, dataset: PreparedDataset) -> str:
     """SHA-256 over all that decides a job's result: model, adapter, data, optimisation, code."""
     config = launch.config
     parts = [
@@ -162,7 +162,7 @@ def name_of(config: FinetuningConfig, digest: str, attempt: int = 1) -> str:
     return job_name(model, data, digest, attempt)
 
 
-def _check_memory(launch: Launch, lora: LoraReference, dataset: PreparedDataset) -> None:
+def _check_memory(launch: Launch, lora: LoraRecipe, dataset: PreparedDataset) -> None:
     config = launch.config
     shape = read_shape(config.model)
     work = prepared_workload(lora, shape, config.train, config.evaluate, dataset.summary.train)
@@ -176,7 +176,7 @@ def _check_memory(launch: Launch, lora: LoraReference, dataset: PreparedDataset)
 def _submit_and_follow(
     aws: Aws,
     launch: Launch,
-    lora: LoraReference,
+    lora: LoraRecipe,
     dataset: PreparedDataset,
     run: str,
     folder: Path,
@@ -266,7 +266,7 @@ def _see_through(
     launch: Launch,
     job: dict[str, Any],
     reattached: bool,
-    lora: LoraReference,
+    lora: LoraRecipe,
     folder: Path,
     on_submitted: Callable[[SubmittedJob], None] | None,
 ) -> tuple[AdapterFolder, TrainingRecord]:
@@ -309,7 +309,7 @@ def _how_to(name: str, *, stopped: bool) -> str:
     return "\n".join([attach, resume if stopped else end])
 
 
-def _existing(aws: Aws, launch: Launch, lora: LoraReference, digest: str) -> dict[str, Any] | int:
+def _existing(aws: Aws, launch: Launch, lora: LoraRecipe, digest: str) -> dict[str, Any] | int:
     """An equal job that runs or has completed, else the number of the next attempt."""
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         job = _describe(aws, name_of(launch.config, digest, attempt))

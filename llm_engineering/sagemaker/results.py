@@ -18,7 +18,7 @@ from llm_engineering.model.finetuning.record import (
     JobRecord,
     TrainingRecord,
 )
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.job import RECORDS
 from llm_engineering.sagemaker.model_archive import extract, verify_inventory
@@ -29,14 +29,14 @@ _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def fetch_results(
-    aws: Aws, job: dict[str, Any], lora: LoraReference, settings: SagemakerSettings, folder: Path
+    aws: Aws, job: dict[str, Any], lora: LoraRecipe, settings: SagemakerSettings, folder: Path
 ) -> tuple[AdapterFolder, TrainingRecord]:
     """Download a job's model.tar.gz and read it as what a local run would have made.
 
     Args:
         aws: The session.
         job: Description of a completed job.
-        lora: The reference that the launch described; a difference is told, never fatal, since
+        lora: The recipe that the launch described; a difference is told, never fatal, since
             the result is paid for.
         settings: For the price.
         folder: Receives ``model.tar.gz``, ``job/`` (all of it) and ``adapter/``.
@@ -53,7 +53,7 @@ def fetch_results(
     extracted.mkdir()
     extract(archive, extracted)
     verify_inventory(extracted)
-    made = _read(extracted, "lora", LoraReference)
+    made = _read(extracted, "lora", LoraRecipe)
     if made != lora:
         different = [k for k, v in lora.model_dump().items() if v != made.model_dump()[k]]
         logger.warning("the job's model differs from what was planned in: %s", ", ".join(different))

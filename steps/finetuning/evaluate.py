@@ -7,15 +7,15 @@ from zenml import log_metadata, step
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.schema import EvaluateSettings
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.model.evaluation import evaluate as evaluation
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.training import evaluate as evaluation
 
 
 @step
 def evaluate(
-    lora: LoraReference,
+    lora: LoraRecipe,
     adapter: AdapterFolder,
     dataset: PreparedDataset,
     record: TrainingRecord,

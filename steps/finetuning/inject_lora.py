@@ -7,16 +7,16 @@ from zenml import log_metadata, step
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.schema import LoraSettings
 from llm_engineering.model.finetuning import inject
-from llm_engineering.model.references import LoraReference, ModelReference
+from llm_engineering.model.recipes import LoraRecipe, ModelRecipe
 
 
 @step
 def inject_lora(
-    model: ModelReference,
+    model: ModelRecipe,
     settings: LoraSettings,
     fingerprints: list[str],
     described: bool = False,
-) -> Annotated[LoraReference, "lora_model"]:
+) -> Annotated[LoraRecipe, "lora_model"]:
     """Put a fresh adapter into the base model's projections, or describe what others will do."""
     make = inject.describe_lora if described else inject.inject_lora
     lora = make(model, settings)

@@ -7,13 +7,13 @@ from zenml import log_metadata, step
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.schema import ModelSettings
 from llm_engineering.model.finetuning import load
-from llm_engineering.model.references import ModelReference
+from llm_engineering.model.recipes import ModelRecipe
 
 
 @step
 def load_model(
     settings: ModelSettings, fingerprints: list[str], described_dtype: str | None = None
-) -> Annotated[ModelReference, "base_model"]:
+) -> Annotated[ModelRecipe, "base_model"]:
     """Load the base model into this process, or only describe it where others will load it."""
     if described_dtype is None:
         model = load.load_model(settings)

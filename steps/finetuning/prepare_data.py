@@ -5,7 +5,7 @@ from typing import Annotated
 from zenml import get_step_context, log_metadata, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
-from llm_engineering.configuration.schema import DataSettings, ModelSettings, Objective
+from llm_engineering.configuration.schema import DataSettings, ModelSettings, ObjectiveName
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.data.prepare import prepare_data as prepare
 from llm_engineering.outputs import work_folder
@@ -15,7 +15,7 @@ from llm_engineering.outputs import work_folder
 def prepare_data(
     data: DataSettings,
     model: ModelSettings,
-    objective: Objective,
+    objective: ObjectiveName,
     seed: int,
     output_dir: str,
     fingerprints: list[str],

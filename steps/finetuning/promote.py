@@ -10,20 +10,20 @@ from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.finetuning.save import save_decision
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.registry import promotion
 from llm_engineering.registry.decision import Decision
 from llm_engineering.registry.versions import model_name
 from llm_engineering.reporting.manifest import Manifest
 from llm_engineering.reporting.run_report import RunReport
+from llm_engineering.training.save import save_decision
 
 
 @step(enable_cache=False)
 def promote(
     config: FinetuningConfig,
     dataset: PreparedDataset,
-    lora: LoraReference,
+    lora: LoraRecipe,
     adapter: AdapterFolder,
     record: TrainingRecord,
     evaluation: Evaluation,

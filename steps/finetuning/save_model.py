@@ -11,18 +11,18 @@ from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.export.hub import push
 from llm_engineering.model.evaluation.evaluation import Evaluation
-from llm_engineering.model.finetuning import save
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.registry.register import register
 from llm_engineering.reporting.manifest import Manifest
+from llm_engineering.training import save
 
 
 @step(enable_cache=False)
 def save_model(
     config: FinetuningConfig,
     dataset: PreparedDataset,
-    lora: LoraReference,
+    lora: LoraRecipe,
     adapter: AdapterFolder,
     record: TrainingRecord,
     evaluation: Evaluation,

@@ -10,18 +10,19 @@ from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.lineage.metadata import job_metadata, training_progress
-from llm_engineering.model.finetuning import train as training
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.references import LoraReference
+from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.outputs import work_folder
 from llm_engineering.registry.promotion import production_to_measure
+from llm_engineering.registry.starting_adapter import starting_adapter
 from llm_engineering.sagemaker.launch import Launch, train_in_job
+from llm_engineering.training import run as training
 
 
 # A resumed run learns the same, and so do ranks, however many they are.
 @step(cache_policy=CachePolicy(ignored_inputs=["resume", "placement", "registered_as"]))
 def train(
-    lora: LoraReference,
+    lora: LoraRecipe,
     dataset: PreparedDataset,
     settings: TrainSettings,
     evaluate: EvaluateSettings,
@@ -45,6 +46,7 @@ def train(
             seed=seed,
             work=work,
             name=run,
+            start=starting_adapter(settings.start_from) if settings.start_from else None,
             resume=resume,
             on_progress=training_progress(),
             placement=placement,

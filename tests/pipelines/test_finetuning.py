@@ -135,7 +135,7 @@ def test_one_chat_template_in_data_evaluation_adapter_and_card(
 ):
     from transformers import AutoTokenizer
 
-    from llm_engineering.model.evaluation import evaluate
+    from llm_engineering.training import evaluate
 
     template = tmp_path / "own.jinja"
     template.write_text(

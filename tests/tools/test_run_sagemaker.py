@@ -72,7 +72,7 @@ def test_dry_run_sends_nothing(embedded, sagemaker_service):
         "code",
         "sm_drivers",
     ]
-    assert "llm_engineering/model/finetuning/train.py" in text
+    assert "llm_engineering/training/run.py" in text
     assert ".env" not in text
     assert "# cost ceiling: 1.51 USD" in text or "# cost ceiling: 1.52 USD" in text
     sagemaker_service.set_faults()

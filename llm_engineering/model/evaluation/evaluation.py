@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.model.evaluation.generic import GenericLoss
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
-from llm_engineering.model.evaluation.probe import Reference
+from llm_engineering.model.evaluation.probe import TrainedProbe
 from llm_engineering.model.evaluation.samples import Sample
 
 
@@ -17,7 +17,7 @@ class Evaluation(BaseModel):
     after: HeldOutMetrics
     samples: list[Sample]
     generic: GenericLoss | None = Field(None, description="On general text; None: not measured.")
-    reference: Reference | None = Field(
+    trained_probe: TrainedProbe | None = Field(
         None, description="What every export must say again; None: no proof was asked for."
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics, held_out_metrics
 
 PASSAGES = Path(__file__).with_name("generic_passages.txt")

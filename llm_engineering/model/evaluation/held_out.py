@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.inference import inference
 from llm_engineering.model.evaluation.rewards import Rewards
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from llm_engineering.distributed.world import is_sharded
-
 
 @contextmanager
 def inference(model: Any) -> Iterator[Any]:
@@ -24,9 +22,16 @@ def inference(model: Any) -> Iterator[Any]:
     was_training = model.training
     model.eval()
     # What FSDP gathers here is used in training too, which inference mode would forbid.
-    without_gradients = torch.no_grad() if is_sharded() else torch.inference_mode()
+    without_gradients = torch.no_grad() if _is_sharded(model) else torch.inference_mode()
     try:
         with without_gradients, autocast:
             yield device
     finally:
         model.train(was_training)
+
+
+def _is_sharded(model: Any) -> bool:
+    """Whether this process holds a part of each weight."""
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(next(model.parameters()), DTensor)

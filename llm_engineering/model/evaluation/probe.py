@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.conversation import Message
-from llm_engineering.data.tokenization import prompt_of
+from llm_engineering.data.rows.conversations import Message
+from llm_engineering.data.tokens.tokenization import prompt_of
 from llm_engineering.model.evaluation.greedy import continue_greedily
 from llm_engineering.model.evaluation.inference import inference
 
@@ -53,10 +53,12 @@ class Probe(BaseModel):
 
     rows: list[Logits] = Field(description="At the end of each row.")
     greedy: list[list[int]] = Field(description="Each prompt's greedy answer.")
-    answers: list[Logits] = Field(description="At the tokens of the reference's greedy answers.")
+    answers: list[Logits] = Field(
+        description="At the tokens of the trained model's greedy answers."
+    )
 
 
-class Reference(BaseModel):
+class TrainedProbe(BaseModel):
     """The trained model's own probe, taken in the memory of the run that trained it."""
 
     rows: list[ProbeRow]
@@ -122,14 +124,14 @@ def take_probe(
     return Probe(rows=ends, greedy=greedy, answers=answers)
 
 
-def mean_kl(reference: Probe, other: Probe) -> float:
-    """Mean Kullback-Leibler divergence of ``other`` from ``reference``, in nats a position.
+def mean_kl(trained: Probe, other: Probe) -> float:
+    """Mean Kullback-Leibler divergence of ``other`` from ``trained``, in nats a position.
 
     Over the kept tokens and all others as one more outcome, so a lower bound of the whole one.
     """
     found = [
         _kl(ids, a, a_sum, b, b_sum)
-        for mine, theirs in _pairs(reference, other)
+        for mine, theirs in _pairs(trained, other)
         for ids, a, a_sum, b, b_sum in zip(
             mine.ids, mine.values, mine.log_sums, theirs.values, theirs.log_sums, strict=True
         )
@@ -137,11 +139,11 @@ def mean_kl(reference: Probe, other: Probe) -> float:
     return sum(found) / len(found)
 
 
-def largest_difference(reference: Probe, other: Probe) -> float:
+def largest_difference(trained: Probe, other: Probe) -> float:
     """Largest absolute difference of a kept logit, or of a position's log-sum."""
     return max(
         abs(x - y)
-        for mine, theirs in _pairs(reference, other)
+        for mine, theirs in _pairs(trained, other)
         for a, a_sum, b, b_sum in zip(
             mine.values, mine.log_sums, theirs.values, theirs.log_sums, strict=True
         )
@@ -158,9 +160,9 @@ def _at(logits: Sequence[Logits], index: int) -> Logits | None:
     return logits[index] if logits else None
 
 
-def _pairs(reference: Probe, other: Probe) -> list[tuple[Logits, Logits]]:
-    pairs = list(zip(reference.rows, other.rows, strict=True))
-    return pairs + list(zip(reference.answers, other.answers, strict=True))
+def _pairs(trained: Probe, other: Probe) -> list[tuple[Logits, Logits]]:
+    pairs = list(zip(trained.rows, other.rows, strict=True))
+    return pairs + list(zip(trained.answers, other.answers, strict=True))
 
 
 def _kl(ids: list[int], a: list[float], a_sum: float, b: list[float], b_sum: float) -> float:

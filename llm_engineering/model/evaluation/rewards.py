@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-UNITS = {"dpo": "per pair", "orpo": "per pair", "kto": "per answer"}
-"""Of the held-out loss, by objective."""
+from llm_engineering.objectives import OBJECTIVES
 
 
 class Rewards(BaseModel):
@@ -44,4 +43,4 @@ class Rewards(BaseModel):
     @property
     def unit(self) -> str:
         """What the held-out loss is counted by."""
-        return UNITS[self.objective]
+        return OBJECTIVES[self.objective].unit

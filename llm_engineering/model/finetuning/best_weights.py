@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.model.finetuning.kept_tensors import KeptTensors
+from llm_engineering.initialisations.kept_tensors import KeptTensors
+from llm_engineering.peers import ALONE, Peers
 
 
 class BestWeights(KeptTensors):
     """A file of adapter weights."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "best.safetensors")
+    def __init__(self, folder: Path, peers: Peers = ALONE) -> None:
+        super().__init__(folder, "best.safetensors", peers)
 
     def keep(self, model: Any) -> None:
         """Write a PEFT model's adapter weights, in place of those that were the best."""

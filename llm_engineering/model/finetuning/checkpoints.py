@@ -11,6 +11,8 @@ from typing import IO
 
 from llm_engineering.errors import TrainingError
 
+RECORD = "training_record.json"
+"""The course so far, in every checkpoint."""
 _COMPLETE = "complete.json"
 _IDENTITY = "identity.json"
 

@@ -1,60 +1,60 @@
-"""Inject LoRA: adapters into the base model's projections, by unsloth's wrapper of PEFT."""
+"""Inject LoRA: adapters into the base model's projections, by this process's backend."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llm_engineering.configuration.schema import LoraSettings
-from llm_engineering.distributed.sharded import add_adapter
 from llm_engineering.errors import LoraError
+from llm_engineering.initialisations import INITIALISATIONS
+from llm_engineering.initialisations.adapted_modules import adapted_modules
 from llm_engineering.model import live
+from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.load import (
     count_parameters,
     live_base_model,
     meta_model,
-    settings_of,
 )
-from llm_engineering.model.references import LoraReference, MatchedTarget, ModelReference
-from llm_engineering.training_stack import import_unsloth
+from llm_engineering.model.recipes import LoraRecipe, MatchedTarget, ModelRecipe
 
 
-def inject_lora(reference: ModelReference, settings: LoraSettings) -> LoraReference:
+def inject_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
     """Put a fresh adapter into the base model and hold the result in this process.
 
-    The base model's projections are replaced in place; what unsloth returns is PEFT's wrapper
+    The base model's projections are replaced in place; what the backend returns is PEFT's wrapper
     around it, and only adapter parameters (and biases, if ``bias`` says so) are trainable.
     ``B`` starts at zero, so the output is unchanged: ``h = W x + scaling * B A x``
     (LoRA, arXiv 2106.09685, section 4.1).
 
     Returns:
-        The reference, with what was matched; from it ``live_lora_model`` builds the same model,
+        The recipe, with what was matched; from it ``live_lora_model`` builds the same model,
         to the bit, since the initialisation is seeded.
 
     Raises:
         LoraError: A target matches no module, or the model cannot take these settings.
     """
-    loaded = live_base_model(reference)
+    loaded = live_base_model(recipe)
     _require_targets(loaded.model, settings)
-    model = _get_peft_model(loaded.model, settings)
-    lora = _reference(reference, settings, model)
-    live.hold(lora.digest, live.LiveModel(model, loaded.tokenizer))
+    model = backend().add_adapter(loaded.model, settings, _peft_options(settings))
+    lora = _recipe(recipe, settings, model)
+    live.keep(lora.digest, live.LiveModel(model, loaded.tokenizer))
     return lora
 
 
-def describe_lora(reference: ModelReference, settings: LoraSettings) -> LoraReference:
-    """The reference that ``inject_lora`` will return, by PEFT's own matching on the meta device.
+def describe_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
+    """The recipe that ``inject_lora`` will return, by PEFT's own matching on the meta device.
 
     Args:
-        reference: The base model's.
+        recipe: The base model's.
         settings: The adapter.
 
     Raises:
         LoraError: A target matches no module.
     """
-    base = meta_model(settings_of(reference))
+    base = meta_model(recipe.settings)
     _require_targets(base, settings)
     import torch
     from peft import LoraConfig, get_peft_model
@@ -62,36 +62,26 @@ def describe_lora(reference: ModelReference, settings: LoraSettings) -> LoraRefe
     config = LoraConfig(**_peft_options(settings), task_type="CAUSAL_LM")
     with torch.device("meta"):
         model = get_peft_model(base, config)
-    return _reference(reference, settings, model)
+    return _recipe(recipe, settings, model)
 
 
-def live_lora_model(reference: LoraReference) -> live.LiveModel:
-    """The base model with its fresh adapter: the one held by this process, else built again.
+def live_lora_model(recipe: LoraRecipe) -> live.LiveModel:
+    """The base model with its fresh adapter: the one that this process has, else built again.
 
     Raises:
-        LoraError: What was built is not what the reference describes.
+        LoraError: What was built is not what the recipe describes.
     """
-    held = live.find(reference.digest)
-    if held is not None:
-        return held
-    rebuilt = inject_lora(reference.model, reference.settings)
+    found = live.find(recipe.digest)
+    if found is not None:
+        return found
+    rebuilt = inject_lora(recipe.model, recipe.settings)
     found = live.find(rebuilt.digest)
-    if rebuilt != reference or found is None:
+    if rebuilt != recipe or found is None:
         raise LoraError(
-            f"lora: {reference.model.id} no longer gives the adapter that this run injected; "
+            f"lora: {recipe.model.id} no longer gives the adapter that this run injected; "
             "start a new run"
         )
     return found
-
-
-def adapted_modules(model: Any) -> Iterator[tuple[str, Any, str]]:
-    """Every module of a PEFT model that carries an adapter: its name, itself, the adapter's name."""
-    from peft.tuners.lora import LoraLayer
-
-    for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
-            (active,) = module.active_adapters
-            yield name, module, active
 
 
 def matched_targets(model: Any) -> list[MatchedTarget]:
@@ -140,11 +130,11 @@ def linear_names(model: Any) -> Counter[str]:
     )
 
 
-def _reference(reference: ModelReference, settings: LoraSettings, model: Any) -> LoraReference:
+def _recipe(recipe: ModelRecipe, settings: LoraSettings, model: Any) -> LoraRecipe:
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     matched = tuple(matched_targets(model))
-    return LoraReference(
-        model=reference,
+    return LoraRecipe(
+        model=recipe,
         settings=settings,
         matched=matched,
         trainable_parameters=trainable,
@@ -197,16 +187,4 @@ def _require_patterns(model: Any, settings: LoraSettings) -> None:
 def _peft_options(settings: LoraSettings) -> dict[str, Any]:
     """The settings that are PEFT's own (``peft.LoraConfig``), under its names."""
     options = settings.model_dump(exclude={"random_state", "init"})
-    return options | {"init_lora_weights": "gaussian" if settings.init == "gaussian" else True}
-
-
-def _get_peft_model(model: Any, settings: LoraSettings) -> Any:
-    unsloth_model = import_unsloth()
-    if unsloth_model is None:
-        return add_adapter(model, settings, _peft_options(settings))
-    return unsloth_model.get_peft_model(
-        model,
-        **_peft_options(settings),
-        random_state=settings.random_state,
-        use_gradient_checkpointing=False,  # training turns it on (gradient_checkpointing.py)
-    )
+    return options | {"init_lora_weights": INITIALISATIONS[settings.init].peft_option}

@@ -1,4 +1,4 @@
-"""Load model: the base model into memory, by unsloth."""
+"""Load model: the base model into memory, by this process's backend."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration.schema import ModelSettings
-from llm_engineering.distributed.sharded import load_weights
 from llm_engineering.errors import ModelError
-from llm_engineering.hardware import resolve_dtype
 from llm_engineering.model import live
 from llm_engineering.model.base_model import model_folder, read_config, weight_digests
-from llm_engineering.model.references import ModelReference
+from llm_engineering.model.finetuning.backend import backend
+from llm_engineering.model.recipes import ModelRecipe
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
+from llm_engineering.planning.hardware import resolve_dtype
 from llm_engineering.training_stack import import_unsloth
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def load_model(settings: ModelSettings) -> ModelReference:
+def load_model(settings: ModelSettings) -> ModelRecipe:
     """Load the base model and hold it in this process.
 
     Returns:
-        The reference from which ``live_base_model`` can build the same model elsewhere.
+        The recipe from which ``live_base_model`` can build the same model elsewhere.
 
     Raises:
         ModelError: The model cannot be found or is incomplete.
@@ -36,14 +36,14 @@ def load_model(settings: ModelSettings) -> ModelReference:
     dtype = resolve_dtype(settings)
     digests = weight_digests(settings)
     tokenizer = load_tokenizer(settings)
-    model = _from_pretrained(folder, settings, dtype)
-    reference = _reference(settings, folder, dtype, digests, tokenizer, count_parameters(model))
-    live.hold(reference.digest, live.LiveModel(model, tokenizer))
-    return reference
+    model = backend().load(folder, settings, dtype)
+    recipe = _recipe(settings, folder, dtype, digests, tokenizer, count_parameters(model))
+    live.keep(recipe.digest, live.LiveModel(model, tokenizer))
+    return recipe
 
 
-def describe_model(settings: ModelSettings, *, dtype: str) -> ModelReference:
-    """The reference that ``load_model`` will return on a host that computes in ``dtype``.
+def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
+    """The recipe that ``load_model`` will return on a host that computes in ``dtype``.
 
     Needs configuration and tokenizer only, no weights: what a launch checks before it pays.
 
@@ -53,7 +53,7 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelReference:
     folder = model_folder(settings, weights=False)
     tokenizer = load_tokenizer(settings)
     parameters = count_parameters(meta_model(settings))
-    return _reference(settings, folder, dtype, weight_digests(settings), tokenizer, parameters)
+    return _recipe(settings, folder, dtype, weight_digests(settings), tokenizer, parameters)
 
 
 def meta_model(settings: ModelSettings) -> Any:
@@ -71,40 +71,28 @@ def meta_model(settings: ModelSettings) -> Any:
         )
 
 
-def live_base_model(reference: ModelReference) -> live.LiveModel:
-    """The base model of a reference: the one held by this process, else loaded again.
+def live_base_model(recipe: ModelRecipe) -> live.LiveModel:
+    """The base model of a recipe: the one that this process has, else loaded again.
 
     Raises:
-        ModelError: The weight files are no longer those that the reference names.
+        ModelError: The weight files are no longer those that the recipe names.
     """
-    held = live.find(reference.digest)
-    if held is not None:
-        return held
-    settings = settings_of(reference)
+    found = live.find(recipe.digest)
+    if found is not None:
+        return found
+    settings = recipe.settings
     folder = model_folder(settings, weights=True)
-    found = weight_digests(settings)
-    if found != reference.weight_digests:
+    digests = weight_digests(settings)
+    if digests != recipe.weight_digests:
         raise ModelError(
-            f"model.id: the weight files of {reference.id} have changed since this run loaded "
-            f"them ({', '.join(sorted(found))}); start a new run"
+            f"model.id: the weight files of {recipe.id} have changed since this run loaded "
+            f"them ({', '.join(sorted(digests))}); start a new run"
         )
-    tokenizer = _with_template(settings, reference.chat_template)
-    logger.info("loading %s again: this process does not hold it", reference.id)
-    loaded = live.LiveModel(_from_pretrained(folder, settings, reference.dtype), tokenizer)
-    live.hold(reference.digest, loaded)
+    tokenizer = _with_template(settings, recipe.chat_template)
+    logger.info("loading %s again: this process does not hold it", recipe.id)
+    loaded = live.LiveModel(backend().load(folder, settings, recipe.dtype), tokenizer)
+    live.keep(recipe.digest, loaded)
     return loaded
-
-
-def settings_of(reference: ModelReference) -> ModelSettings:
-    """The settings that load the model of a reference; its chat template is the reference's."""
-    return ModelSettings(
-        id=reference.id,
-        revision=reference.revision,
-        dtype=reference.dtype,
-        load_in_4bit=reference.quantisation == "nf4",
-        max_seq_length=reference.max_seq_length,
-        trust_remote_code=reference.trust_remote_code,
-    )
 
 
 def count_parameters(model: Any) -> int:
@@ -116,32 +104,15 @@ def count_parameters(model: Any) -> int:
     return total
 
 
-def _from_pretrained(folder: Path, settings: ModelSettings, dtype: str) -> Any:
-    unsloth_model = import_unsloth()
-    if unsloth_model is None:
-        return load_weights(folder, settings, dtype)
-    import torch
-
-    model, _ = unsloth_model.from_pretrained(
-        model_name=str(folder),
-        max_seq_length=settings.max_seq_length,
-        dtype=getattr(torch, dtype),
-        load_in_4bit=settings.load_in_4bit,
-        trust_remote_code=settings.trust_remote_code,
-        use_exact_model_name=True,
-    )
-    return model
-
-
-def _reference(
+def _recipe(
     settings: ModelSettings,
     folder: Path,
     dtype: str,
     digests: dict[str, str],
     tokenizer: PreTrainedTokenizerBase,
     parameters: int,
-) -> ModelReference:
-    return ModelReference(
+) -> ModelRecipe:
+    return ModelRecipe(
         id=settings.id,
         revision=folder.name if folder.parent.name == "snapshots" else settings.revision,
         architecture=(read_config(folder).get("architectures") or ["unknown"])[0],

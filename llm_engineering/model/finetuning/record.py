@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.configuration.schema import Objective
-from llm_engineering.export.parity import ParityProof
-from llm_engineering.model.batch_plan import BatchPlan
+from llm_engineering.configuration.schema import ObjectiveName
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
+from llm_engineering.model.evaluation.parity_proof import ParityProof
+from llm_engineering.planning.batch_plan import BatchPlan
 
 
 class TrainingPoint(BaseModel):
@@ -71,7 +71,7 @@ class JobRecord(BaseModel):
 class TrainingRecord(BaseModel):
     """The course and the cost of a training run; a resumed run's includes what came before."""
 
-    objective: Objective = "sft"
+    objective: ObjectiveName = "sft"
     beta: float = Field(0.0, description="Of a preference objective.")
     started_from: str | None = Field(
         None, description="SHA-256 of the adapter that training started from, if not a fresh one."

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from llm_engineering import hardware
 from llm_engineering.commands.memory_plan import memory_plan
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.errors import HardwareError
-from llm_engineering.model.cards import CARDS, GIB
-from llm_engineering.model.finetuning.device_plans import require_memory
+from llm_engineering.planning import hardware
+from llm_engineering.planning.cards import CARDS, GIB
+from llm_engineering.planning.device_plans import require_memory
 
 LLAMA_8B = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.data.audit import LabelAudit, LabelledPiece
 from llm_engineering.data.dataset import DatasetSummary, PreparedDataset, SourceSummary
+from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece
 
 AUDIT = LabelAudit(
     rows=2,

@@ -12,9 +12,9 @@ import pytest
 
 from llm_engineering.configuration.schema import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.data.files import WHAT_TO_GIVE
 from llm_engineering.data.prepare import prepare_data
-from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.data.read.files import WHAT_TO_GIVE
+from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.errors import DataError, ModelError
 
 MakeConfig = Callable[..., FinetuningConfig]

@@ -18,12 +18,12 @@ from llm_engineering.export.parity import prove, reload
 from llm_engineering.export.reload import Export
 from llm_engineering.model.evaluation.probe import (
     ProbeRow,
-    Reference,
+    TrainedProbe,
     mean_kl,
     render,
     take_probe,
 )
-from llm_engineering.model.references import ModelReference
+from llm_engineering.model.recipes import ModelRecipe
 
 WEIGHTS = "model.safetensors"
 PAIRS = [
@@ -34,11 +34,11 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def model_reference(tiny_model: Path) -> ModelReference:
+def model_recipe(tiny_model: Path) -> ModelRecipe:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    return ModelReference(
+    return ModelRecipe(
         id=str(tiny_model),
         revision=None,
         architecture="LlamaForCausalLM",
@@ -54,7 +54,7 @@ def model_reference(tiny_model: Path) -> ModelReference:
 
 
 @pytest.fixture(scope="module")
-def reference(tiny_model: Path, adapter: Path, model_reference: ModelReference) -> Reference:
+def trained(tiny_model: Path, adapter: Path, model_recipe: ModelRecipe) -> TrainedProbe:
     """The probe of base model and adapter in this process."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -76,19 +76,19 @@ def reference(tiny_model: Path, adapter: Path, model_reference: ModelReference) 
         )
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, adapter)
-    stop_ids, pad_id = model_reference.stop_ids, tokenizer.pad_token_id
+    stop_ids, pad_id = model_recipe.stop_ids, tokenizer.pad_token_id
     probe = take_probe(model, rows, pad_id=pad_id, stop_ids=stop_ids)
     with model.disable_adapter():
         bare = take_probe(model, rows, pad_id=pad_id, stop_ids=stop_ids, same_as=probe)
-    return Reference(rows=rows, probe=probe, effect=mean_kl(probe, bare))
+    return TrainedProbe(rows=rows, probe=probe, effect=mean_kl(probe, bare))
 
 
 @pytest.fixture(scope="module")
 def merged(
-    tiny_model: Path, adapter: Path, model_reference: ModelReference, tmp_path_factory: Any
+    tiny_model: Path, adapter: Path, model_recipe: ModelRecipe, tmp_path_factory: Any
 ) -> Path:
     folder = tmp_path_factory.mktemp("exports") / "merged"
-    merge(tiny_model, adapter, folder, stop_ids=model_reference.stop_ids)
+    merge(tiny_model, adapter, folder, stop_ids=model_recipe.stop_ids)
     return Path(folder)
 
 
@@ -158,8 +158,8 @@ def findings(
     tiny_model: Path,
     adapter: Path,
     merged: Path,
-    reference: Reference,
-    model_reference: ModelReference,
+    trained: TrainedProbe,
+    model_recipe: ModelRecipe,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, str]:
     """What is said of every broken export; all are read back by one process."""
@@ -172,7 +172,7 @@ def findings(
         kind, base = ("adapter", str(tiny_model)) if of_adapter else ("merged_16bit", None)
         exports.append(Export(kind=kind, path=str(folder), base=base))  # type: ignore[arg-type]
     with pytest.raises(ExportError) as caught:
-        prove(exports, reference, model_reference)
+        prove(exports, trained, model_recipe)
     first, *lines = str(caught.value).splitlines()
     assert first == "an export is not what was trained, so nothing was saved:"
     return dict(zip(ADAPTER_FAULTS | MERGED_FAULTS, lines, strict=True))
@@ -188,15 +188,15 @@ def test_sound_exports_pass_far_below_what_the_adapter_does(
     tiny_model: Path,
     adapter: Path,
     merged: Path,
-    reference: Reference,
-    model_reference: ModelReference,
+    trained: TrainedProbe,
+    model_recipe: ModelRecipe,
 ) -> None:
     exports = [
         Export(kind="adapter", path=str(adapter), base=str(tiny_model)),
         Export(kind="merged_16bit", path=str(merged)),
     ]
 
-    proofs = prove(exports, reference, model_reference)
+    proofs = prove(exports, trained, model_recipe)
 
     assert [proof.export for proof in proofs] == ["adapter", "merged_16bit"]
     assert [proof.precision for proof in proofs] == ["float32", "16-bit weights"]
@@ -213,8 +213,8 @@ def test_a_merge_is_held_against_its_own_16_bit_model_where_the_live_one_answers
     tiny_model: Path,
     adapter: Path,
     merged: Path,
-    reference: Reference,
-    model_reference: ModelReference,
+    trained: TrainedProbe,
+    model_recipe: ModelRecipe,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As after QLoRA: in NF4 the trained model's answers are others, and of another length."""
@@ -227,17 +227,17 @@ def test_a_merge_is_held_against_its_own_16_bit_model_where_the_live_one_answers
     monkeypatch.setattr("llm_engineering.model.evaluation.probe.NEW_TOKENS", 5)
     live = take_probe(
         coarse,
-        reference.rows,
+        trained.rows,
         pad_id=AutoTokenizer.from_pretrained(tiny_model).pad_token_id,
-        stop_ids=model_reference.stop_ids,
+        stop_ids=model_recipe.stop_ids,
     )
     exports = [
-        Export(kind="adapter", path=str(adapter), base=str(tiny_model), held=False),
+        Export(kind="adapter", path=str(adapter), base=str(tiny_model), is_proven=False),
         Export(kind="merged_16bit", path=str(merged), against=0),
     ]
 
     (proof,) = prove(
-        exports, reference.model_copy(update={"probe": live, "effect": None}), model_reference
+        exports, trained.model_copy(update={"probe": live, "effect": None}), model_recipe
     )
 
     assert proof.against == "the adapter on the original 16-bit weights"
@@ -246,11 +246,11 @@ def test_a_merge_is_held_against_its_own_16_bit_model_where_the_live_one_answers
 
 
 def test_a_process_that_dies_is_told(
-    reference: Reference, model_reference: ModelReference, monkeypatch: pytest.MonkeyPatch
+    trained: TrainedProbe, model_recipe: ModelRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
 
     with pytest.raises(ExportError) as caught:
-        reload([], reference, model_reference)
+        reload([], trained, model_recipe)
 
     assert "ended with status 1" in str(caught.value)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from llm_engineering.configuration.schema import FinetuningConfig
-from llm_engineering.data.files import WHAT_TO_GIVE
+from llm_engineering.data.read.files import WHAT_TO_GIVE
 from llm_engineering.errors import ConfigError, DataError, ModelError
 from llm_engineering.lineage.fingerprints import Fingerprints, take_fingerprints
 
@@ -308,7 +308,14 @@ def test_another_process_and_another_checkout_take_the_same(
 
 @pytest.mark.parametrize(
     "name",
-    ["data/tokenization.py", "model/finetuning/train.py", "data/chat_templates/chatml.jinja"],
+    [
+        "data/tokens/tokenization.py",
+        "distributed/fsdp.py",
+        "model/finetuning/load.py",
+        "model/chat_templates/chatml.jinja",
+        "planning/batch_plan.py",
+        "training/run.py",
+    ],
 )
 def test_changed_code_changes_the_code_alone(
     name: str, config: FinetuningConfig, package: Path

@@ -16,7 +16,7 @@ from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 CHATML = (
     Path(__file__).resolve().parents[3]
     / "llm_engineering"
-    / "data"
+    / "model"
     / "chat_templates"
     / "chatml.jinja"
 )

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import save_file
 
 from llm_engineering.configuration.schema import CheckName, RegistrySettings
-from llm_engineering.data.audit import LabelAudit
 from llm_engineering.data.dataset import DatasetSummary
-from llm_engineering.export.parity import ParityProof
+from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.generic import GenericLoss
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
+from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import (
     AdapterFolder,
     HeldOutPoint,

@@ -17,7 +17,7 @@ from llm_engineering.configuration.schema import CheckName, FinetuningConfig
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.held_out import held_out_metrics
-from llm_engineering.model.finetuning.train import live_trained_model
+from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 from llm_engineering.registry import promotion
 from llm_engineering.registry.decision import Decision
 from llm_engineering.registry.stages import promote_by_hand, roll_back

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
-from llm_engineering.data.audit import LabelAudit, LabelledPiece
 from llm_engineering.data.dataset import DatasetSummary, SourceSummary
-from llm_engineering.data.duplicates import Repeats
-from llm_engineering.export.parity import ParityProof
+from llm_engineering.data.select.duplicates import Repeats
+from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece
 from llm_engineering.export.reload import ExportKind
-from llm_engineering.model.batch_plan import BatchPlan
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.generic import GenericLoss
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
+from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.model.finetuning.record import HeldOutPoint, TrainingPoint, TrainingRecord
-from llm_engineering.model.memory import MemoryEstimate
-from llm_engineering.model.references import LoraReference, MatchedTarget, ModelReference
+from llm_engineering.model.recipes import LoraRecipe, MatchedTarget, ModelRecipe
+from llm_engineering.planning.batch_plan import BatchPlan
+from llm_engineering.planning.memory import MemoryEstimate
 from llm_engineering.reporting.manifest import Manifest
 from llm_engineering.reporting.run_report import RunReport
 
@@ -62,8 +62,8 @@ def _run() -> RunReport:
             "evaluate": {"max_new_tokens": 48},
         }
     )
-    lora = LoraReference(
-        model=ModelReference(
+    lora = LoraRecipe(
+        model=ModelRecipe(
             id=config.model.id,
             revision=config.model.revision,
             architecture="LlamaForCausalLM",

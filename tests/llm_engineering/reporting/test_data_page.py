@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from llm_engineering.data.audit import LabelledPiece
-from llm_engineering.data.duplicates import Repeats
+from llm_engineering.data.select.duplicates import Repeats
+from llm_engineering.data.tokens.audit import LabelledPiece
 from llm_engineering.reporting.data_page import render_data_page
 from llm_engineering.reporting.run_report import RunReport
 

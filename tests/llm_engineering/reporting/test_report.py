@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from llm_engineering.data.audit import LabelledPiece
+from llm_engineering.data.tokens.audit import LabelledPiece
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.model.finetuning.record import JobRecord

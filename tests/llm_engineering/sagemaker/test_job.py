@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llm_engineering.data.chat_template import read_chat_template
 from llm_engineering.errors import LaunchError, LoraError
+from llm_engineering.model.chat_template import read_chat_template
 from llm_engineering.sagemaker.inputs import write_config_channel
 from llm_engineering.sagemaker.job import JobOrder, read_config, read_secrets, write_failure
 

@@ -21,7 +21,7 @@ LOCK = ROOT / "poetry.lock"
 # Parts of the package that run beside a job, not in it.
 BESIDE_THE_JOB = {"commands", "lineage", "registry", "sagemaker", "scheduling"}
 # The launcher prepares the data, and resolves where an adapter of the registry lies.
-ONLY_BEFORE_THE_JOB = {"artifact.py", "duplicates.py", "starting_adapter.py"}
+ONLY_BEFORE_THE_JOB = {"artifacts.py", "duplicates.py", "starting_adapter.py"}
 
 # A lock small enough to work out by hand; the fixture adds the roots that it does not define.
 SMALL_LOCK = """

@@ -16,11 +16,9 @@ from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import LaunchError
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
-from llm_engineering.model.evaluation.production import ProductionAdapter
 from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
 from llm_engineering.model.finetuning.load import describe_model, load_model
-from llm_engineering.model.finetuning.train import train
-from llm_engineering.model.shape import read_shape
+from llm_engineering.planning.shape import read_shape
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.follow import (
     JobFailedError,
@@ -29,6 +27,8 @@ from llm_engineering.sagemaker.follow import (
     JobWaitedTooLongError,
 )
 from llm_engineering.sagemaker.launch import Launch, train_in_job
+from llm_engineering.training.production import ProductionAdapter
+from llm_engineering.training.run import train
 
 POLL = 0.2
 # Without the proof of the exports, which is a process of its own in every job.

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 import pytest
 
-from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.held_out import held_out_metrics
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from llm_engineering.data.tokenization import IGNORED
+from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.probe import (
     NEW_TOKENS,
     Logits,

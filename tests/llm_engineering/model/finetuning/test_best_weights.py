@@ -4,7 +4,7 @@ import pytest
 
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.held_out import held_out_metrics
-from llm_engineering.model.finetuning.train import live_trained_model
+from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 
 BY_HEART = {
     "train.max_steps": 8,

@@ -1,0 +1,101 @@
+"""Preference data: two answers of which one is better, or one answer that is good or bad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llm_engineering.configuration.schema import ObjectiveName
+from llm_engineering.data.rows.conversations import Message, UnusableRowError, to_conversation
+from llm_engineering.objectives import OBJECTIVES
+
+_LABELS = {"true": True, "false": False, "1": True, "0": False}  # CSV has text alone
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A prompt, ending with a user's message, and what is said about answers to it.
+
+    ``answers`` are "chosen" and "rejected", the better first, or one "completion" whose ``label``
+    says whether it is good.
+    """
+
+    prompt: list[Message]
+    answers: dict[str, str]
+    label: bool | None = None
+
+
+def to_preferences(values: dict[str, Any], objective: ObjectiveName) -> list[Preference]:
+    """Read a row as what an objective learns from.
+
+    ``prompt`` is text or chat messages; ``chosen`` and ``rejected`` (or ``completion``, with
+    ``label``) are text, one assistant message in a list, or the whole conversation, whose beginning
+    is the prompt. For judged answers a pair is a good one and a bad one.
+
+    Raises:
+        UnusableRowError: Columns are missing, a text is empty or no text, the two conversations
+            begin differently, or both answers are the same.
+    """
+    judged = OBJECTIVES[objective].learns_from == "judged answers"
+    if "chosen" in values and "rejected" in values:
+        pair = _answers(values, ("chosen", "rejected"))
+        if pair.answers["chosen"].strip() == pair.answers["rejected"].strip():
+            raise UnusableRowError("chosen and rejected are the same text: nothing is preferred")
+        if not judged:
+            return [pair]
+        return [
+            Preference(pair.prompt, {"completion": pair.answers[name]}, label=name == "chosen")
+            for name in ("chosen", "rejected")
+        ]
+    if judged and "completion" in values and "label" in values:
+        single = _answers(values, ("completion",))
+        return [Preference(single.prompt, single.answers, _label(values["label"]))]
+    wanted = "prompt, completion and label" if judged else "prompt, chosen and rejected"
+    raise UnusableRowError(
+        f"has columns {', '.join(map(str, values)) or '(none)'}; {objective} needs {wanted}"
+    )
+
+
+def _answers(values: dict[str, Any], names: tuple[str, ...]) -> Preference:
+    """Prompt and answers, wherever the prompt stands."""
+    given = _messages(values["prompt"], "prompt", "user") if "prompt" in values else None
+    prompts, answers = [], {}
+    for name in names:
+        *before, answer = _messages(values[name], name, "assistant")
+        if given is None and not before:
+            raise UnusableRowError(f"has no prompt: neither a column nor messages in {name}")
+        if given is not None and before and before != given:
+            raise UnusableRowError(f"{name} does not begin with the prompt")
+        prompt = before if given is None else given
+        try:
+            *prompt, checked = to_conversation({"messages": [*prompt, answer]})
+        except UnusableRowError as reason:
+            raise UnusableRowError(f"prompt with {name}: {reason}") from None
+        prompts.append(prompt)
+        answers[name] = checked["content"]
+    if prompts[0] != prompts[-1]:
+        raise UnusableRowError("chosen and rejected do not answer the same prompt")
+    return Preference(prompts[0], answers)
+
+
+def _messages(value: Any, name: str, role: str) -> list[Any]:
+    """A column as messages; text is one message of the role that it stands for."""
+    if isinstance(value, str):
+        if not value.strip():
+            raise UnusableRowError(f"{name} is empty")
+        return [{"role": role, "content": value}]
+    if isinstance(value, list) and value:
+        if role == "assistant" and not (
+            isinstance(value[-1], dict) and value[-1].get("role") == "assistant"
+        ):
+            raise UnusableRowError(f"{name} does not end with an assistant message")
+        return value
+    kind = "null" if value is None else "empty" if value == [] else type(value).__name__
+    raise UnusableRowError(f"{name} is {kind}, expected text or messages")
+
+
+def _label(value: Any) -> bool:
+    found = value if isinstance(value, bool) else _LABELS.get(str(value).strip().lower())
+    if found is None:
+        raise UnusableRowError(f"label is {value!r}, expected true or false")
+    return found

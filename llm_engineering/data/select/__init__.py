@@ -1,0 +1,1 @@
+"""Selecting: which rows are trained, which are held out, and which are neither."""

@@ -1,0 +1,159 @@
+"""Preferences in tokens, and the audit of what is trained of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llm_engineering.data.rows.conversations import UnusableRowError
+from llm_engineering.data.rows.preferences import Preference
+from llm_engineering.data.tokens.audit import LabelAudit, LabelAuditor
+from llm_engineering.data.tokens.tokenization import IGNORED, TokenizedRow, tokenize_all
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TokenizedPreference:
+    """A preference in tokens: every answer is whole; ``truncated`` says that the prompt was cut."""
+
+    prompt_ids: list[int]
+    answer_ids: dict[str, list[int]]
+    truncated: bool
+    label: bool | None = None
+
+    def labelled(self, name: str) -> TokenizedRow:
+        """The prompt with one of its answers, which is what is trained."""
+        prompt, answer = self.prompt_ids, self.answer_ids[name]
+        labels = [IGNORED] * len(prompt) + answer
+        return TokenizedRow(prompt + answer, labels, turns=1, truncated=False)
+
+
+def tokenize_preferences(
+    preferences: Sequence[Preference],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    stop_ids: frozenset[int],
+) -> list[TokenizedPreference | UnusableRowError]:
+    """Tokenize prompts and their answers; what does not fit is cut from the prompt's beginning.
+
+    An answer cut at its end would no longer be the one that was judged, and one cut to nothing
+    teaches the opposite of its pair.
+
+    Args:
+        preferences: Prompts and answers.
+        tokenizer: With the run's chat template set.
+        max_length: Longest prompt and answer together, in tokens.
+        stop_ids: Tokens that end a turn in generation.
+
+    Returns:
+        Each in tokens, or why it cannot be used: an answer leaves no room for a prompt, the answers
+        have the same tokens, or as ``tokenize``.
+    """
+    tokenized = iter(
+        tokenize_all(
+            [
+                [*one.prompt, {"role": "assistant", "content": text}]
+                for one in preferences
+                for text in one.answers.values()
+            ],
+            tokenizer,
+            max_length=sys.maxsize,
+            loss_on="last_turn",
+            stop_ids=stop_ids,
+        )
+    )
+    found: list[TokenizedPreference | UnusableRowError] = []
+    for one in preferences:
+        rows = {name: next(tokenized) for name in one.answers}
+        try:
+            found.append(_joined(rows, one.label, max_length))
+        except UnusableRowError as reason:
+            found.append(reason)
+    return found
+
+
+class PreferenceAuditor:
+    """Counts what is trained: tokens are those of every answer with its prompt, rows are items."""
+
+    def __init__(
+        self, split: str, tokenizer: PreTrainedTokenizerBase, *, stop_ids: frozenset[int]
+    ) -> None:
+        """Begin a split.
+
+        Args:
+            split: "train" or "held_out".
+            tokenizer: To show one row as text.
+            stop_ids: Tokens that end a turn in generation.
+        """
+        self._key = "data.sources" if split == "train" else "data.held_out"
+        self._answers = LabelAuditor(tokenizer, stop_ids=stop_ids, loss_on="completion")
+        self._rows = self._truncated = 0
+        self._first_truncated = ""
+        self._labels: set[bool | None] = set()
+
+    def add(self, origin: str, tokens: TokenizedPreference) -> None:
+        """Count a preference, which came from ``origin`` (``file:line``)."""
+        for name in tokens.answer_ids:
+            self._answers.add(origin, tokens.labelled(name))
+        self._rows += 1
+        self._labels.add(tokens.label)
+        if tokens.truncated:
+            self._truncated += 1
+            self._first_truncated = self._first_truncated or origin
+
+    def refusals(self, max_truncated_share: float) -> list[str]:
+        """Why the split cannot be trained on: as ``LabelAuditor``, or labels are all the same.
+
+        Args:
+            max_truncated_share: Largest share (0 to 1) of rows whose prompt may have been cut.
+        """
+        found = self._answers.refusals(1.0)
+        if self._labels in ({True}, {False}):
+            label = str(*self._labels).lower()
+            found.append(
+                f"{self._key}: every row has label {label}; kto learns from good answers and bad "
+                "ones"
+            )
+        if self._truncated > max_truncated_share * self._rows:
+            found.append(
+                f"{self._first_truncated}: prompt and answer of this row and {self._truncated - 1} "
+                f"more of {self._rows} ({self._truncated / self._rows:.1%}) are longer than "
+                "model.max_seq_length and would lose the beginning of the prompt; allowed by "
+                f"data.max_truncated_share: {max_truncated_share:.1%}. Raise "
+                "model.max_seq_length, or that share"
+            )
+        return found
+
+    def audit(self) -> LabelAudit:
+        """What was counted."""
+        return self._answers.audit().model_copy(
+            update={"rows": self._rows, "truncated_rows": self._truncated}
+        )
+
+
+def _joined(
+    rows: dict[str, TokenizedRow | UnusableRowError], label: bool | None, max_length: int
+) -> TokenizedPreference:
+    prompt_ids: list[int] = []
+    answer_ids: dict[str, list[int]] = {}
+    for name, row in rows.items():
+        if isinstance(row, UnusableRowError):
+            raise UnusableRowError(f"{name}: {row}")
+        start = row.prompt_tokens
+        prompt_ids, answer_ids[name] = row.input_ids[:start], row.input_ids[start:]
+    longest = max(answer_ids, key=lambda name: len(answer_ids[name]))
+    room = max_length - len(answer_ids[longest])
+    if room < 1:
+        raise UnusableRowError(
+            f"{longest} has {len(answer_ids[longest])} tokens, which leaves no room for the prompt "
+            f"in model.max_seq_length ({max_length}); raise it, or shorten the row"
+        )
+    if len(answer_ids) > len({tuple(ids) for ids in answer_ids.values()}):
+        raise UnusableRowError("chosen and rejected have the same tokens: nothing is preferred")
+    cut = len(prompt_ids) > room
+    return TokenizedPreference(prompt_ids[-room:], answer_ids, truncated=cut, label=label)

@@ -1,0 +1,120 @@
+"""An adapter on disk, in PEFT's format: written, read into a model, held against other settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
+from llm_engineering.errors import LoraError
+from llm_engineering.initialisations import INITIALISATIONS
+from llm_engineering.model import live
+from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.finetuning.inject import live_lora_model
+from llm_engineering.model.finetuning.record import AdapterFolder
+from llm_engineering.model.recipes import LoraRecipe
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+_SAME = (
+    "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "bias",
+)  # fmt: skip
+
+
+def save_adapter(
+    model: Any, lora: LoraRecipe, folder: Path, parameters: dict[str, Any] | None = None
+) -> AdapterFolder:
+    """Write a PEFT model's adapter, naming its base model as the configuration does.
+
+    Args:
+        model: The model; it knows the adapter's settings.
+        lora: What was trained.
+        folder: Receives the adapter.
+        parameters: The adapter's; default: as they are in the model.
+    """
+    model.save_pretrained(str(folder), state_dict=parameters)
+    config = folder / ADAPTER_CONFIG
+    values = json.loads(config.read_text(encoding="utf-8"))
+    # unsloth and PEFT write the folder that the weights were read from, which means nothing
+    # on another machine.
+    values["base_model_name_or_path"] = lora.model.id
+    values["revision"] = lora.model.revision
+    config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; ours comes with the save
+    return AdapterFolder(folder, file_digest(folder / ADAPTER_WEIGHTS))
+
+
+def live_trained_model(lora: LoraRecipe, adapter: AdapterFolder) -> live.LiveModel:
+    """The trained model: the one that this process has, else built from base model and adapter."""
+    found = live.find(adapter.digest)
+    if found is not None:
+        return found
+    fresh = live_lora_model(lora)
+    INITIALISATIONS[lora.settings.init].fit_saved_weights(fresh.model)
+    load_adapter_weights(fresh.model, adapter)
+    live.keep(adapter.digest, fresh)
+    return fresh
+
+
+def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None:
+    """Check, before a weight is loaded, that the configuration makes an adapter of the same shape.
+
+    Raises:
+        LoraError: Lists every setting that differs, with the value that fits.
+    """
+    theirs = _peft_settings(adapter)
+    wrong = differing_settings(adapter, config.lora)
+    base = str(theirs.get("base_model_name_or_path") or "")
+    if Path(base).name != Path(config.model.id).name:
+        wrong.append(
+            f"model.id: {config.model.id}, the adapter is for {base or 'an unnamed model'}"
+        )
+    if wrong:
+        raise LoraError(
+            f"train.start_from: {config.train.start_from} does not fit:\n" + "\n".join(wrong)
+        )
+
+
+def differing_settings(adapter: AdapterFolder, lora: LoraSettings) -> list[str]:
+    """A line for each setting that makes an adapter's shape, or its effect, another than ``lora``."""
+    theirs, ours = _peft_settings(adapter), lora.model_dump()
+    wrong = [
+        f"lora.{name}: {ours[name]}, the adapter has {theirs[name]}"
+        for name in _SAME
+        if name in theirs and ours[name] != theirs[name]
+    ]
+    targets: Any = theirs.get("target_modules")
+    named = isinstance(targets, list) and ours["target_modules"] != "all-linear"
+    if named and set(targets) != set(ours["target_modules"]):
+        wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(targets))}")
+    return wrong
+
+
+def _peft_settings(adapter: AdapterFolder) -> dict[str, Any]:
+    text = (adapter.folder / ADAPTER_CONFIG).read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def load_adapter_weights(model: Any, adapter: AdapterFolder) -> None:
+    """Put an adapter's weights into a PEFT model that has one of the same shape.
+
+    Raises:
+        LoraError: A tensor is missing, left over, or of another shape.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    weights = load_file(adapter.folder / ADAPTER_WEIGHTS)
+    try:
+        result = set_peft_model_state_dict(model, weights)
+    except RuntimeError as error:  # PyTorch's, for another shape
+        raise LoraError(f"{adapter.folder}: does not fit this model: {error}") from None
+    missing = [name for name in result.missing_keys if "lora_" in name]
+    wrong = [*missing, *result.unexpected_keys]
+    if wrong:
+        raise LoraError(
+            f"{adapter.folder}: does not fit this model: {len(missing)} tensors are missing and "
+            f"{len(wrong) - len(missing)} left over, among them {wrong[0]}"
+        )

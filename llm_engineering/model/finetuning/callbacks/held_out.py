@@ -1,0 +1,144 @@
+"""The held-out rows: measured before, in passing and after; their best weights, and patience."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
+from llm_engineering.errors import HardwareError
+from llm_engineering.model.evaluation.preference import objective_metrics
+from llm_engineering.model.finetuning.best_weights import BestWeights
+from llm_engineering.model.finetuning.callbacks.callback import Callback
+from llm_engineering.model.finetuning.callbacks.stop_request import StopRequest
+from llm_engineering.model.finetuning.progress import Display
+from llm_engineering.model.finetuning.record import HeldOutPoint, TrainingRecord
+from llm_engineering.model.live import LiveModel
+from llm_engineering.peers import Peers
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger(__name__)
+
+
+class HeldOut(Callback):
+    """Measures a live model on rows that it does not learn, into the record.
+
+    Args:
+        live_model: The model.
+        rows: The held-out split.
+        record: Receives the metrics.
+        settings: When to measure, and what to do about it.
+        evaluate: Batch size.
+        best: Keeps the best weights.
+        resumes_from: The checkpoint that training goes on from, if any.
+        display: Shows the progress.
+        stop: After a request to stop nothing is measured in passing.
+        peers: The processes that train together; the first one's figures count.
+        changed_later: Whether another callback changes the model once training has ended, and asks
+            for the last measurement itself.
+    """
+
+    def __init__(
+        self,
+        live_model: LiveModel,
+        rows: datasets.Dataset,
+        record: TrainingRecord,
+        settings: TrainSettings,
+        evaluate: EvaluateSettings,
+        *,
+        best: BestWeights,
+        resumes_from: Path | None,
+        display: Display,
+        stop: StopRequest,
+        peers: Peers,
+        changed_later: bool,
+    ) -> None:
+        self._live_model, self._rows, self._record = live_model, rows, record
+        self._settings, self._evaluate = settings, evaluate
+        self._best, self._resumes_from, self._display = best, resumes_from, display
+        self._stop, self._peers, self._changed_later = stop, peers, changed_later
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure what training starts from, unless the record has it."""
+        if self._resumes_from is not None and self._peers.is_first():
+            self._best.restore_from(self._resumes_from)
+        if not self._record.held_out:
+            self.measure(0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure in passing, and end where the loss has ceased to fall."""
+        every = self._settings.evaluate_every
+        last = state.global_step == state.max_steps
+        if self._stop.heeded or not every or state.global_step % every or last:
+            return
+        self.measure(state.global_step)
+        self._record.held_out[-1].metrics.forget_rows()
+        patience = self._settings.early_stopping_patience
+        if patience and self._measured_since_best() >= patience:
+            logger.info("the held-out loss has not fallen %d times in a row", patience)
+            control.should_training_stop = self._record.stopped_early = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure what is saved: the last weights, or the best."""
+        if self._settings.keep_best:
+            self.measure(state.global_step)
+            self._take_best()
+        elif not self._changed_later:
+            self.measure(state.global_step)
+
+    def measure(self, step: int) -> None:
+        """Measure the model as it is, after so many steps.
+
+        Raises:
+            HardwareError: The batch does not fit the device.
+        """
+        import torch
+
+        record, live_model = self._record, self._live_model
+        self._display.announce(f"evaluating {len(self._rows)} held-out rows")
+        before = record.before.rewards if record.held_out else None
+        try:
+            metrics = objective_metrics(
+                live_model.model,
+                self._rows,
+                objective=self._settings.objective,
+                beta=self._settings.beta,
+                reference=before.log_probabilities if before else None,
+                batch_size=self._evaluate.batch_size,
+                pad_id=live_model.tokenizer.pad_token_id,
+            )
+        except torch.OutOfMemoryError:
+            raise HardwareError(
+                f"out of memory in the held-out evaluation: lower evaluate.batch_size "
+                f"({self._evaluate.batch_size})"
+            ) from None
+        metrics = self._peers.as_the_first_says(metrics)
+        # A step measured in passing is measured again, for the rows' own losses.
+        others = [point for point in record.held_out if point.step != step]
+        others.append(HeldOutPoint(step=step, metrics=metrics))
+        record.held_out = sorted(others, key=lambda point: point.step)
+        is_best = self._settings.keep_best and self._best_point().step == step
+        if is_best and self._peers.is_first():
+            self._best.keep(live_model.model)
+        self._display.show(record)
+
+    def _best_point(self) -> HeldOutPoint:
+        trained = [point for point in self._record.held_out if point.step > 0]
+        return min(trained or self._record.held_out, key=lambda point: point.metrics.loss)
+
+    def _measured_since_best(self) -> int:
+        return sum(point.step > self._best_point().step for point in self._record.held_out)
+
+    def _take_best(self) -> None:
+        record = self._record
+        record.kept_step = self._best_point().step
+        if record.kept_step == record.held_out[-1].step:
+            return
+        logger.info("keeping the weights of step %d", record.kept_step)
+        self._peers.wait_for_all()  # the first has written them
+        self._best.load_into(self._live_model.model)
+        record.held_out[-1].metrics.forget_rows()
+        self.measure(record.kept_step)

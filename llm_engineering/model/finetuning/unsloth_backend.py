@@ -1,0 +1,92 @@
+"""unsloth: the backend of a process that holds the whole model, on a GPU or on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from llm_engineering.configuration.schema import LoraSettings, ModelSettings
+from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
+from llm_engineering.planning.hardware import has_gpu
+from llm_engineering.training_stack import import_unsloth
+
+_OTHER = "production"
+
+
+class UnslothBackend:
+    """As ``Backend``."""
+
+    takes_adapters: ClassVar[bool] = True
+
+    def load(self, folder: Path, settings: ModelSettings, dtype: str) -> Any:
+        """As ``Backend.load``."""
+        import_unsloth()
+        import torch
+        from unsloth import FastLanguageModel
+
+        model, _ = FastLanguageModel.from_pretrained(
+            model_name=str(folder),
+            max_seq_length=settings.max_seq_length,
+            dtype=getattr(torch, dtype),
+            load_in_4bit=settings.load_in_4bit,
+            trust_remote_code=settings.trust_remote_code,
+            use_exact_model_name=True,
+        )
+        return model
+
+    def add_adapter(self, model: Any, settings: LoraSettings, options: dict[str, Any]) -> Any:
+        """As ``Backend.add_adapter``."""
+        import_unsloth()
+        from unsloth import FastLanguageModel
+
+        return FastLanguageModel.get_peft_model(
+            model,
+            **options,
+            random_state=settings.random_state,
+            use_gradient_checkpointing=False,  # training turns it on: set_checkpointing
+        )
+
+    def set_checkpointing(self, model: Any, kind: str) -> None:
+        """As ``Backend.set_checkpointing``; what is learned does not depend on it.
+
+        "unsloth" keeps what it needs in host memory (and is plain for rows under 512 tokens, where
+        unsloth finds that faster).
+        """
+        import_unsloth()
+        if not has_gpu():
+            return  # the trainer's own argument is all that unsloth's path for CPUs heeds
+        from unsloth.models._utils import apply_unsloth_gradient_checkpointing
+
+        mode = {"none": False, "plain": True, "unsloth": "unsloth"}[kind]
+        dtype = model.get_input_embeddings().weight.dtype
+        # unsloth's trainer reads the attribute when training begins, and arms the layers by it.
+        model._unsloth_gradient_checkpointing = apply_unsloth_gradient_checkpointing(
+            mode, model.max_seq_length, dtype
+        )
+
+    def sft_trainer(self) -> type:
+        """trl's, which unsloth has patched."""
+        import_unsloth()
+        enable_varlen_attention()
+        from trl import SFTTrainer
+
+        trainer: type = SFTTrainer
+        return trainer
+
+    def whole_adapter(self, model: Any) -> dict[str, Any] | None:
+        """None: the model holds it in one piece."""
+        return None
+
+    @contextmanager
+    def other_adapter(self, model: Any, folder: Path) -> Iterator[None]:
+        """As ``Backend.other_adapter``, beside the model's own."""
+        active = model.active_adapter
+        model.load_adapter(str(folder), adapter_name=_OTHER)
+        try:
+            model.set_adapter(_OTHER)
+            yield
+        finally:
+            model.set_adapter(active)
+            model.delete_adapter(_OTHER)

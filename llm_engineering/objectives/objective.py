@@ -1,0 +1,108 @@
+"""What an objective is: the facts that planning, data and evaluation ask for, its loss, its trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    import datasets
+    from transformers import Trainer
+
+LearnsFrom = Literal["conversations", "pairs", "judged answers"]
+"""What a row holds: a conversation, two answers of which one is better, or one that is good or bad."""
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a trainer is made of."""
+
+    model: Any
+    tokenizer: Any
+    rows: datasets.Dataset
+    """The train split that was prepared for the objective."""
+    arguments: Mapping[str, Any]
+    """Arguments that all trainers share (``transformers.TrainingArguments``)."""
+    beta: float
+    """``train.beta``."""
+    packing: bool
+    max_length: int
+    """Tokens of a packed row, and of the longest one."""
+    sft_trainer: type
+    """trl's trainer for conversations, or what the backend needs in its place."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of the held-out rows' answers; each list has one value a row."""
+
+    log_probabilities: Mapping[str, Sequence[float]]
+    """Of each whole answer, in nats, by the answer's name."""
+    tokens: Mapping[str, Sequence[int]]
+    """Of each answer."""
+    reference: Mapping[str, Sequence[float]]
+    """As ``log_probabilities``, of the reference model."""
+    labels: Sequence[bool]
+    """Whether each answer is good; empty for pairs."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An objective's view of answers; each list has one value a row."""
+
+    losses: list[float]
+    rewards: dict[str, list[float]]
+    """By the answer's name."""
+
+
+class Objective:
+    """One way to learn; each has a file of its own beside this one."""
+
+    name: ClassVar[str]
+    """As in ``train.objective``."""
+    title: ClassVar[str]
+    """What is learned, to be read after "learns"."""
+    learning_rate: ClassVar[float]
+    """Peak learning rate, where the configuration gives none."""
+    learns_from: ClassVar[LearnsFrom]
+    sequences_per_row: ClassVar[int] = 1
+    """Sequences that one row puts through the model."""
+    least_micro_batch: ClassVar[int] = 1
+    """Rows that one forward pass needs at least; above 1, what is learned hangs on the micro-batch."""
+    makes_all_logits: ClassVar[bool] = True
+    """Whether the loss makes the logits of all tokens at once, rather than in chunks."""
+    can_be_sharded: ClassVar[bool] = False
+    """Whether it can be learned where each process holds a part of the weights."""
+    has_reference_model: ClassVar[bool] = True
+    """Whether the policy is compared with what it was before training."""
+    unit: ClassVar[str]
+    """What the held-out loss is counted by."""
+
+    @property
+    def is_preference(self) -> bool:
+        """Whether it learns which answers are better, rather than the answers themselves."""
+        return self.learns_from != "conversations"
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Names of a row's answers that are judged, the better one first; none of a conversation."""
+        by_rows: dict[LearnsFrom, tuple[str, ...]] = {
+            "conversations": (),
+            "pairs": ("chosen", "rejected"),
+            "judged answers": ("completion",),
+        }
+        return by_rows[self.learns_from]
+
+    def make_trainer(self, ingredients: Ingredients) -> Trainer:
+        """trl's trainer for it, ready to train."""
+        raise NotImplementedError
+
+    def judge(self, answers: Answers, beta: float) -> Judgement:
+        """Loss and rewards of held-out answers; of preferences alone.
+
+        Args:
+            answers: Of all held-out rows.
+            beta: ``train.beta``.
+        """
+        raise NotImplementedError

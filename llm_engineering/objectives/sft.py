@@ -1,0 +1,41 @@
+"""Supervised fine-tuning: the answers are learned, token by token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from llm_engineering.objectives.objective import Ingredients, LearnsFrom, Objective
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+
+class Sft(Objective):
+    """Mean negative log-likelihood of the labelled tokens; the default rate is the handbook's."""
+
+    name: ClassVar[str] = "sft"
+    title: ClassVar[str] = "answers, by supervised fine-tuning"
+    learning_rate: ClassVar[float] = 3e-4
+    learns_from: ClassVar[LearnsFrom] = "conversations"
+    makes_all_logits: ClassVar[bool] = False
+    can_be_sharded: ClassVar[bool] = True
+    has_reference_model: ClassVar[bool] = False
+    unit: ClassVar[str] = "nats per token"
+
+    def make_trainer(self, ingredients: Ingredients) -> Trainer:
+        """The backend's own, on rows that are tokens already."""
+        from trl import SFTConfig
+
+        packing = ingredients.packing
+        return ingredients.sft_trainer(
+            model=ingredients.model,
+            processing_class=ingredients.tokenizer,
+            args=SFTConfig(
+                **ingredients.arguments,
+                packing=packing,
+                max_length=ingredients.max_length,
+                # Matrix kernels for lengths that are no multiple of 8 are slower (NOTES.md).
+                pad_to_multiple_of=8 if packing else None,
+            ),
+            train_dataset=ingredients.rows.select_columns(["input_ids", "labels"]),
+        )

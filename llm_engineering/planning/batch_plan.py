@@ -1,0 +1,109 @@
+"""How an optimizer step's rows go through a device: micro-batch, accumulation, checkpointing."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.objectives import OBJECTIVES
+from llm_engineering.planning.memory import MemoryEstimate, estimate_memory
+from llm_engineering.planning.workload import Workload
+
+USABLE_SHARE = 0.92
+"""Share of a GPU's memory that a plan may take: estimates are up to 10 % off, mostly 3 %."""
+
+_CPU_MICRO_BATCH = 2
+_SMALLER = 0.95
+# A forward pass of 8,192 tokens keeps an H100 busy with 8e9 parameters; fewer parameters need more
+# tokens for as much work, up to a point. Recomputing saves memory that more tokens can use.
+_BUSY = 8192 * 8.0e9
+_MOST_TOKENS = 32768
+
+
+class BatchPlan(BaseModel):
+    """One way to make an optimizer step; all ways learn the same."""
+
+    micro_batch: int = Field(description="Rows in one forward pass.")
+    gradient_accumulation: int = Field(description="Forward passes in one optimizer step.")
+    gradient_checkpointing: str = Field(description='"none", "plain" or "unsloth".')
+    sharded: bool = Field(False, description="Whether the ranks share the weights (FSDP).")
+    estimate: MemoryEstimate | None = Field(None, description="None on a CPU, and where unknown.")
+
+    def __str__(self) -> str:
+        recompute = {
+            "none": "no checkpointing",
+            "plain": "plain checkpointing",
+            "unsloth": "unsloth's checkpointing",
+        }[self.gradient_checkpointing]
+        shared = ", weights shared" if self.sharded else ""
+        return f"micro-batch {self.micro_batch} x {self.gradient_accumulation}, {recompute}{shared}"
+
+    def fits(self, capacity: float) -> bool:
+        """Whether the plan fits a card of so many bytes, with a margin."""
+        return self.estimate is None or self.estimate.total <= USABLE_SHARE * capacity
+
+
+def gpu_plans(work: Workload) -> list[BatchPlan]:
+    """The ways to make a step on a GPU that the settings allow, fastest first.
+
+    The order is measured (benchmarks/NOTES.md): not recomputing beats recomputing, plain
+    checkpointing beats unsloth's at a like micro-batch, and a forward pass should hold enough
+    tokens to keep the GPU busy, but no more.
+    """
+    train = work.train
+    chosen = train.gradient_checkpointing
+    plans = []
+    for checkpointing in ("none", "plain", "unsloth") if chosen == "auto" else (chosen,):
+        busy = min(_MOST_TOKENS, max(8192.0, _BUSY / work.shape.parameters))
+        row = work.mean_row * work.sequences_per_row
+        sizes = micro_batches(train)
+        useful = [size for size in sizes if size * row <= busy] or sizes[:1]
+        plans += [
+            BatchPlan(
+                micro_batch=size,
+                gradient_accumulation=train.rows_in_step // size,
+                gradient_checkpointing=checkpointing,
+                estimate=estimate_memory(work, size, checkpointing),
+            )
+            for size in reversed(useful)
+        ]
+    return plans
+
+
+def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:
+    """The ways to make a step where no memory is estimated: on a CPU, or for an unknown shape.
+
+    Micro-batches are small: on a CPU padding costs more than starting kernels.
+    """
+    sizes = micro_batches(train)
+    small = [size for size in sizes if size <= _CPU_MICRO_BATCH] or sizes[:1]
+    chosen = train.gradient_checkpointing
+    return [
+        BatchPlan(
+            micro_batch=size,
+            gradient_accumulation=train.rows_in_step // size,
+            gradient_checkpointing="none" if chosen == "auto" else chosen,
+        )
+        for size in reversed(small)
+    ]
+
+
+def micro_batches(train: TrainSettings) -> list[int]:
+    """The micro-batches that give exactly the configured rows a step, ascending."""
+    if train.micro_batch != "auto":
+        return [train.micro_batch]
+    rows = train.rows_in_step
+    if train.gradient_accumulation is not None:
+        return [rows // train.gradient_accumulation]
+    least = OBJECTIVES[train.objective].least_micro_batch
+    return [size for size in range(least, rows + 1) if rows % size == 0]
+
+
+def next_smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan | None:
+    """The fastest plan after ``failed`` that needs clearly less memory."""
+    for plan in plans[plans.index(failed) + 1 :]:
+        if failed.estimate is None or plan.estimate is None:
+            return plan
+        if plan.estimate.total < _SMALLER * failed.estimate.total:
+            return plan
+    return None

@@ -1,0 +1,75 @@
+"""The plans for the device that this process trains on, or the refusal that none fits it."""
+
+from __future__ import annotations
+
+import logging
+
+from llm_engineering.configuration.schema import EvaluateSettings, FinetuningConfig, TrainSettings
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.distributed.share import share_of_step
+from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.planning import hardware
+from llm_engineering.planning.batch_plan import BatchPlan, unestimated_plans
+from llm_engineering.planning.choice import choose_plans
+from llm_engineering.planning.shape import read_shape
+from llm_engineering.planning.sharded_plan import explain_sharing
+from llm_engineering.planning.workload import Workload, configured_workload, prepared_workload
+
+logger = logging.getLogger(__name__)
+
+
+def device_plans(
+    lora: LoraRecipe,
+    dataset: PreparedDataset,
+    settings: TrainSettings,
+    evaluate: EvaluateSettings,
+    ranks: int = 1,
+) -> list[BatchPlan]:
+    """The plans that fit this process's device, fastest first, for the rows as they are.
+
+    Args:
+        lora: Model and adapter.
+        dataset: The rows.
+        settings: One rank's share of a step.
+        evaluate: Batch size of the held-out evaluations.
+        ranks: Ranks with such a device; where the weights do not fit one, they share them.
+
+    Raises:
+        HardwareError: None fits.
+    """
+    if not hardware.has_gpu():
+        return unestimated_plans(settings)
+    shape = read_shape(lora.model.settings)
+    work = prepared_workload(lora, shape, settings, evaluate, dataset.summary.train)
+    if work is None:
+        logger.warning("memory is not planned: %s is no plain decoder", lora.model.architecture)
+        return unestimated_plans(settings)
+    return _choose(work, ranks)
+
+
+def require_memory(config: FinetuningConfig, ranks: int = 1) -> None:
+    """Refuse a training that does not fit this host's GPUs, before any weight is loaded.
+
+    Rows count as long as ``model.max_seq_length`` allows, since the data may be not yet read.
+
+    Raises:
+        HardwareError: Not even the smallest plan fits; shows what takes how much.
+        ModelError: The model's config.json cannot be had.
+    """
+    if not hardware.has_gpu():
+        return
+    work = configured_workload(config, hardware.resolve_dtype(config.model))
+    if work is not None:
+        share = work.model_copy(update={"train": share_of_step(work.train, ranks)})
+        if _choose(share, ranks)[0].sharded:
+            logger.info("%s", explain_sharing(share, ranks, hardware.gpu_capacity_bytes()))
+
+
+def _choose(work: Workload, ranks: int) -> list[BatchPlan]:
+    return choose_plans(
+        work,
+        ranks,
+        card=hardware.device_name(),
+        capacity=hardware.gpu_capacity_bytes(),
+        free_host_bytes=hardware.free_host_bytes(),
+    )

@@ -1,0 +1,133 @@
+"""The GPU memory that a training needs, from its workload alone, before a weight is loaded."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from llm_engineering.objectives import OBJECTIVES
+from llm_engineering.planning.workload import Workload
+
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+"""Of a parameter that is not quantised."""
+_NF4_BYTES = 0.5 + 1.03 / 64  # 4 bits; a block of 64 shares one 8-bit scale and its part of another
+_OPTIMIZER_BYTES = {"adamw_torch": 8.0, "adamw_8bit": 2.06, "paged_adamw_8bit": 0.1}
+_CONTEXT = 0.9e9
+_SPARE = 0.2e9  # what a model of 0.13 B parameters took beyond its parts, in nine settings
+_LOSS_CHUNK_BYTES = 4 * 1024**3  # unsloth_zoo's cap on a chunk of its fused loss, at 16 bytes ...
+_LOSS_PLANNED, _LOSS_USED = 16.0, 1.5  # ... a logit; compiled, it is found to use so many.
+_EVALUATION_CHUNK = 256
+
+
+class MemoryEstimate(BaseModel):
+    """Bytes of GPU memory by what takes them."""
+
+    weights: float = Field(description="Frozen base weights.")
+    adapter: float = Field(description="Adapter, its gradients and the optimizer's state.")
+    activations: float = Field(description="Kept for the backward pass of one micro-batch.")
+    working: float = Field(description="One layer's backward pass, or the loss, if that is more.")
+    evaluation: float = Field(description="A held-out batch, when nothing is kept for training.")
+    spare: float = Field(
+        _SPARE, description="cuBLAS's workspaces, and what the allocator has reserved and not used."
+    )
+    context: float = Field(_CONTEXT, description="CUDA context and libraries.")
+
+    @property
+    def training(self) -> float:
+        """Peak of an optimizer step, in bytes, as PyTorch reserves them: without the context."""
+        return self._always + self.activations + self.working
+
+    @property
+    def evaluating(self) -> float:
+        """Likewise, of a held-out evaluation."""
+        return self._always + self.evaluation
+
+    @property
+    def reserved(self) -> float:
+        """Peak of the whole run: an optimizer step, or a held-out evaluation if that is more."""
+        return max(self.training, self.evaluating)
+
+    @property
+    def _always(self) -> float:
+        return self.weights + self.adapter + self.spare
+
+    @property
+    def total(self) -> float:
+        """What the card must have free, in bytes."""
+        return self.reserved + self.context
+
+    def largest(self) -> str:
+        """The largest part, in words."""
+        name, value = max(self.model_dump().items(), key=lambda part: part[1])
+        return f"{name} {value / 1024**3:.1f} GiB"
+
+
+def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> MemoryEstimate:
+    """Estimate the peak memory of training on one GPU.
+
+    What a layer keeps for its backward pass, in numbers a token: its input, both normed inputs,
+    queries, keys, values, the attention's output and the input of the feed-forward part
+    (7.8 hidden widths in all, as measured), and the outputs of gate and up projection (2 inner
+    widths). The backward pass of a layer needs 1.6 inner widths more. With plain checkpointing one
+    hidden state a layer is kept and one layer is recomputed at a time; unsloth's kind keeps the
+    states in host memory, and three of them on the GPU at a time. Where an adapter is not on all
+    seven projections, or drops out, unsloth's fused kernels are not used, and more is kept; DoRA
+    keeps four 32-bit numbers for each output of a projection. All constants are fitted to the runs
+    of benchmarks/NOTES.md.
+
+    Args:
+        work: What is trained.
+        micro_batch: Rows in one forward pass.
+        checkpointing: "none", "plain" or "unsloth".
+    """
+    shape = work.shape
+    width = WEIGHT_BYTES[work.dtype]
+    tokens = micro_batch * work.longest_row * work.sequences_per_row
+    state = tokens * width * shape.hidden
+    # Packed rows go through attention without a copy of its output.
+    states = 6.8 if work.train.packing else 7.8
+    kept = tokens * width * (states * shape.hidden + 2 * shape.inner)
+    if not _is_fused(work):
+        kept *= 1.16
+    if work.lora.use_dora:
+        kept += tokens * 16.0 * sum(d_out for _, d_out in shape.adapted(work.lora).values())
+    activations = {
+        "none": shape.layers * kept,
+        "plain": shape.layers * state + kept,
+        "unsloth": 3 * state + kept,
+    }[checkpointing]
+    adapter = shape.adapter_parameters(work.lora)
+    return MemoryEstimate(
+        weights=_weight_bytes(work),
+        adapter=adapter * (4 + 4 + _OPTIMIZER_BYTES[work.train.optimizer]),
+        activations=activations,
+        working=max(tokens * width * 1.6 * shape.inner, _loss_bytes(work, tokens)),
+        evaluation=_evaluation_bytes(work, width),
+    )
+
+
+def _is_fused(work: Workload) -> bool:
+    targets = work.lora.target_modules
+    every = targets == "all-linear" or set(work.shape.linears) <= set(targets)
+    return every and not work.lora.lora_dropout
+
+
+def _weight_bytes(work: Workload) -> float:
+    width = WEIGHT_BYTES[work.dtype]
+    total, linear = work.shape.parameters, work.shape.linear_parameters
+    return (total - linear) * width + linear * (_NF4_BYTES if work.quantised else width)
+
+
+def _loss_bytes(work: Workload, tokens: int) -> float:
+    """The logits of one chunk of tokens; a preference objective makes those of all of them."""
+    if OBJECTIVES[work.train.objective].makes_all_logits:
+        return tokens * work.shape.vocabulary * 8.0
+    chunks = tokens * work.shape.vocabulary * _LOSS_PLANNED / _LOSS_CHUNK_BYTES
+    rows = tokens / (1 if chunks <= 1 else 4 * -(-chunks // 4))
+    return rows * work.shape.vocabulary * _LOSS_USED
+
+
+def _evaluation_bytes(work: Workload, width: float) -> float:
+    tokens = work.evaluate.batch_size * work.longest_row * work.sequences_per_row
+    logits = tokens * work.shape.vocabulary * width
+    chunk = min(tokens, _EVALUATION_CHUNK) * work.shape.vocabulary * 12.0
+    return logits + chunk + tokens * width * (4 * work.shape.hidden + 2 * work.shape.inner)

@@ -1,0 +1,85 @@
+"""The memory plan as text: what takes how much here, and what would fit other cards."""
+
+from __future__ import annotations
+
+from llm_engineering.planning.batch_plan import BatchPlan, gpu_plans
+from llm_engineering.planning.cards import CARDS, GIB
+from llm_engineering.planning.workload import Workload
+
+_PARTS = {
+    "weights": "base weights",
+    "adapter": "adapter, gradients, optimizer",
+    "activations": "activations of a micro-batch",
+    "working": "one layer's backward, or loss",
+    "spare": "allocator, cuBLAS",
+    "context": "CUDA context",
+}
+
+
+def plan_table(work: Workload, plan: BatchPlan) -> list[str]:
+    """The estimate of a plan, part by part, in GiB."""
+    estimate = plan.estimate
+    if estimate is None:
+        return []
+    values = estimate.model_dump()
+    lines = [f"  {words:<31}{values[name] / GIB:>7.2f} GiB" for name, words in _PARTS.items()]
+    training = estimate.training + estimate.context
+    lines.append(f"  {'in training':<31}{training / GIB:>7.2f} GiB")
+    evaluation = estimate.evaluating + estimate.context
+    words = f"in held-out evaluation ({work.evaluate.batch_size} rows)"
+    lines.append(f"  {words:<31}{evaluation / GIB:>7.2f} GiB")
+    return lines
+
+
+def card_table(work: Workload) -> list[str]:
+    """The plan for each named card, or what the smallest plan would need."""
+    plans = gpu_plans(work)
+    lines = []
+    for card, gib in CARDS.items():
+        chosen = next((plan for plan in plans if plan.fits(gib * GIB)), None)
+        lines.append(f"  {card:<11}{gib:>6.1f} GiB  {_outcome(plans, chosen)}")
+    return lines
+
+
+def explain_refusal(work: Workload, card: str, capacity: float) -> str:
+    """Why no plan fits, with the table of the smallest one and what would help.
+
+    Args:
+        work: What was to be trained.
+        card: Name of the GPU.
+        capacity: Its bytes.
+    """
+    smallest = smallest_plan(gpu_plans(work))
+    helps = ["a shorter model.max_seq_length"]
+    if work.train.gradient_checkpointing not in ("auto", "unsloth"):
+        helps.insert(0, "train.gradient_checkpointing: auto")
+    if work.train.micro_batch != "auto":
+        helps.insert(0, "train.micro_batch: auto")
+    estimate = smallest.estimate
+    if estimate and estimate.reserved > estimate.training:
+        helps.append("a lower evaluate.batch_size")
+    if not work.quantised:
+        helps.append("model.load_in_4bit: true")
+    return "\n".join(
+        [
+            f"this training does not fit {card} ({capacity / GIB:.1f} GiB); the smallest plan is "
+            f"{smallest}, with rows of {work.longest_row} tokens:",
+            *plan_table(work, smallest),
+            f"try {', '.join(helps)}, or a larger GPU:",
+            *card_table(work),
+        ]
+    )
+
+
+def smallest_plan(plans: list[BatchPlan]) -> BatchPlan:
+    """The plan that needs the least memory."""
+    return min(
+        plans,
+        key=lambda plan: (plan.estimate.total, plan.estimate.training) if plan.estimate else (0, 0),
+    )
+
+
+def _outcome(plans: list[BatchPlan], chosen: BatchPlan | None) -> str:
+    plan = chosen or smallest_plan(plans)
+    need = plan.estimate.total / GIB if plan.estimate else 0.0
+    return f"{need:>6.1f} GiB  {plan}" if chosen else f"{need:>6.1f} GiB  does not fit"

@@ -1,0 +1,93 @@
+"""What one training asks of a device: all that decides its memory and its speed."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from llm_engineering.configuration.schema import (
+    EvaluateSettings,
+    FinetuningConfig,
+    LoraSettings,
+    TrainSettings,
+)
+from llm_engineering.data.tokens.audit import LabelAudit
+from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.objectives import OBJECTIVES
+from llm_engineering.planning.shape import ModelShape, read_shape
+
+
+class Workload(BaseModel):
+    """The model's shape, the adapter, the optimisation, and how long its rows are."""
+
+    shape: ModelShape
+    dtype: str = Field(description="Type of the frozen weights, resolved.")
+    quantised: bool = Field(description="Whether the projections are loaded in 4 bit.")
+    lora: LoraSettings
+    train: TrainSettings
+    evaluate: EvaluateSettings
+    longest_row: int = Field(description="Tokens in the longest sequence of a forward pass.")
+    mean_row: float = Field(description="Tokens in a sequence, on average.")
+
+    @property
+    def sequences_per_row(self) -> int:
+        """Sequences that one row puts through the model: two for a pair of answers."""
+        return _sequences(self.train)
+
+
+def configured_workload(config: FinetuningConfig, dtype: str) -> Workload | None:
+    """The workload of a configuration, before its data is read: every row as long as allowed.
+
+    Returns:
+        None where the model's shape is not known.
+
+    Raises:
+        ModelError: The model's config.json cannot be had.
+    """
+    shape = read_shape(config.model)
+    if shape is None:
+        return None
+    return Workload(
+        shape=shape,
+        dtype=dtype,
+        quantised=config.model.load_in_4bit,
+        lora=config.lora,
+        train=config.train,
+        evaluate=config.evaluate,
+        longest_row=config.model.max_seq_length,
+        mean_row=config.model.max_seq_length,
+    )
+
+
+def prepared_workload(
+    lora: LoraRecipe,
+    shape: ModelShape | None,
+    train: TrainSettings,
+    evaluate: EvaluateSettings,
+    rows: LabelAudit,
+) -> Workload | None:
+    """The workload of an injected model on prepared rows; packed rows are full.
+
+    Args:
+        lora: Model and adapter.
+        shape: The model's; None gives None.
+        train: The optimisation.
+        evaluate: Batch size of the held-out evaluations.
+        rows: What the audit counted over the training rows.
+    """
+    if shape is None:
+        return None
+    full = lora.model.max_seq_length
+    return Workload(
+        shape=shape,
+        dtype=lora.model.dtype,
+        quantised=lora.model.quantisation == "nf4",
+        lora=lora.settings,
+        train=train,
+        evaluate=evaluate,
+        longest_row=full if train.packing else rows.longest_row,
+        mean_row=full if train.packing else rows.tokens / max(rows.rows * _sequences(train), 1),
+    )
+
+
+def _sequences(train: TrainSettings) -> int:
+    return OBJECTIVES[train.objective].sequences_per_row

@@ -1,0 +1,1 @@
+"""Training: one training from start to end, by one process or by several ranks."""

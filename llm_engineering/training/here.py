@@ -1,0 +1,144 @@
+"""Training in this process, alone or as one of several ranks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.distributed import world
+from llm_engineering.distributed.trainer import (
+    distributed_arguments,
+    fill_last_step,
+    name_cpu_plainly,
+)
+from llm_engineering.initialisations import INITIALISATIONS
+from llm_engineering.initialisations.initialisation import Beginning
+from llm_engineering.model import live
+from llm_engineering.model.base_model import model_folder, weight_files
+from llm_engineering.model.finetuning.adapter_folder import load_adapter_weights, save_adapter
+from llm_engineering.model.finetuning.backend import backend
+from llm_engineering.model.finetuning.best_weights import BestWeights
+from llm_engineering.model.finetuning.callbacks.adapter_start import AdapterStart
+from llm_engineering.model.finetuning.callbacks.callback import Callback
+from llm_engineering.model.finetuning.callbacks.complete_checkpoint import CompleteCheckpoint
+from llm_engineering.model.finetuning.callbacks.course import Course
+from llm_engineering.model.finetuning.callbacks.held_out import HeldOut
+from llm_engineering.model.finetuning.callbacks.samples import Samples
+from llm_engineering.model.finetuning.callbacks.stop_request import StopRequest
+from llm_engineering.model.finetuning.inject import live_lora_model
+from llm_engineering.model.finetuning.progress import Display
+from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.finetuning.trainer import make_trainer
+from llm_engineering.objectives import OBJECTIVES
+from llm_engineering.training.attempt import Attempt
+
+logger = logging.getLogger(__name__)
+
+
+def train_here(
+    attempt: Attempt,
+    display: Display,
+    on_progress: Callable[[TrainingRecord], None] | None = None,
+    stop: threading.Event | None = None,
+) -> AdapterFolder:
+    """Train in this process, alone or as one of several ranks, and hold the trained model.
+
+    The first rank writes the adapter; all of them return it.
+    """
+    lora, settings, record, start = attempt.lora, attempt.settings, attempt.record, attempt.start
+    dataset = PreparedDataset.read(attempt.dataset)
+    live_model = live_lora_model(lora)
+    if start is not None:
+        load_adapter_weights(live_model.model, start)
+    record.objective, record.beta = settings.objective, settings.beta
+    record.started_from = start.digest if start else None
+    record.plan, record.ranks = attempt.plan, world.ranks()
+    trainer = make_trainer(
+        live_model, dataset.split("train"), lora, settings, attempt.plan, attempt.seed,
+        attempt.checkpoints, distributed_arguments(),
+    )  # fmt: skip
+    if not OBJECTIVES[settings.objective].is_preference:
+        fill_last_step(trainer)
+    name_cpu_plainly(trainer)
+    for callback in _callbacks(attempt, dataset, live_model, display, on_progress, stop):
+        trainer.add_callback(callback)
+    checkpoint = attempt.checkpoint
+    if checkpoint is not None:
+        logger.info("resuming %s from step %d", checkpoint.run.name, checkpoint.step)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+    finally:
+        display.stop()
+    _tell_memory(record)
+    if on_progress:
+        on_progress(record)
+    parameters = backend().whole_adapter(live_model.model)
+    saved = (
+        save_adapter(live_model.model, lora, attempt.adapter, parameters)
+        if world.is_first()
+        else None
+    )
+    adapter: AdapterFolder = world.as_the_first_says(saved)
+    live.keep(adapter.digest, live_model)
+    return adapter
+
+
+def _callbacks(
+    attempt: Attempt,
+    dataset: PreparedDataset,
+    live_model: live.LiveModel,
+    display: Display,
+    on_progress: Callable[[TrainingRecord], None] | None,
+    stop: threading.Event | None,
+) -> list[Callback]:
+    """What happens while training goes on, in the order in which each event goes through it."""
+    record, settings, evaluate = attempt.record, attempt.settings, attempt.evaluate
+    lora, held_out_rows = attempt.lora, dataset.split("held_out")
+    initialisation = INITIALISATIONS[lora.settings.init](attempt.folder, world)
+    best = BestWeights(attempt.folder, world)
+    resumes_from = attempt.checkpoint.folder if attempt.checkpoint else None
+    beginning = Beginning(
+        seed=lora.settings.random_state,
+        checkpoint=resumes_from,
+        weight_files=lambda: weight_files(model_folder(lora.model.settings, weights=True)),
+    )
+    course = Course(record, settings, display, world, on_progress)
+    stop_request = StopRequest(stop, world)
+    held_out = HeldOut(
+        live_model,
+        held_out_rows,
+        record,
+        settings,
+        evaluate,
+        best=best,
+        resumes_from=resumes_from,
+        display=display,
+        stop=stop_request,
+        peers=world,
+        changed_later=initialisation.changes_at_end,
+    )
+    samples = Samples(
+        live_model,
+        held_out_rows,
+        record,
+        evaluate,
+        stop_ids=frozenset(lora.model.stop_ids),
+        display=display,
+        stop=stop_request,
+    )
+    start = AdapterStart(live_model.model, initialisation, beginning, held_out, record)
+    complete = CompleteCheckpoint(record, best, initialisation, world)
+    return [course, stop_request, held_out, samples, start, complete]
+
+
+def _tell_memory(record: TrainingRecord) -> None:
+    planned, measured = record.planned_memory_bytes, record.peak_memory_bytes
+    if planned:
+        logger.info(
+            "GPU memory: planned %.1f GiB, measured %.1f GiB (%+.1f %%)",
+            planned / 1024**3,
+            measured / 1024**3,
+            100 * (measured / planned - 1),
+        )

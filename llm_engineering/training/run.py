@@ -1,0 +1,182 @@
+"""One training from start to end: attempts, and the fallback where one runs out of memory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.distributed.placement import HERE, Placement
+from llm_engineering.distributed.share import share_of_step
+from llm_engineering.errors import HardwareError, TrainingError
+from llm_engineering.model import live
+from llm_engineering.model.finetuning.checkpoints import (
+    RECORD,
+    Checkpoint,
+    checkpoint_to_resume,
+    newest_checkpoint,
+    open_work_folder,
+)
+from llm_engineering.model.finetuning.progress import ProgressDisplay
+from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.objectives import OBJECTIVES
+from llm_engineering.planning import hardware
+from llm_engineering.planning.batch_plan import BatchPlan, next_smaller
+from llm_engineering.planning.device_plans import device_plans
+from llm_engineering.training.attempt import Attempt
+from llm_engineering.training.here import train_here
+from llm_engineering.training.identity import identity_of
+from llm_engineering.training.launch import train_on_ranks
+from llm_engineering.training.production import ProductionAdapter
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[TrainingRecord], None]
+Outcome = tuple[AdapterFolder, TrainingRecord]
+Resume = Literal["never", "required", "if-possible"]
+
+
+def train(
+    lora: LoraRecipe,
+    dataset: PreparedDataset,
+    settings: TrainSettings,
+    evaluate: EvaluateSettings,
+    *,
+    seed: int,
+    work: Path,
+    name: str,
+    start: AdapterFolder | None = None,
+    resume: Resume = "never",
+    on_progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    placement: Placement = HERE,
+    production: ProductionAdapter | None = None,
+) -> tuple[AdapterFolder, TrainingRecord]:
+    """Train the adapter and write it to ``work/name/adapter``.
+
+    Args:
+        lora: The model with its fresh adapter; built again if this process does not hold it.
+        dataset: Train and held-out rows.
+        settings: The optimisation.
+        evaluate: Batch size of the held-out evaluations.
+        seed: Of the data order and of dropout.
+        work: Folder of all unfinished runs; an interrupted run is looked for here.
+        name: This run's folder in it.
+        start: The adapter to start from, which ``settings.start_from`` names; None: the fresh one.
+        resume: Whether to continue from the newest complete checkpoint of an equal, interrupted
+            run: "never", "required" (there must be one), or "if-possible".
+        on_progress: Called with the record so far at every logged step.
+        stop: Once set, the step under way is the last: a checkpoint is saved and the run ends.
+        placement: The ranks that share each step. Several are processes of their own, which
+            evaluate too: the record brings the evaluation.
+        production: Evaluated by such ranks, as in ``measure_production``.
+
+    The rows of a step go through the device as the fastest plan says that fits it. Where that runs
+    out of memory all the same, training goes on with the next smaller plan, from the newest
+    checkpoint or from the start.
+
+    Raises:
+        ConfigError: The ranks cannot share a step's rows equally.
+        HardwareError: Even the smallest plan does not fit.
+        LoraError: The adapter to start from does not fit.
+        TrainingError: The loss is not finite, or there is nothing to resume from.
+        TrainingStoppedError: ``stop`` was set; says where the checkpoint is.
+    """
+    if (start is None) != (settings.start_from is None):
+        raise ValueError(f"train.start_from is {settings.start_from}, and start is {start}")
+    share = share_of_step(settings, placement.ranks)
+    plans = device_plans(lora, dataset, share, evaluate, placement.ranks)
+    if OBJECTIVES[settings.objective].least_micro_batch > 1:  # it learns by micro-batches
+        plans = [plan for plan in plans if plan.micro_batch == plans[0].micro_batch]
+    identity = identity_of(lora, dataset, settings, start, seed, plans[0])
+    checkpoint = _checkpoint(work, identity, resume)
+    lock = open_work_folder(work / name, identity)
+    attempt = Attempt(
+        lora=lora, dataset=dataset.folder, settings=settings, evaluate=evaluate, seed=seed,
+        start=start, plan=plans[0], checkpoint=checkpoint, record=_record_at(checkpoint),
+        folder=work / name,
+    )  # fmt: skip
+
+    def run(attempt: Attempt) -> tuple[AdapterFolder, TrainingRecord]:
+        if placement.ranks == 1:
+            return train_here(attempt, ProgressDisplay(), on_progress, stop), attempt.record
+        return train_on_ranks(attempt, placement, production, on_progress, stop)
+
+    try:
+        logger.info("%d rows a step: %s%s", settings.rows_in_step, plans[0], placement.on_each)
+        while (outcome := _unless_out_of_memory(run, attempt)) is None:
+            live.release()
+            hardware.free_gpu_memory()
+            checkpoint = newest_checkpoint(work / name) or checkpoint
+            attempt = attempt.model_copy(
+                update={
+                    "plan": _smaller(plans, attempt.plan),
+                    "checkpoint": checkpoint,
+                    "record": _record_after_fallback(attempt.record, checkpoint),
+                }
+            )
+    except BaseException:
+        live.release()  # half-trained weights answer to no recipe
+        raise
+    finally:
+        lock.close()
+    return outcome
+
+
+def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpoint | None:
+    if resume == "never":
+        return None
+    try:
+        return checkpoint_to_resume(work, identity)
+    except TrainingError as reason:
+        if resume == "required":
+            raise
+        logger.info("starting from the first step: %s", reason)
+        return None
+
+
+def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
+    if checkpoint is None:
+        return TrainingRecord()
+    text = (checkpoint.folder / RECORD).read_text(encoding="utf-8")
+    record = TrainingRecord.model_validate_json(text)
+    record.resumed_from_step = checkpoint.step
+    record.resumed_from_run = checkpoint.run.name
+    return record
+
+
+def _record_after_fallback(failed: TrainingRecord, checkpoint: Checkpoint | None) -> TrainingRecord:
+    """The record to go on with: what is measured of the base model need not be measured again."""
+    record = _record_at(checkpoint)
+    record.resumed_from_step = failed.resumed_from_step
+    record.resumed_from_run = failed.resumed_from_run
+    record.held_out = record.held_out or failed.held_out[:1]
+    return record
+
+
+def _unless_out_of_memory(run: Callable[[Attempt], Outcome], attempt: Attempt) -> Outcome | None:
+    """What an attempt gives, or None. The exception ends here, and its hold on what was allocated."""
+    import torch
+
+    try:
+        return run(attempt)
+    except torch.OutOfMemoryError as error:
+        logger.warning("%s: out of memory (%s)", attempt.plan, str(error).split(". ")[0])
+        return None
+
+
+def _smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan:
+    plan = next_smaller(plans, failed)
+    if plan is None:
+        raise HardwareError(
+            f"out of memory with {failed}, the smallest plan that the settings allow; set "
+            "train.micro_batch and train.gradient_checkpointing to auto, lower "
+            "model.max_seq_length, or set model.load_in_4bit: true"
+        )
+    logger.warning("going on with %s; what is learned stays the same", plan)
+    return plan

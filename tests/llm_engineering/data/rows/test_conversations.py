@@ -1,0 +1,273 @@
+"""Every form of a row, and the reason for which each kind of bad row is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llm_engineering.data.rows.conversations import to_conversation
+from llm_engineering.data.rows.forms import UnusableRowError, form_of
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content}
+
+
+def system(content: Any) -> dict[str, Any]:
+    return {"role": "system", "content": content}
+
+
+@pytest.mark.parametrize("column", ["response", "output"])
+def test_an_instruction_and_its_answer(column: str) -> None:
+    row = {"instruction": "Add 1 and 1.", column: "2", "module": "unused"}
+
+    assert to_conversation(row) == [user("Add 1 and 1."), assistant("2")]
+
+
+def test_response_is_preferred_to_output() -> None:
+    row = {"output": "second", "response": "first", "instruction": "x"}
+
+    assert to_conversation(row)[1] == assistant("first")
+
+
+def test_an_input_is_appended_to_the_instruction() -> None:
+    row = {"instruction": "Translate.", "input": "Haus", "output": "house"}
+
+    assert to_conversation(row) == [user("Translate.\n\nHaus"), assistant("house")]
+
+
+@pytest.mark.parametrize("absent", [None, ""])
+def test_an_absent_input_leaves_the_instruction_as_it_is(absent: str | None) -> None:
+    row = {"instruction": "Translate.", "input": absent, "output": "house"}
+
+    assert to_conversation(row)[0] == user("Translate.")
+
+
+def test_text_is_kept_to_the_character() -> None:
+    row = {"instruction": "  Größe?\n\n", "response": "\t日本 <b> "}
+
+    assert to_conversation(row) == [user("  Größe?\n\n"), assistant("\t日本 <b> ")]
+
+
+def test_messages_keep_their_order_and_the_system_prompt() -> None:
+    messages = [
+        system("Be short."),
+        user("1 + 1?"),
+        assistant("2"),
+        user("And 2 + 2?"),
+        assistant("4"),
+    ]
+
+    assert to_conversation({"messages": messages}) == messages
+
+
+def test_what_else_a_message_holds_is_left_out() -> None:
+    row = {"messages": [{**user("Hi"), "name": "Ada"}, {**assistant("Hello"), "weight": 1}]}
+
+    assert to_conversation(row) == [user("Hi"), assistant("Hello")]
+
+
+def test_a_system_prompt_beside_an_instruction_is_kept() -> None:
+    row = {"system": "Be short.", "instruction": "1 + 1?", "output": "2"}
+
+    assert to_conversation(row) == [system("Be short."), user("1 + 1?"), assistant("2")]
+
+
+def test_a_prompt_and_its_completion() -> None:
+    assert to_conversation({"prompt": "1 + 1?", "completion": "2"}) == [
+        user("1 + 1?"),
+        assistant("2"),
+    ]
+
+
+def test_a_prompt_and_its_completion_as_messages() -> None:
+    row = {"prompt": [system("Be short."), user("1 + 1?")], "completion": [assistant("2")]}
+
+    assert to_conversation(row) == [system("Be short."), user("1 + 1?"), assistant("2")]
+
+
+def test_sharegpt_speakers_become_roles() -> None:
+    turns = [("system", "Be short."), ("human", "1 + 1?"), ("gpt", "2"), ("user", "2 + 2?")]
+    row = {
+        "conversations": [
+            {"from": speaker, "value": text} for speaker, text in [*turns, ("model", "4")]
+        ]
+    }
+
+    assert to_conversation(row) == [
+        system("Be short."),
+        user("1 + 1?"),
+        assistant("2"),
+        user("2 + 2?"),
+        assistant("4"),
+    ]
+
+
+def test_conversations_may_hold_messages_and_have_a_system_column() -> None:
+    row = {"system": "Be short.", "conversations": [user("a"), assistant("b")]}
+
+    assert to_conversation(row) == [system("Be short."), user("a"), assistant("b")]
+
+
+def test_a_plain_text_is_kept_to_the_character() -> None:
+    assert to_conversation({"text": " Once\n\nupon a time "}) == [
+        {"role": "text", "content": " Once\n\nupon a time "}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "form"),
+    [
+        ({"instruction": "a", "output": "b", "text": "a rendered b"}, "alpaca"),
+        ({"instruction": "a", "answer": "b", "prompt": "c"}, "alpaca"),
+        ({"prompt": "a", "messages": [user("a"), assistant("b")]}, "messages"),
+        ({"prompt": "a", "completion": "b"}, "prompt_completion"),
+        ({"conversations": [], "messages": None}, "sharegpt"),
+        ({"text": "a", "instruction": None, "output": None}, "text"),
+        ({"prompt": "a", "completion": None}, "prompt_completion"),
+    ],
+)
+def test_the_form_is_told_by_the_columns_that_hold_something(
+    row: dict[str, Any], form: str
+) -> None:
+    assert form_of(row) == form
+
+
+def test_a_form_that_is_stated_decides_between_two() -> None:
+    row = {"messages": [user("a"), assistant("b")], "instruction": "c", "response": "d"}
+
+    assert to_conversation(row, "alpaca") == [user("c"), assistant("d")]
+    with pytest.raises(UnusableRowError) as caught:
+        to_conversation(row)
+    assert str(caught.value) == (
+        "has columns of two forms, alpaca and messages; say which with the source's form: alpaca"
+    )
+
+
+ROLE_AND_CONTENT = "expected a list of role and content"
+EXPECTED = (
+    "expected messages, conversations, instruction with response (or output), prompt with "
+    "completion, or text"
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({}, f"has columns (none); {EXPECTED}"),
+        ({"prompt": "a", "response": "b"}, f"has columns prompt, response; {EXPECTED}"),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": "c"},
+            "has chosen and rejected answers: set train.objective to dpo, orpo or kto to learn "
+            "from them",
+        ),
+        (
+            {"prompt": "a", "completion": "b", "label": False},
+            "has a label beside prompt and completion: set train.objective to kto to learn from it",
+        ),
+        ({"completion": "b"}, "has no prompt column"),
+        ({"prompt": "a", "completion": None}, "completion is null, expected text"),
+        (
+            {"prompt": [user("a")], "completion": [user("b")]},
+            "message 2 is a second user message in a row",
+        ),
+        ({"text": None}, "text is null, expected text"),
+        ({"text": "a\x00"}, "text holds a NUL character"),
+        (
+            {"conversations": []},
+            "conversations is an empty list, expected a list of from and value",
+        ),
+        ({"conversations": [{"from": "human"}]}, "message 1 has no from and value"),
+        (
+            {"conversations": [{"from": "tool", "value": "a"}]},
+            "message 1 is from 'tool'; known: system, human, user, gpt, chatgpt, assistant, model",
+        ),
+        (
+            {"conversations": [{"from": ["gpt"], "value": "a"}]},
+            "message 1 is from ['gpt']; known: system, human, user, gpt, chatgpt, assistant, model",
+        ),
+        (
+            {"conversations": [{"from": "gpt", "value": "a"}]},
+            "message 1 is the assistant's but does not follow a user's",
+        ),
+        (
+            {"instruction": "a", "system": 3, "output": "b"},
+            "system is int, expected text",
+        ),
+        ({"instruction": "a"}, "has an instruction but neither a response nor an output column"),
+        ({"instruction": None, "response": "b"}, "instruction is null, expected text"),
+        ({"instruction": 3, "response": "b"}, "instruction is int, expected text"),
+        ({"instruction": "", "response": "b"}, "instruction is empty"),
+        ({"instruction": " \n\t", "response": "b"}, "instruction is empty"),
+        ({"instruction": "a", "response": ""}, "response is empty"),
+        ({"instruction": "a", "response": "\u2003\n"}, "response is empty"),
+        ({"instruction": "a", "response": None}, "response is null, expected text"),
+        ({"instruction": "a", "output": ["b"]}, "output is list, expected text"),
+        ({"instruction": "a", "input": 7, "output": "b"}, "input is int, expected text"),
+        ({"instruction": "a", "input": " ", "output": "b"}, "input is empty"),
+        (
+            {"instruction": "a", "response": "b\ud800"},
+            "response holds a lone surrogate, which is no text",
+        ),
+        ({"instruction": "a\x00", "response": "b"}, "instruction holds a NUL character"),
+        ({"messages": None}, f"messages is null, {ROLE_AND_CONTENT}"),
+        ({"messages": "Hi"}, f"messages is str, {ROLE_AND_CONTENT}"),
+        ({"messages": []}, f"messages is an empty list, {ROLE_AND_CONTENT}"),
+        ({"messages": ["Hi"]}, "message 1 has no role and content"),
+        ({"messages": [{"role": "user"}]}, "message 1 has no role and content"),
+        (
+            {"messages": [{"from": "human", "value": "Hi"}]},
+            "message 1 has no role and content",
+        ),
+        (
+            {"messages": [user("a"), {"role": "tool", "content": "b"}]},
+            "message 2 has role 'tool'; known: system, user, assistant",
+        ),
+        (
+            {"messages": [{"role": None, "content": "b"}]},
+            "message 1 has role None; known: system, user, assistant",
+        ),
+        (
+            {"messages": [{"role": ["user"], "content": "b"}]},
+            "message 1 has role ['user']; known: system, user, assistant",
+        ),
+        (
+            {"messages": [user("a"), assistant("b"), system("c")]},
+            "message 3 is a system message; only the first may be",
+        ),
+        (
+            {"messages": [assistant("a")]},
+            "message 1 is the assistant's but does not follow a user's",
+        ),
+        (
+            {"messages": [system("a"), assistant("b")]},
+            "message 2 is the assistant's but does not follow a user's",
+        ),
+        (
+            {"messages": [user("a"), assistant("b"), assistant("c")]},
+            "message 3 is the assistant's but does not follow a user's",
+        ),
+        ({"messages": [user("a"), user("b")]}, "message 2 is a second user message in a row"),
+        (
+            {"messages": [user("a"), assistant("b"), user("c")]},
+            "ends with a user message; nothing to learn from",
+        ),
+        ({"messages": [system("a")]}, "ends with a system message; nothing to learn from"),
+        ({"messages": [user("a"), assistant("")]}, "message 2 is empty"),
+        ({"messages": [user("a"), assistant(None)]}, "message 2 is null, expected text"),
+        (
+            {"messages": [user([{"type": "text", "text": "a"}]), assistant("b")]},
+            "message 1 is list, expected text",
+        ),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_reason(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnusableRowError) as caught:
+        to_conversation(row)
+
+    assert str(caught.value) == reason

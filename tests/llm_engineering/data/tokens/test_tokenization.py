@@ -1,0 +1,393 @@
+"""Which tokens are trained: the answers up to and with their stop token, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.data.rows.conversations import UnusableRowError, to_conversation
+from llm_engineering.data.tokens.tokenization import (
+    IGNORED,
+    TokenizedRow,
+    prompt_of,
+    tokenize,
+    tokenize_all,
+)
+
+Conversation = list[dict[str, str]]
+
+EOS = "<|im_end|>"
+LONG_ENOUGH = 512
+
+SINGLE: Conversation = [
+    {"role": "user", "content": "What is 1 + 1?"},
+    {"role": "assistant", "content": "Two."},
+]
+SEVERAL: Conversation = [
+    {"role": "system", "content": "Be short."},
+    {"role": "user", "content": "What is 1 + 1?"},
+    {"role": "assistant", "content": "Two."},
+    {"role": "user", "content": "And 2 + 2?"},
+    {"role": "assistant", "content": "Four.\n"},
+]
+
+
+def load(tiny_model: Path, template: str = "chatml") -> Any:
+    from llm_engineering.model.tokenizer import load_tokenizer
+
+    return load_tokenizer(ModelSettings(id=str(tiny_model), chat_template=template))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Any:
+    return load(tiny_model)
+
+
+def label(
+    conversation: Conversation,
+    tokenizer: Any,
+    *,
+    max_length: int = LONG_ENOUGH,
+    loss_on: str = "completion",
+) -> TokenizedRow:
+    return tokenize(
+        conversation,
+        tokenizer,
+        max_length=max_length,
+        loss_on=loss_on,
+        stop_ids=frozenset({tokenizer.eos_token_id}),
+    )
+
+
+def trained_text(row: TokenizedRow, tokenizer: Any) -> str:
+    return str(tokenizer.decode([token for token in row.labels if token != IGNORED]))
+
+
+def refusal(conversation: Conversation, tokenizer: Any, **settings: Any) -> str:
+    with pytest.raises(UnusableRowError) as caught:
+        label(conversation, tokenizer, **settings)
+    return str(caught.value)
+
+
+# --- what is trained ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", ["chatml", "alpaca"])
+def test_only_the_answer_and_its_stop_token_are_trained(template: str, tiny_model: Path) -> None:
+    tokenizer = load(tiny_model, template)
+
+    row = label(SINGLE, tokenizer)
+
+    assert trained_text(row, tokenizer) == f"Two.{EOS}"
+    assert row.turns == 1
+    assert not row.truncated
+
+
+def test_the_prompt_is_masked_and_kept(tokenizer: Any) -> None:
+    row = label(SINGLE, tokenizer)
+    prompt = "<|im_start|>user\nWhat is 1 + 1?<|im_end|>\n<|im_start|>assistant\n"
+
+    assert tokenizer.decode(row.input_ids) == f"{prompt}Two.{EOS}"
+    assert tokenizer.decode(prompt_of(row.input_ids, row.labels)) == prompt
+    first = row.labels.index(next(token for token in row.labels if token != IGNORED))
+    assert row.labels[:first] == [IGNORED] * first
+    assert row.labels[first:] == row.input_ids[first:]
+
+
+def test_nothing_follows_the_last_stop_token(tokenizer: Any) -> None:
+    row = label(SINGLE, tokenizer)
+
+    assert row.input_ids[-1] == row.labels[-1] == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("template", ["chatml", "alpaca"])
+@pytest.mark.parametrize(("conversation", "turns"), [(SINGLE, 1), (SEVERAL, 2)])
+def test_every_answer_trains_its_stop_token_exactly_once(
+    conversation: Conversation, turns: int, template: str, tiny_model: Path
+) -> None:
+    tokenizer = load(tiny_model, template)
+
+    row = label(conversation, tokenizer)
+
+    assert row.turns == turns
+    assert row.labels.count(tokenizer.eos_token_id) == turns
+
+
+def test_several_turns_train_every_answer_and_no_question(tokenizer: Any) -> None:
+    row = label(SEVERAL, tokenizer)
+
+    assert trained_text(row, tokenizer) == f"Two.{EOS}Four.\n{EOS}"
+    assert tokenizer.decode(row.input_ids) == (
+        "<|im_start|>system\nBe short.<|im_end|>\n"
+        "<|im_start|>user\nWhat is 1 + 1?<|im_end|>\n"
+        "<|im_start|>assistant\nTwo.<|im_end|>\n"
+        "<|im_start|>user\nAnd 2 + 2?<|im_end|>\n"
+        "<|im_start|>assistant\nFour.\n<|im_end|>"
+    )
+
+
+def test_what_follows_a_stop_token_between_turns_is_read_and_not_trained(tokenizer: Any) -> None:
+    row = label(SEVERAL, tokenizer)
+    stop = row.labels.index(tokenizer.eos_token_id)
+
+    assert tokenizer.decode(row.input_ids[stop + 1 : stop + 3]) == "\n<|im_start|>"
+    assert row.labels[stop + 1] == IGNORED
+
+
+@pytest.mark.parametrize("conversation", [SINGLE, SEVERAL])
+def test_loss_on_everything_trains_every_token(conversation: Conversation, tokenizer: Any) -> None:
+    row = label(conversation, tokenizer, loss_on="everything")
+
+    assert row.labels == row.input_ids
+    assert row.input_ids == label(conversation, tokenizer).input_ids
+
+
+# --- the same tokens as in generation ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", ["chatml", "alpaca"])
+def test_a_prompt_has_the_tokens_that_generation_will_give_it(
+    template: str, tiny_model: Path, make_config: Any
+) -> None:
+    from llm_engineering.data.read.sources import read_rows
+
+    tokenizer = load(tiny_model, template)
+    rows = list(read_rows(make_config().data.sources[0].source))
+    assert len(rows) == 48
+    for row in rows:
+        conversation = to_conversation(row.values)  # type: ignore[union-attr]
+        tokens = label(conversation, tokenizer)
+
+        generated_from = tokenizer.apply_chat_template(
+            conversation[:-1], add_generation_prompt=True, return_dict=False
+        )
+
+        assert prompt_of(tokens.input_ids, tokens.labels) == generated_from
+
+
+@pytest.mark.parametrize("answer", ["\n\nafter blank lines", " after a space", "assistant\n", "é"])
+def test_a_prompts_tokens_do_not_depend_on_the_answer(answer: str, tokenizer: Any) -> None:
+    expected = label(SINGLE, tokenizer)
+
+    row = label([SINGLE[0], {"role": "assistant", "content": answer}], tokenizer)
+
+    assert prompt_of(row.input_ids, row.labels) == prompt_of(expected.input_ids, expected.labels)
+    assert trained_text(row, tokenizer) == answer + EOS
+
+
+# --- cutting -----------------------------------------------------------------------------------
+
+
+def test_a_row_of_exactly_the_longest_length_is_whole(tokenizer: Any) -> None:
+    whole = label(SINGLE, tokenizer)
+
+    assert label(SINGLE, tokenizer, max_length=len(whole.input_ids)) == whole
+
+
+def test_a_row_one_token_longer_loses_its_stop_token(tokenizer: Any) -> None:
+    whole = label(SINGLE, tokenizer)
+    length = len(whole.input_ids) - 1
+
+    row = label(SINGLE, tokenizer, max_length=length)
+
+    assert row.truncated
+    assert row.input_ids == whole.input_ids[:length]
+    assert row.labels == whole.labels[:length]
+    assert trained_text(row, tokenizer) == "Two."
+
+
+def test_a_prompt_that_leaves_room_for_one_token_trains_one_token(tokenizer: Any) -> None:
+    whole = label(SINGLE, tokenizer)
+    prompt = len(prompt_of(whole.input_ids, whole.labels))
+
+    row = label(SINGLE, tokenizer, max_length=prompt + 1)
+
+    assert sum(token != IGNORED for token in row.labels) == 1
+
+
+@pytest.mark.parametrize("shorter_by", [0, 1])
+def test_a_prompt_that_fills_the_row_is_refused(shorter_by: int, tokenizer: Any) -> None:
+    whole = label(SINGLE, tokenizer)
+    length = len(prompt_of(whole.input_ids, whole.labels)) - shorter_by
+
+    assert refusal(SINGLE, tokenizer, max_length=length) == (
+        f"its prompt fills model.max_seq_length ({length} tokens), so nothing of the answer is "
+        "trained; raise it, or shorten the row"
+    )
+
+
+# --- rows and templates from which the wrong thing would be learnt -----------------------------
+
+
+@pytest.mark.parametrize("template", ["chatml", "alpaca"])
+@pytest.mark.parametrize("position", ["Two.{}Three.", "{}Two.", "Two.{}"])
+def test_an_answer_that_holds_a_stop_token_is_refused(
+    position: str, template: str, tiny_model: Path
+) -> None:
+    answer = {"role": "assistant", "content": position.format(EOS)}
+
+    assert refusal([SINGLE[0], answer], load(tiny_model, template)) == (
+        "the answer's text holds '<|im_end|>', which ends a turn: "
+        "the model would learn to stop in the middle"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('only in pairs') }}", "the chat template refuses it: only in pairs"),
+        (
+            "{{ messages[0].content + 1 }}",
+            'the chat template refuses it: can only concatenate str (not "int") to str',
+        ),
+        (
+            "{{ messages[9].content }}",
+            "the chat template refuses it: list object has no element 9",
+        ),
+        (
+            "{% if %}",
+            "the chat template refuses it: Expected an expression, got 'end of statement block'",
+        ),
+    ],
+)
+def test_a_template_that_fails_refuses_the_row(
+    template: str, reason: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(template)
+
+    assert refusal(SINGLE, load(tiny_model, str(path))) == reason
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        # How many messages there are comes first, so a turn's text changes with the next.
+        "{{ messages | length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}",
+        # The prompt for generation is not how an answer begins.
+        "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}Answer: {% endif %}",
+    ],
+)
+def test_a_template_that_does_not_render_turn_by_turn_is_refused(
+    template: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(template)
+
+    assert refusal(SINGLE, load(tiny_model, str(path))) == (
+        "the chat template renders a turn differently once the next is there, so what is trained "
+        "would not be what is generated; choose another model.chat_template"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "number", "role"),
+    [
+        ("{% if m.role != 'system' %}{{ m.role }}:{{ m.content }}{% endif %}", 1, "system"),
+        ("{{ m.role }}:{{ m.content if m.role != 'user' else 'asked' }}", 2, "user"),
+        (
+            "{{ m.role }}:{{ m.content | lower if m.role == 'assistant' else m.content }}",
+            3,
+            "assistant",
+        ),
+    ],
+)
+def test_a_template_that_leaves_out_or_changes_text_is_refused(
+    template: str, number: int, role: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(
+        f"{{% for m in messages %}}{template}<|im_end|>{{% endfor %}}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+
+    assert refusal(SEVERAL, load(tiny_model, str(path))) == (
+        f"the chat template does not render message {number} ({role}) as it stands, so other text "
+        "than the data's would be trained; choose another model.chat_template"
+    )
+
+
+def test_a_template_may_trim_the_text(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(
+        "{% for m in messages %}{{ m.role }}:{{ m.content | trim }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    tokenizer = load(tiny_model, str(path))
+
+    assert trained_text(label(SEVERAL, tokenizer), tokenizer) == f"Two.{EOS}Four.{EOS}"
+
+
+# --- the last turn, plain texts, many rows -----------------------------------------------------
+
+
+def test_the_last_turn_alone_is_trained_and_the_others_are_read(tokenizer: Any) -> None:
+    row = label(SEVERAL, tokenizer, loss_on="last_turn")
+
+    assert trained_text(row, tokenizer) == f"Four.\n{EOS}"
+    assert row.input_ids == label(SEVERAL, tokenizer).input_ids
+    assert (row.turns, row.answer) == (1, 4)
+    assert row.prompt_tokens == len(prompt_of(row.input_ids, row.labels))
+
+
+def test_a_last_turn_that_does_not_fit_is_refused(tokenizer: Any) -> None:
+    fits = label(SEVERAL, tokenizer, loss_on="last_turn").prompt_tokens
+
+    assert "nothing of the answer is trained" in refusal(
+        SEVERAL, tokenizer, loss_on="last_turn", max_length=fits
+    )
+
+
+@pytest.mark.parametrize("text", ["Once upon a time", f"Once upon a time{EOS}"])
+def test_a_plain_text_ends_once(text: str, tokenizer: Any) -> None:
+    row = label([{"role": "text", "content": text}], tokenizer)
+
+    assert tokenizer.decode(row.input_ids) == f"Once upon a time{EOS}"
+    assert row.labels == row.input_ids
+    assert row.turns == row.labels.count(tokenizer.eos_token_id) == 1
+
+
+def test_many_rows_are_tokenized_as_each_alone(tokenizer: Any) -> None:
+    bad = [SINGLE[0], {"role": "assistant", "content": f"a{EOS}b"}]
+    text = [{"role": "text", "content": "Once upon a time"}]
+    rows = [SINGLE, bad, text, SEVERAL, SINGLE]
+
+    found = tokenize_all(
+        rows,
+        tokenizer,
+        max_length=LONG_ENOUGH,
+        loss_on="completion",
+        stop_ids=frozenset({tokenizer.eos_token_id}),
+    )
+
+    assert isinstance(found[1], UnusableRowError)
+    assert str(found[1]) == refusal(bad, tokenizer)
+    assert found[::2] == [label(row, tokenizer) for row in rows[::2]]
+    assert found[3] == label(SEVERAL, tokenizer)
+
+
+def test_a_row_that_the_template_refuses_leaves_the_others(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(
+        "{% for m in messages %}"
+        "{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ m.content }}<|im_end|>{% endfor %}"
+    )
+    tokenizer = load(tiny_model, str(path))
+
+    found = tokenize_all(
+        [SINGLE, SEVERAL, SINGLE],
+        tokenizer,
+        max_length=LONG_ENOUGH,
+        loss_on="completion",
+        stop_ids=frozenset({tokenizer.eos_token_id}),
+    )
+
+    assert str(found[1]) == "the chat template refuses it: no system"
+    assert found[0] == found[2] == label(SINGLE, tokenizer)

@@ -1,0 +1,115 @@
+"""The choice of micro-batch and checkpointing for a GPU of so much memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.distributed.share import share_of_step
+from llm_engineering.planning.batch_plan import (
+    gpu_plans,
+    micro_batches,
+    next_smaller,
+    unestimated_plans,
+)
+from llm_engineering.planning.cards import CARDS, GIB, usable_bytes
+from llm_engineering.planning.memory_table import card_table, explain_refusal
+from llm_engineering.planning.workload import Workload
+
+
+def work(quantised=False, **train):
+    """Llama-3.1-8B's shape, rank 32, rows of 2,048 tokens."""
+    shape = {
+        "hidden": 4096, "inner": 14336, "layers": 32, "queries": 4096, "keys": 1024,
+        "vocabulary": 128256, "tied": False,
+    }  # fmt: skip
+    return Workload.model_validate(
+        {
+            "shape": shape, "dtype": "bfloat16", "quantised": quantised, "lora": {},
+            "train": {"optimizer": "adamw_8bit", **train}, "evaluate": {"batch_size": 1},
+            "longest_row": 2048, "mean_row": 2048,
+        }
+    )  # fmt: skip
+
+
+def chosen(capacity_gib, **settings):
+    plans = gpu_plans(work(packing=True, **settings))
+    return next((plan for plan in plans if plan.fits(capacity_gib * GIB)), None)
+
+
+def test_a_large_card_does_not_recompute_and_a_smaller_one_does():
+    large = chosen(CARDS["H100"])
+    assert (large.micro_batch, large.gradient_accumulation) == (4, 4)  # the fastest measured
+    assert large.gradient_checkpointing == "none"
+    assert chosen(CARDS["A100 40 GB"]).gradient_checkpointing == "none"
+    assert chosen(CARDS["A100 40 GB"]).micro_batch < 4
+    assert chosen(CARDS["L4"]).gradient_checkpointing in ("plain", "unsloth")
+    assert chosen(CARDS["T4"]) is None
+    assert chosen(CARDS["T4"], quantised=True) is not None
+
+
+@pytest.mark.parametrize("rows", [1, 6, 16, 17])
+def test_every_plan_gives_exactly_the_configured_rows(rows):
+    for plan in gpu_plans(work(effective_batch=rows)) + unestimated_plans(
+        TrainSettings(effective_batch=rows)
+    ):
+        assert plan.micro_batch * plan.gradient_accumulation == rows
+
+
+def test_what_is_chosen_by_hand_is_kept():
+    plans = gpu_plans(work(micro_batch=8, gradient_checkpointing="plain"))
+    assert {(p.micro_batch, p.gradient_checkpointing) for p in plans} == {(8, "plain")}
+    assert [p.gradient_accumulation for p in plans] == [2]
+
+
+def test_after_running_out_of_memory_the_next_plan_needs_less():
+    plans = gpu_plans(work())
+    plan, needs = plans[0], []
+    while plan is not None:
+        needs.append(plan.estimate.total)
+        plan = next_smaller(plans, plan)
+    assert len(needs) >= 3
+    assert needs == sorted(needs, reverse=True)
+
+
+def test_a_cpu_takes_small_micro_batches_and_does_not_recompute():
+    plan = unestimated_plans(TrainSettings(effective_batch=4))[0]
+    assert str(plan) == "micro-batch 2 x 2, no checkpointing"
+    assert unestimated_plans(TrainSettings(effective_batch=3))[0].micro_batch == 1
+
+
+def test_kto_needs_two_rows_at_a_time():
+    assert micro_batches(TrainSettings(objective="kto", effective_batch=4)) == [2, 4]
+    assert micro_batches(TrainSettings(effective_batch=4)) == [1, 2, 4]
+
+
+@pytest.mark.parametrize(("rows", "ranks"), [(2, 1), (3, 1), (16, 1), (12, 3), (16, 8)])
+def test_no_plan_of_kto_puts_one_row_through(rows, ranks):
+    share = share_of_step(TrainSettings(objective="kto", effective_batch=rows), ranks)
+    plans = unestimated_plans(share) + gpu_plans(
+        work(objective="kto", effective_batch=share.rows_in_step)
+    )
+    assert min(plan.micro_batch for plan in plans) >= 2
+
+
+def test_cards_of_one_name_are_told_apart_by_their_memory():
+    assert usable_bytes("A100", 40.0) == CARDS["A100 40 GB"] * GIB
+    assert usable_bytes("A100", 80.0) == CARDS["A100 80 GB"] * GIB
+    assert usable_bytes("T4", 16.0) == CARDS["T4"] * GIB
+    assert usable_bytes("B200", 179.0) < 179.0 * GIB
+
+
+def test_the_table_says_for_every_card_what_fits():
+    table = {line.split("  ")[1].strip(): line for line in card_table(work())}
+    assert set(table) == set(CARDS)
+    assert table["T4"].endswith("does not fit")
+    assert table["H100"].endswith("micro-batch 4 x 4, no checkpointing")
+
+
+def test_a_refusal_shows_the_parts_and_what_would_help():
+    message = explain_refusal(work(micro_batch=16, gradient_checkpointing="none"), "T4", 14.6 * GIB)
+    assert message.startswith("this training does not fit T4 (14.6 GiB)")
+    assert "micro-batch 16 x 1, no checkpointing, with rows of 2048 tokens" in message
+    assert "base weights                     14.96 GiB" in message
+    for hint in ("micro_batch: auto", "gradient_checkpointing: auto", "load_in_4bit: true"):
+        assert hint in message

@@ -1,0 +1,63 @@
+"""Tests of ``llm_engineering.training.save``: what is proven is left, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_engineering.data.prepare import prepare_data
+from llm_engineering.errors import ExportError
+from llm_engineering.model import live
+from llm_engineering.model.finetuning.inject import inject_lora
+from llm_engineering.model.finetuning.load import load_model
+from llm_engineering.training.evaluate import evaluate
+from llm_engineering.training.run import train
+from llm_engineering.training.save import save_model
+
+
+def trained(config: Any, folder: Path) -> tuple[Any, ...]:
+    """Everything that the save step is given."""
+    dataset = prepare_data(config.data, config.model, seed=0, folder=folder / "data")
+    lora = inject_lora(load_model(config.model), config.lora)
+    adapter, record = train(
+        lora, dataset, config.train, config.evaluate, seed=0, work=folder / "work", name="run"
+    )
+    evaluation = evaluate(lora, adapter, dataset, record, config.evaluate)
+    return dataset, lora, adapter, record, evaluation
+
+
+def test_a_run_with_a_merged_model_and_one_whose_adapter_was_altered(
+    make_config: Any, tmp_path: Path
+) -> None:
+    """Trained once; the second save has an adapter of another scaling than was probed."""
+    config = make_config({"export.merged_16bit": True, "train.learning_rate": 0.05})
+    dataset, lora, adapter, record, evaluation = trained(config, tmp_path)
+
+    saved = save_model(
+        config, dataset, lora, adapter, record, evaluation, name="sound", started=time.time()
+    )
+
+    manifest = json.loads((saved.folder / "manifest.json").read_text())
+    assert [proof["export"] for proof in manifest["parity"]] == ["adapter", "merged_16bit"]
+    assert saved.metrics["parity_adapter_kl"] < 1e-6 < evaluation.trained_probe.effect
+    assert saved.metrics["generic_loss_before"] > 0
+    assert (saved.folder / "merged" / "model.safetensors").is_file()
+    assert "merged with a LoRA adapter" in (saved.folder / "merged" / "README.md").read_text()
+    assert live.find(adapter.digest) is None  # the proof's process has the memory to itself
+
+    settings = adapter.folder / "adapter_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"lora_alpha": 320}))
+    with pytest.raises(ExportError) as caught:
+        save_model(
+            config, dataset, lora, adapter, record, evaluation, name="broken", started=time.time()
+        )
+
+    assert "adapter: its logits differ by up to" in str(caught.value)
+    outputs = Path(config.run.output_dir)
+    assert sorted(path.name for path in outputs.iterdir()) == [".work", "latest", "sound"]
+    assert (outputs / "latest").readlink() == Path("sound")
+    assert list((outputs / ".work" / "broken").iterdir()) == []
