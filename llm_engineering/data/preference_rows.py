@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.configuration.schema import ObjectiveName
+from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.data.objective_rows import Keys
 from llm_engineering.data.rows.conversations import UnusableRowError
 from llm_engineering.data.rows.forms import Form

@@ -7,7 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
-from llm_engineering.configuration.schema import DataSettings, ModelSettings, ObjectiveName
+from llm_engineering.configuration.data import DataSettings
+from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.data.dataset import DatasetSummary, PreparedDataset, SplitWriter
 from llm_engineering.data.objective_rows import Auditor, RowKind
 from llm_engineering.data.preference_rows import PreferenceRows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_engineering.configuration.schema import RowForm as Form
+from llm_engineering.configuration.data import RowForm as Form
 
 __all__ = ["Form", "UnusableRowError", "form_of"]
 

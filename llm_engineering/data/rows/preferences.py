@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from llm_engineering.configuration.schema import ObjectiveName
+from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.data.rows.conversations import Message, UnusableRowError, to_conversation
 from llm_engineering.objectives import OBJECTIVES
 

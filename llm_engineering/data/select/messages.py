@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from llm_engineering.configuration.schema import DataSettings
+from llm_engineering.configuration.data import DataSettings
 from llm_engineering.data.read.rows import BadRow
 from llm_engineering.data.select.duplicates import Repeats
 from llm_engineering.errors import DataError

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.configuration.schema import DataSettings
+from llm_engineering.configuration.data import DataSettings
 from llm_engineering.data.dataset import SourceSummary
 from llm_engineering.data.objective_rows import RowKind
 from llm_engineering.data.progress import row_bar

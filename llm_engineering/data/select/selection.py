@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.configuration.schema import DataSettings
+from llm_engineering.configuration.data import DataSettings
 from llm_engineering.data.dataset import SourceSummary
 from llm_engineering.data.objective_rows import RowKind
 from llm_engineering.data.select.duplicates import (

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llm_engineering.configuration.schema import LoraSettings
+from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.distributed.sharded import add_adapter
 from llm_engineering.errors import LoraError
 from llm_engineering.model import live

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.data.select.duplicates import Repeats

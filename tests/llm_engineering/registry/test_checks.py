@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from llm_engineering.configuration.schema import CheckName, RegistrySettings
+from llm_engineering.configuration.registry import CheckName, RegistrySettings
 from llm_engineering.data.dataset import DatasetSummary
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.export.parity import ParityProof

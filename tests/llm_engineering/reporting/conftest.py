@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.data.dataset import DatasetSummary, SourceSummary
 from llm_engineering.data.select.duplicates import Repeats
 from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece

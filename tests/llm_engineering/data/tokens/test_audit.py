@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece, audit_labels
 from llm_engineering.data.tokens.tokenization import IGNORED, TokenizedRow
 from llm_engineering.errors import DataError

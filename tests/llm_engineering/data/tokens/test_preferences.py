@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.rows.conversations import UnusableRowError
 from llm_engineering.data.rows.preferences import Preference
 from llm_engineering.data.tokens.preferences import (

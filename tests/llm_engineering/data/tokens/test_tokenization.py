@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.data.rows.conversations import UnusableRowError, to_conversation
 from llm_engineering.data.tokens.tokenization import (
     IGNORED,
