@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from llm_engineering.data.dataset import DatasetSummary
+    from llm_engineering.data.summary import DatasetSummary
     from llm_engineering.data.tokens.audit import LabelAudit
 
 ARTIFACT = "inspected_data"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llm_engineering.configuration.registry import CheckName, RegistrySettings
-from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation

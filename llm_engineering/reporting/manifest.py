@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
-from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.references import LoraReference

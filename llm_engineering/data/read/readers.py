@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from llm_engineering.data.read.files import DataFile
-from llm_engineering.data.read.rows import BadRow, Row
+from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.errors import DataError
 
 LONGEST_ROW = 16 * 2**20

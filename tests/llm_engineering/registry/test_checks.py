@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from llm_engineering.configuration.registry import CheckName, RegistrySettings
-from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.export.parity import ParityProof
 from llm_engineering.model.base_model import file_digest

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llm_engineering.data.read import readers
-from llm_engineering.data.read.rows import BadRow, Row
+from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.data.read.sources import read_rows
 from llm_engineering.data.rows.conversations import to_conversation
-from llm_engineering.data.rows.forms import UnusableRowError
+from llm_engineering.data.rows.unusable import UnusableRowError
 from llm_engineering.errors import DataError
 
 quick = settings(

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from llm_engineering.data.read.files import WHAT_TO_GIVE
-from llm_engineering.data.read.sources import BadRow, Row, is_file, read_rows
+from llm_engineering.data.read.row import BadRow, Row
+from llm_engineering.data.read.sources import is_file, read_rows
 from llm_engineering.errors import DataError
 
 FIRST = {"instruction": "What is 1 + 1?", "response": "Two.\nExactly."}
