@@ -8,8 +8,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from typing import IO
 
 from llm_engineering.data.read.files import DataFile
 from llm_engineering.data.read.row import BadRow, Row
@@ -132,7 +132,7 @@ class _Text:
             if self.position < len(self._window):
                 return
 
-    def value(self, origin: str) -> Any:
+    def value(self, origin: str) -> object:
         """The JSON value at ``position``, which moves behind it.
 
         Past a syntax error no later row's place is certain, so the file as a whole is wrong.
@@ -246,7 +246,7 @@ def _lines(name: str, stream: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
         yield number, None
 
 
-def _guarded(name: str, line: int, read: Any, size: int) -> bytes:
+def _guarded(name: str, line: int, read: Callable[[int], bytes], size: int) -> bytes:
     """Read, and name the line from which a file cannot be read or decompressed."""
     try:
         return bytes(read(size))
@@ -255,7 +255,7 @@ def _guarded(name: str, line: int, read: Any, size: int) -> bytes:
         raise DataError(f"{name}:{line}: cannot be read from here on ({reason})") from None
 
 
-def _object(origin: str, value: Any) -> Row | BadRow:
+def _object(origin: str, value: object) -> Row | BadRow:
     if not isinstance(value, dict):
         kind = "null" if value is None else type(value).__name__
         return BadRow(origin, f"is {kind}, expected an object with named columns")

@@ -18,21 +18,21 @@ _SHOWN = 20
 _CHUNK = 2**20  # rows
 
 
-class Pairs(NamedTuple):
+class Matches(NamedTuple):
     """Rows, ascending, and for each of them the row that it repeats; both by their numbers."""
 
     rows: RowNumbers
     others: RowNumbers
 
 
-def no_rows() -> Pairs:
+def no_rows() -> Matches:
     """No row repeats another."""
     import numpy
 
-    return Pairs(numpy.zeros(0, dtype=int), numpy.zeros(0, dtype=int))
+    return Matches(numpy.zeros(0, dtype=int), numpy.zeros(0, dtype=int))
 
 
-def equal_rows(rows: RowNumbers, keys: Keys) -> Pairs:
+def equal_rows(rows: RowNumbers, keys: Keys) -> Matches:
     """Each row whose key an earlier one has, with the first that has it.
 
     Args:
@@ -52,16 +52,16 @@ def equal_rows(rows: RowNumbers, keys: Keys) -> Pairs:
     return _ascending(rows[positions[~begins]], rows[firsts[~begins]])
 
 
-def shared_rows(rows: RowNumbers, keys: Keys, others: RowNumbers, other_keys: Keys) -> Pairs:
+def shared_rows(rows: RowNumbers, keys: Keys, others: RowNumbers, other_keys: Keys) -> Matches:
     """Each row whose key one of the others has, with the first of those."""
     import numpy
 
     unique, first = numpy.unique(other_keys, return_index=True)
     found = _members(keys, unique)
-    return Pairs(rows[found], others[first[unique.searchsorted(keys[found])]])
+    return Matches(rows[found], others[first[unique.searchsorted(keys[found])]])
 
 
-def opposite_rows(rows: RowNumbers, keys: Keys) -> Pairs:
+def opposite_rows(rows: RowNumbers, keys: Keys) -> Matches:
     """Each row of which another has the key but for its last bit, with the first of those.
 
     Args:
@@ -72,7 +72,7 @@ def opposite_rows(rows: RowNumbers, keys: Keys) -> Pairs:
 
 
 def describe(
-    store: RowStore[Any], equal: Pairs, near: Pairs, *, dropped: bool, sign: str = "="
+    store: RowStore[Any], equal: Matches, near: Matches, *, dropped: bool, sign: str = "="
 ) -> Repeats:
     """Count repeated rows and name the first of them on both sides.
 
@@ -85,8 +85,8 @@ def describe(
     """
     named = [
         (int(row), int(other), between)
-        for pairs, between in ((equal, sign), (near, "~"))
-        for row, other in zip(pairs.rows[:_SHOWN], pairs.others[:_SHOWN], strict=True)
+        for matches, between in ((equal, sign), (near, "~"))
+        for row, other in zip(matches.rows[:_SHOWN], matches.others[:_SHOWN], strict=True)
     ][:_SHOWN]
     origins = store.origins([number for row, other, _ in named for number in (row, other)])
     return Repeats(
@@ -111,6 +111,6 @@ def _members(keys: Keys, values: Keys) -> NDArray[numpy.intp]:
     return numpy.concatenate([numpy.zeros(0, dtype=int), *found])
 
 
-def _ascending(rows: RowNumbers, others: RowNumbers) -> Pairs:
+def _ascending(rows: RowNumbers, others: RowNumbers) -> Matches:
     order = rows.argsort()
-    return Pairs(rows[order], others[order])
+    return Matches(rows[order], others[order])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
-from llm_engineering.data.select.duplicates import Pairs
+from llm_engineering.data.select.duplicates import Matches
 
 if TYPE_CHECKING:
     from llm_engineering.data.rows.row_store import RowNumbers, RowStore, StoredRow
@@ -22,7 +22,7 @@ def near_duplicates(
     store: RowStore[ItemT],
     rows: RowNumbers,
     threshold: float,
-) -> Pairs:
+) -> Matches:
     """Each row that nearly repeats an earlier one; arguments as of ``near_rows``.
 
     Where answers count too, they are compared among rows whose prompts are near the same one.
@@ -45,7 +45,7 @@ def near_leaks(
     rows: RowNumbers,
     threshold: float,
     held_out: RowNumbers,
-) -> Pairs:
+) -> Matches:
     """Each row that nearly leaks a held-out one; arguments as of ``near_rows``."""
     return near_rows(
         store, rows, threshold, lambda row: objective_rows.leak_shingles(row.item), held_out
@@ -58,7 +58,7 @@ def near_rows(
     threshold: float,
     shingles_of: Callable[[StoredRow[ItemT]], set[str]],
     others: RowNumbers | None = None,
-) -> Pairs:
+) -> Matches:
     """Each row that is near one of the others, or without others to an earlier row, with that one.
 
     Some 1.3 KB of memory for each row that is compared with.
@@ -84,7 +84,7 @@ def near_rows(
             near[number] = min(map(int, found))
         elif others is None:
             known.add(str(number), sketch)
-    return Pairs(numpy.array(list(near), dtype=int), numpy.array(list(near.values()), dtype=int))
+    return Matches(numpy.array(list(near), dtype=int), numpy.array(list(near.values()), dtype=int))
 
 
 def _sketches(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from llm_engineering.configuration.data import DataSettings
 from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
 from llm_engineering.data.select.duplicates import (
-    Pairs,
+    Matches,
     describe,
     equal_rows,
     no_rows,
@@ -67,7 +67,7 @@ def select_rows(
     threshold = data.near_duplicates
 
     def settle(
-        what: str, advice: str, action: str, equal: Pairs, alike: Pairs, sign: str = "="
+        what: str, advice: str, action: str, equal: Matches, alike: Matches, sign: str = "="
     ) -> tuple[RowNumbers, Repeats]:
         """Tell of training rows that were found; returns those left for training too."""
         found = describe(store, equal, alike, dropped=action == "drop", sign=sign)
@@ -147,7 +147,7 @@ def used_sources(
     ]
 
 
-def _without(rows: RowNumbers, pairs: Pairs) -> RowNumbers:
+def _without(rows: RowNumbers, matches: Matches) -> RowNumbers:
     import numpy
 
-    return rows[~numpy.isin(rows, pairs.rows)]
+    return rows[~numpy.isin(rows, matches.rows)]

@@ -8,7 +8,7 @@ import numpy
 
 from llm_engineering.data.rows.row_store import RowStore
 from llm_engineering.data.select.duplicates import (
-    Pairs,
+    Matches,
     describe,
     equal_rows,
     opposite_rows,
@@ -16,7 +16,7 @@ from llm_engineering.data.select.duplicates import (
 )
 
 
-def pairs(found: Pairs) -> dict[int, int]:
+def pairs(found: Matches) -> dict[int, int]:
     return dict(zip(found.rows.tolist(), found.others.tolist(), strict=True))
 
 
@@ -44,8 +44,8 @@ def test_opposite_rows_differ_in_the_last_bit_alone() -> None:
     assert pairs(opposite_rows(rows, keys(6, 6, 8, 8, 10))) == {}
 
 
-def one(row: int, other: int) -> Pairs:
-    return Pairs(numpy.array([row]), numpy.array([other]))
+def one(row: int, other: int) -> Matches:
+    return Matches(numpy.array([row]), numpy.array([other]))
 
 
 def test_repeats_are_named_on_both_sides(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from llm_engineering.data.rows.keys import shingles
 from llm_engineering.data.rows.message import Message, from_dicts, to_dicts
 from llm_engineering.data.rows.row_store import RowStore, StoredRow
-from llm_engineering.data.select.duplicates import Pairs
+from llm_engineering.data.select.duplicates import Matches
 from llm_engineering.data.select.near import near_rows
 
 Conversation = list[Message]
@@ -18,7 +18,7 @@ Conversation = list[Message]
 TEXT = "The quick brown fox jumps over the lazy dog and runs away through the old dark forest"
 
 
-def pairs(found: Pairs) -> dict[int, int]:
+def pairs(found: Matches) -> dict[int, int]:
     return dict(zip(found.rows.tolist(), found.others.tolist(), strict=True))
 
 
