@@ -9,8 +9,8 @@ from llm_engineering.data.rows.forms import RESPONSE_COLUMNS, form_of
 from llm_engineering.data.rows.message import TEXT_ROLE, Message, Role, to_dicts
 from llm_engineering.data.rows.unusable import UnusableRowError
 
-_ROLES: Mapping[object, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
-_SHAREGPT_ROLES: Mapping[object, Role] = {
+_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+_SHAREGPT_ROLES: Mapping[str, Role] = {
     "system": "system",
     "human": "user",
     "user": "user",
@@ -99,7 +99,7 @@ def _from_sharegpt(values: Mapping[str, object]) -> list[Message]:
         role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
         if role is None:
             raise UnusableRowError(
-                f"message {number} is from {speaker!r}; known: {', '.join(map(str, _SHAREGPT_ROLES))}"
+                f"message {number} is from {speaker!r}; known: {', '.join(_SHAREGPT_ROLES)}"
             )
         messages.append({"role": role, "content": turn["value"]})
     return _turns([*to_dicts(_system(values)), *messages])
@@ -144,8 +144,7 @@ def _turns(messages: Sequence[object]) -> list[Message]:
         given = message["role"]
         role = _ROLES.get(given) if isinstance(given, str) else None
         if role is None:
-            known = ", ".join(map(str, _ROLES))
-            raise UnusableRowError(f"{where} has role {given!r}; known: {known}")
+            raise UnusableRowError(f"{where} has role {given!r}; known: {', '.join(_ROLES)}")
         if role == "system" and number > 1:
             raise UnusableRowError(f"{where} is a system message; only the first may be")
         previous = conversation[-1].role if conversation else None
