@@ -74,12 +74,10 @@ def measure(
     import torch
     from random_llama import draw_weights, write_model
 
-    from llm_engineering.configuration.schema import (
-        EvaluateSettings,
-        LoraSettings,
-        ModelSettings,
-        TrainSettings,
-    )
+    from llm_engineering.configuration.evaluate import EvaluateSettings
+    from llm_engineering.configuration.lora import LoraSettings
+    from llm_engineering.configuration.model import ModelSettings
+    from llm_engineering.configuration.train import TrainSettings
     from llm_engineering.model import live
     from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
     from llm_engineering.model.finetuning.load import live_base_model, load_model

@@ -148,12 +148,10 @@ def ours(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     from llm_engineering.training_stack import import_unsloth
 
     import_unsloth()
-    from llm_engineering.configuration.schema import (
-        EvaluateSettings,
-        LoraSettings,
-        ModelSettings,
-        TrainSettings,
-    )
+    from llm_engineering.configuration.evaluate import EvaluateSettings
+    from llm_engineering.configuration.lora import LoraSettings
+    from llm_engineering.configuration.model import ModelSettings
+    from llm_engineering.configuration.train import TrainSettings
     from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
     from llm_engineering.model.finetuning.load import live_base_model, load_model
     from llm_engineering.model.finetuning.trainer import make_trainer

@@ -64,7 +64,8 @@ def write_rows(path: Path, count: int) -> None:
 
 def stream(rows: Path, folder: Path) -> float:
     """This project's way; returns when it began, its imports done."""
-    from llm_engineering.configuration.schema import DataSettings, ModelSettings
+    from llm_engineering.configuration.data import DataSettings
+    from llm_engineering.configuration.model import ModelSettings
     from llm_engineering.data.prepare import prepare_data
     from llm_engineering.model.tokenizer import load_tokenizer
 

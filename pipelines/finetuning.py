@@ -3,7 +3,7 @@
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.lineage.fingerprints import Fingerprints
 from llm_engineering.registry.versions import model_name, zenml_model

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 
 # huggingface_hub reads it once, when it is imported: before any test, so it stands here.
 os.environ["HF_HUB_OFFLINE"] = "1"

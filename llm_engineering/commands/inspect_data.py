@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config
-from llm_engineering.configuration.schema import DataSource
+from llm_engineering.configuration.data import DataSource
 from llm_engineering.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from llm_engineering.data.dataset import DatasetSummary
+    from llm_engineering.data.summary import DatasetSummary
     from llm_engineering.data.tokens.audit import LabelAudit
 
 ARTIFACT = "inspected_data"

@@ -1,32 +1,45 @@
-"""Preparing the data: read, check, choose, split, tokenize, audit, store; as a stream."""
+"""What happens to the data, top to bottom: read, check, select, tokenize, audit, store; as a stream."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from llm_engineering.configuration.schema import DataSettings, ModelSettings, ObjectiveName
-from llm_engineering.data.dataset import DatasetSummary, PreparedDataset, SplitWriter
-from llm_engineering.data.objective_rows import Auditor, RowKind
-from llm_engineering.data.preference_rows import PreferenceRows
+from llm_engineering.configuration.data import DataSettings
+from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.configuration.train import ObjectiveName
+from llm_engineering.data.dataset import PreparedDataset, SplitWriter
+from llm_engineering.data.objective_rows.objective_rows import Auditor, ObjectiveRows
+from llm_engineering.data.objective_rows.preference_rows import PreferenceRows
+from llm_engineering.data.objective_rows.supervised_rows import SupervisedRows
 from llm_engineering.data.progress import row_bar
-from llm_engineering.data.read.rows import BadRow, BadRows
-from llm_engineering.data.rows.conversations import UnusableRowError
-from llm_engineering.data.rows.row_store import Spool
-from llm_engineering.data.select.messages import (
+from llm_engineering.data.read.row import BadRow, BadRows
+from llm_engineering.data.rows.row_store import RowStore, StoredRow
+from llm_engineering.data.rows.unusable import UnusableRow
+from llm_engineering.data.select.refusals import (
     Refuse,
     raise_data_error,
     refuse_empty,
     report_bad_rows,
 )
-from llm_engineering.data.select.row_index import CheckedRows
-from llm_engineering.data.select.selection import choose_rows, used_sources
-from llm_engineering.data.supervised_rows import SupervisedRows
+from llm_engineering.data.select.row_index import RowIndex
+from llm_engineering.data.select.selection import select_rows, used_sources
+from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.objectives import OBJECTIVES
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from llm_engineering.data.rows.row_store import RowNumbers
+
 SPLITS = ("train", "held_out")
+
+ItemT = TypeVar("ItemT")
+TokensT = TypeVar("TokensT")
 
 
 def prepare_data(
@@ -56,93 +69,130 @@ def prepare_data(
             bad rows are listed by ``file:line``), a split is empty, the label audit fails, or rows
             are repeated, leaked or contradictory where that is an error.
     """
-    kind: RowKind = (
-        PreferenceRows(objective)
-        if OBJECTIVES[objective].is_preference
-        else SupervisedRows(data.loss_on)
-    )
+    if OBJECTIVES[objective].is_preference:
+        return _prepare(PreferenceRows(objective), data, model, seed, folder, refuse, trains)
+    return _prepare(SupervisedRows(data.loss_on), data, model, seed, folder, refuse, trains)
+
+
+def _prepare(
+    objective_rows: ObjectiveRows[ItemT, TokensT],
+    data: DataSettings,
+    model: ModelSettings,
+    seed: int,
+    folder: Path,
+    refuse: Refuse,
+    trains: bool,
+) -> PreparedDataset:
+    """Keep checked rows in a file beside the splits while they are made; failed splits go."""
     folder.mkdir(parents=True, exist_ok=True)
-    spool = Spool(folder / "rows.arrow")
+    store = RowStore(folder / "rows.arrow", objective_rows.to_json, objective_rows.from_json)
     try:
-        return _prepare(kind, data, model, seed, folder, spool, refuse, trains)
+        return _prepare_stored(objective_rows, store, data, model, seed, folder, refuse, trains)
     except BaseException:
         for name in SPLITS:
             shutil.rmtree(folder / name, ignore_errors=True)
         raise
     finally:
-        spool.close()
-        spool.path.unlink(missing_ok=True)
+        store.close()
+        store.path.unlink(missing_ok=True)
 
 
-def _prepare(
-    kind: RowKind,
+def _prepare_stored(
+    objective_rows: ObjectiveRows[ItemT, TokensT],
+    store: RowStore[ItemT],
     data: DataSettings,
     model: ModelSettings,
     seed: int,
     folder: Path,
-    spool: Spool,
     refuse: Refuse,
     trains: bool,
 ) -> PreparedDataset:
-    # Rows are checked before the tokenizer, whose import takes seconds, is even loaded.
-    checked = CheckedRows(spool)
-    checked.read(kind, data, seed)
-    report_bad_rows(checked.bad.rows, checked.bad.count, data.on_bad_rows, refuse)
-    choice = choose_rows(kind, data, checked, refuse)
+    # Read and check, before the tokenizer, whose import takes seconds, is even loaded.
+    index = RowIndex(store)
+    index.read(objective_rows, data, seed)
+    report_bad_rows(index.bad, data.on_bad_rows, refuse)
 
+    # Select what is trained and what is held out.
+    selection = select_rows(objective_rows, data, index, refuse)
+
+    # Tokenize, audit and store.
     from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 
     tokenizer = load_tokenizer(model, trains=trains)
     stop_ids = stop_token_ids(model, tokenizer)
-    bad, lost, sha = BadRows(), [], hashlib.sha256()
-    auditors: dict[str, Auditor] = {}
+    bad, lost, digest = BadRows(), list[int](), hashlib.sha256()
+    auditors: dict[str, Auditor[TokensT]] = {}
     digests: dict[str, str] = {}
     for name in SPLITS:
-        auditors[name] = kind.auditor(name, tokenizer, stop_ids=stop_ids)
-        own = hashlib.sha256(name.encode())
-        sha.update(name.encode())
-        with SplitWriter(folder / name, kind.columns) as writer:
-            rows = choice.rows[name]
-            bar = row_bar(f"tokenizing {name.replace('_', '-')} rows", len(rows))
-            for batch in spool.read(rows):
-                bar.update(len(batch))
-                tokenized = kind.tokenize(
-                    [row.item for row in batch],
-                    tokenizer,
-                    max_length=model.max_seq_length,
-                    stop_ids=stop_ids,
-                )
-                usable = []
-                for spooled, tokens in zip(batch, tokenized, strict=True):
-                    if isinstance(tokens, UnusableRowError):
-                        bad.add(BadRow(spooled.origin, str(tokens)))
-                        lost.append(spooled.index)
+        auditor = auditors[name] = objective_rows.auditor(name, tokenizer, stop_ids=stop_ids)
+        digest.update(name.encode())
+        own_digest = hashlib.sha256(name.encode())
+        batches = _tokenized(
+            objective_rows,
+            store,
+            selection.rows[name],
+            tokenizer,
+            what=f"tokenizing {name.replace('_', '-')} rows",
+            max_length=model.max_seq_length,
+            stop_ids=stop_ids,
+        )
+        with SplitWriter(folder / name, objective_rows.columns) as writer:
+            for batch in batches:
+                prepared = []
+                for row, tokens in batch:
+                    if isinstance(tokens, UnusableRow):
+                        bad.add(BadRow(row.origin, tokens.reason))
+                        lost.append(row.number)
                         continue
-                    auditors[name].add(spooled.origin, tokens)
-                    digested = json.dumps(kind.trained(tokens)).encode()
-                    sha.update(digested)
-                    own.update(digested)
-                    usable.append((spooled, tokens))
-                writer.add(kind.store(usable))
-            bar.close()
-        digests[name] = own.hexdigest()
-    report_bad_rows(bad.rows, bad.count, data.on_bad_rows, refuse)
+                    auditor.add(row.origin, tokens)
+                    trained = json.dumps(objective_rows.trained(tokens)).encode()
+                    digest.update(trained)
+                    own_digest.update(trained)
+                    prepared.append(objective_rows.prepare(row, tokens))
+                writer.add(prepared)
+        digests[name] = own_digest.hexdigest()
+
+    # Refuse what a run must not use.
+    report_bad_rows(bad, data.on_bad_rows, refuse)
     audits = {name: auditor.audit() for name, auditor in auditors.items()}
     refuse_empty(audits["train"].rows, audits["held_out"].rows, data, refuse)
     for auditor in auditors.values():
         for reason in auditor.refusals(data.max_truncated_share):
             refuse(reason)
-    listed = [*checked.bad.rows, *bad.rows]
+
+    # Say what the data is.
+    listed = [*index.bad.rows, *bad.rows]
     summary = DatasetSummary(
-        sources=used_sources(checked, choice, lost),
+        sources=used_sources(index, selection, lost),
         bad_rows=[f"{row.origin}: {row.reason}" for row in listed],
-        bad_rows_unlisted=checked.bad.count + bad.count - len(listed),
-        contradictions=choice.contradictions,
-        duplicates=choice.duplicates,
-        leaks=choice.leaks,
+        bad_rows_unlisted=index.bad.count + bad.count - len(listed),
+        contradictions=selection.contradictions,
+        duplicates=selection.duplicates,
+        leaks=selection.leaks,
         train=audits["train"],
         held_out=audits["held_out"],
-        digest=sha.hexdigest(),
+        digest=digest.hexdigest(),
         held_out_digest=digests["held_out"],
     )
-    return PreparedDataset.write(folder, {}, summary)
+    return PreparedDataset.write(folder, summary)
+
+
+def _tokenized(
+    objective_rows: ObjectiveRows[ItemT, TokensT],
+    store: RowStore[ItemT],
+    numbers: RowNumbers,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    what: str,
+    max_length: int,
+    stop_ids: frozenset[int],
+) -> Iterator[list[tuple[StoredRow[ItemT], TokensT | UnusableRow]]]:
+    """The rows with these numbers and their tokens, in batches, with a progress bar."""
+    bar = row_bar(what, len(numbers))
+    for batch in store.read(numbers):
+        tokens = objective_rows.tokenize(
+            [row.item for row in batch], tokenizer, max_length=max_length, stop_ids=stop_ids
+        )
+        yield list(zip(batch, tokens, strict=True))
+        bar.update(len(batch))
+    bar.close()

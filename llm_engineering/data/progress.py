@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 
-def row_bar(what: str, total: int | None = None) -> Any:
+class RowBar(Protocol):
+    """A progress bar; ``tqdm``'s."""
+
+    def update(self, n: int = 1, /) -> object:
+        """So many rows more are done."""
+
+    def close(self) -> None:
+        """No more follow."""
+
+
+def row_bar(what: str, total: int | None = None) -> RowBar:
     """A progress bar in a terminal, after two seconds.
 
     Args:
@@ -14,4 +24,5 @@ def row_bar(what: str, total: int | None = None) -> Any:
     """
     from tqdm import tqdm
 
-    return tqdm(desc=what, total=total, unit=" rows", delay=2, disable=None, leave=False)
+    bar: RowBar = tqdm(desc=what, total=total, unit=" rows", delay=2, disable=None, leave=False)
+    return bar

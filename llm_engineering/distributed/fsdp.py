@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llm_engineering.configuration.schema import LoraSettings, ModelSettings
+from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.distributed import world
 from llm_engineering.errors import LoraError
 from llm_engineering.training_stack import leave_unsloth_out

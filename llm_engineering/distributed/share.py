@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.errors import ConfigError, HardwareError
 from llm_engineering.objectives import OBJECTIVES
 

@@ -6,7 +6,7 @@ import gc
 import logging
 from pathlib import Path
 
-from llm_engineering.configuration.schema import ExportSettings
+from llm_engineering.configuration.export import ExportSettings
 from llm_engineering.errors import ExportError
 from llm_engineering.export.gguf import write_gguf
 from llm_engineering.export.merge import merge

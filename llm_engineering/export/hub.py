@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from llm_engineering.configuration.schema import ExportSettings
+from llm_engineering.configuration.export import ExportSettings
 from llm_engineering.errors import HubError
 from llm_engineering.export.exports import ADAPTER, MERGED
 

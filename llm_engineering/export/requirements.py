@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import ConfigError
 from llm_engineering.export.gguf import require_converter
 from llm_engineering.export.hub import TOKEN

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.configuration.schema import DataSettings, FinetuningConfig, ModelSettings
+from llm_engineering.configuration.data import DataSettings
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.data.read.artifacts import find_artifact
 from llm_engineering.data.read.files import find_files
 from llm_engineering.data.read.sources import is_artifact, is_file

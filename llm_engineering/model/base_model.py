@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ModelError
 
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")

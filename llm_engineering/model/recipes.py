@@ -6,7 +6,8 @@ import hashlib
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm_engineering.configuration.schema import LoraSettings, ModelSettings
+from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.model import ModelSettings
 
 
 class Recipe(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ModelError
 from llm_engineering.model.base_model import model_folder
 from llm_engineering.model.chat_template import read_chat_template

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.planning.memory import MemoryEstimate, estimate_memory
 from llm_engineering.planning.workload import Workload

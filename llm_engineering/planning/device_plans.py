@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from llm_engineering.configuration.schema import EvaluateSettings, FinetuningConfig, TrainSettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.share import share_of_step
 from llm_engineering.model.recipes import LoraRecipe

@@ -8,7 +8,8 @@ import resource
 from pathlib import Path
 
 from llm_engineering import host_memory
-from llm_engineering.configuration.schema import FinetuningConfig, ModelSettings
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import HardwareError
 
 _CONTEXT_BYTES = 900_000_000  # of CUDA itself, as read on an H100; no other process's

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm_engineering.configuration.schema import LoraSettings, ModelSettings
+from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.model.base_model import model_folder, read_config
 
 _NEEDED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.configuration.schema import (
-    EvaluateSettings,
-    FinetuningConfig,
-    LoraSettings,
-    TrainSettings,
-)
+from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.objectives import OBJECTIVES

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llm_engineering.configuration.schema import CheckName, RegistrySettings
-from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.configuration.registry import CheckName, RegistrySettings
+from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.parity_proof import ParityProof

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from llm_engineering.configuration.schema import EvaluateSettings, RegistrySettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.registry import RegistrySettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import RegistryError
 from llm_engineering.model.evaluation.evaluation import Evaluation

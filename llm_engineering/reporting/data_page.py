@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.reporting.charts import histogram
 from llm_engineering.reporting.page import page_templates
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.configuration.schema import FinetuningConfig
-from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_engineering.configuration.schema import FinetuningConfig
-from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from llm_engineering.configuration.schema import FinetuningConfig, SagemakerSettings
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.distributed.share import share_of_step
 from llm_engineering.errors import ConfigError, HardwareError, LaunchError
 from llm_engineering.planning.cards import GIB, usable_bytes

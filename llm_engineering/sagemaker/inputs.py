@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_engineering.configuration import FinetuningConfig, to_yaml
-from llm_engineering.configuration.schema import SagemakerSettings
+from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.base_model import (
     TOKENIZER_FILES,

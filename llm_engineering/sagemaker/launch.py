@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration import FinetuningConfig
-from llm_engineering.configuration.schema import SagemakerSettings
+from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import LaunchError
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from llm_engineering.configuration import FinetuningConfig, to_yaml
-from llm_engineering.configuration.schema import SagemakerSettings
+from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.checks import check_locally, cost_ceiling, gpu_instances
 from llm_engineering.sagemaker.launch import name_of, redacted, stage

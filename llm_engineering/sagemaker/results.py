@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from llm_engineering.configuration.schema import SagemakerSettings
+from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.errors import LaunchError
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation

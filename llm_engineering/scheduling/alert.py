@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 
-from llm_engineering.configuration.schema import ScheduleSettings
+from llm_engineering.configuration.schedule import ScheduleSettings
 
 logger = logging.getLogger(__name__)
 

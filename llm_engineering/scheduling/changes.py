@@ -7,7 +7,7 @@ import json
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 
 # What decides when, where and under which name a run happens, not what comes of it.
 _NOT_LEARNED: dict[str, bool | set[str]] = {"schedule": True, "sagemaker": True, "run": {"name"}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import SetupError
 from llm_engineering.scheduling import crontab, orchestrator, systemd
 from llm_engineering.scheduling.schedules import Schedule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import SetupError
 from llm_engineering.scheduling.cron_expression import to_aws_cron
 from llm_engineering.scheduling.schedules import ROOT, Schedule

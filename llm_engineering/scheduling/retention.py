@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from llm_engineering.configuration.schema import RetentionSettings
+from llm_engineering.configuration.schedule import RetentionSettings
 from llm_engineering.model.finetuning.checkpoints import is_running
 from llm_engineering.outputs import work_folder
 from llm_engineering.scheduling.history import Tick, last_success

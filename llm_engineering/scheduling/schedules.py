@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from llm_engineering.configuration.schema import ScheduleSettings
+from llm_engineering.configuration.schedule import ScheduleSettings
 from llm_engineering.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llm_engineering.configuration import FinetuningConfig, load_config
-from llm_engineering.configuration.schema import ScheduleSettings
+from llm_engineering.configuration.schedule import ScheduleSettings
 from llm_engineering.errors import HubError, ScheduledRunError
 from llm_engineering.outputs import work_folder
 from llm_engineering.scheduling.alert import send_alert

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.model.finetuning.checkpoints import Checkpoint
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe

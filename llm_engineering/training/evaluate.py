@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_engineering.configuration.schema import EvaluateSettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.generic import GenericLoss, generic_metrics

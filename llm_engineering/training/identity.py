@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.finetuning.record import AdapterFolder
 from llm_engineering.model.recipes import LoraRecipe

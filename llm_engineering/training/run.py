@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.distributed.share import share_of_step

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import ExportError
 from llm_engineering.export.exports import ADAPTER, MERGED, make_exports, prove_exports

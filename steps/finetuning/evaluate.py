@@ -5,7 +5,7 @@ from typing import Annotated
 from zenml import log_metadata, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
-from llm_engineering.configuration.schema import EvaluateSettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord

@@ -5,7 +5,7 @@ from typing import Annotated
 from zenml import log_metadata, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
-from llm_engineering.configuration.schema import LoraSettings
+from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.model.finetuning import inject
 from llm_engineering.model.recipes import LoraRecipe, ModelRecipe
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from zenml import log_metadata, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
-from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.model.finetuning import load
 from llm_engineering.model.recipes import ModelRecipe
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from zenml import step
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.lineage.fingerprints import take_fingerprints
 
 

@@ -5,7 +5,9 @@ from typing import Annotated
 from zenml import get_step_context, log_metadata, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
-from llm_engineering.configuration.schema import DataSettings, ModelSettings, ObjectiveName
+from llm_engineering.configuration.data import DataSettings
+from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.data.prepare import prepare_data as prepare
 from llm_engineering.outputs import work_folder

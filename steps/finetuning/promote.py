@@ -6,7 +6,7 @@ from zenml import get_step_context, log_metadata, step
 from zenml.types import HTMLString
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord

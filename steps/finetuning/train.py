@@ -6,7 +6,8 @@ from zenml import get_step_context, log_metadata, step
 from zenml.config.cache_policy import CachePolicy
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
-from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.lineage.metadata import job_metadata, training_progress

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import ConfigError
 from llm_engineering.outputs import new_output, remove_work, run_name, work_folder
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_engineering.data.read.files import find_files
 from llm_engineering.data.read.readers import read_file
-from llm_engineering.data.read.rows import BadRow, Row
+from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def read_artifact(source: str, split: str) -> Iterator[Row | BadRow]:
     if isinstance(value, Path):
         for file in find_files(str(value)):
             for row in read_file(file):
-                place = row.origin.removeprefix(str(value)).lstrip("/:")
-                origin = f"{name}:{place}"
+                position = row.origin.removeprefix(str(value)).lstrip("/:")
+                origin = f"{name}:{position}"
                 yield (
                     Row(origin, row.values) if isinstance(row, Row) else BadRow(origin, row.reason)
                 )

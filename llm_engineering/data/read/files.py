@@ -203,5 +203,5 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 
 def _unreadable(source: str, error: OSError) -> DataError:
-    reason: Any = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[0]
     return DataError(f"data source {source}: cannot be read ({reason})")

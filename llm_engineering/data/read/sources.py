@@ -9,10 +9,8 @@ from pathlib import Path
 from llm_engineering.data.read.artifacts import SCHEME, read_artifact
 from llm_engineering.data.read.files import KINDS, find_files
 from llm_engineering.data.read.readers import read_file
-from llm_engineering.data.read.rows import BadRow, Row
+from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.errors import DataError
-
-__all__ = ["BadRow", "Row", "is_artifact", "is_file", "read_rows"]
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-from llm_engineering.data.rows.forms import RESPONSE_COLUMNS, Form, UnusableRowError, form_of
+from llm_engineering.configuration.data import RowForm
+from llm_engineering.data.rows.forms import RESPONSE_COLUMNS, form_of
+from llm_engineering.data.rows.message import TEXT_ROLE, Message, Role, to_dicts
+from llm_engineering.data.rows.unusable import UnusableRowError
 
-__all__ = ["TEXT_ROLE", "Message", "UnusableRowError", "to_conversation"]
-
-Message = dict[str, str]
-
-ROLES = ("system", "user", "assistant")
-TEXT_ROLE = "text"
-"""Role of the one message of a plain text, which no chat template renders."""
-_SHAREGPT_ROLES = {
+_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+_SHAREGPT_ROLES: Mapping[str, Role] = {
     "system": "system",
     "human": "user",
     "user": "user",
@@ -25,7 +21,7 @@ _SHAREGPT_ROLES = {
 }
 
 
-def to_conversation(values: dict[str, Any], form: Form | None = None) -> list[Message]:
+def to_conversation(values: Mapping[str, object], form: RowForm | None = None) -> list[Message]:
     """Read a row as chat messages.
 
     - messages: a list of ``{"role", "content"}``, the last from the assistant;
@@ -50,7 +46,7 @@ def to_conversation(values: dict[str, Any], form: Form | None = None) -> list[Me
     return _READERS[form or form_of(values)](values)
 
 
-def _from_alpaca(values: dict[str, Any]) -> list[Message]:
+def _from_alpaca(values: Mapping[str, object]) -> list[Message]:
     if "instruction" not in values:
         raise UnusableRowError("has no instruction column")
     given = [name for name in RESPONSE_COLUMNS if name in values]
@@ -63,12 +59,12 @@ def _from_alpaca(values: dict[str, Any]) -> list[Message]:
         instruction += "\n\n" + _text(context, "input")
     return [
         *_system(values),
-        {"role": "user", "content": instruction},
-        {"role": "assistant", "content": _text(values[column], column)},
+        Message("user", instruction),
+        Message("assistant", _text(values[column], column)),
     ]
 
 
-def _from_prompt_completion(values: dict[str, Any]) -> list[Message]:
+def _from_prompt_completion(values: Mapping[str, object]) -> list[Message]:
     if "label" in values:
         raise UnusableRowError(
             "has a label beside prompt and completion: set train.objective to kto to learn from it"
@@ -76,7 +72,7 @@ def _from_prompt_completion(values: dict[str, Any]) -> list[Message]:
     for column in ("prompt", "completion"):
         if column not in values:
             raise UnusableRowError(f"has no {column} column")
-    messages: list[Any] = []
+    messages: list[object] = []
     for column, role in (("prompt", "user"), ("completion", "assistant")):
         value = values[column]
         if isinstance(value, list):
@@ -86,16 +82,16 @@ def _from_prompt_completion(values: dict[str, Any]) -> list[Message]:
     return _turns(messages)
 
 
-def _from_messages(values: dict[str, Any]) -> list[Message]:
+def _from_messages(values: Mapping[str, object]) -> list[Message]:
     return _turns(_list(values, "messages", "role and content"))
 
 
-def _from_sharegpt(values: dict[str, Any]) -> list[Message]:
+def _from_sharegpt(values: Mapping[str, object]) -> list[Message]:
     given = _list(values, "conversations", "from and value")
     first = given[0]
     if isinstance(first, dict) and "role" in first and "from" not in first:
-        return _turns([*_system(values), *given])
-    messages: list[Message] = []
+        return _turns([*to_dicts(_system(values)), *given])
+    messages: list[object] = []
     for number, turn in enumerate(given, start=1):
         if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
             raise UnusableRowError(f"message {number} has no from and value")
@@ -106,16 +102,16 @@ def _from_sharegpt(values: dict[str, Any]) -> list[Message]:
                 f"message {number} is from {speaker!r}; known: {', '.join(_SHAREGPT_ROLES)}"
             )
         messages.append({"role": role, "content": turn["value"]})
-    return _turns([*_system(values), *messages])
+    return _turns([*to_dicts(_system(values)), *messages])
 
 
-def _from_text(values: dict[str, Any]) -> list[Message]:
+def _from_text(values: Mapping[str, object]) -> list[Message]:
     if "text" not in values:
         raise UnusableRowError("has no text column")
-    return [{"role": TEXT_ROLE, "content": _text(values["text"], "text")}]
+    return [Message(TEXT_ROLE, _text(values["text"], "text"))]
 
 
-_READERS: dict[str, Callable[[dict[str, Any]], list[Message]]] = {
+_READERS: dict[str, Callable[[Mapping[str, object]], list[Message]]] = {
     "alpaca": _from_alpaca,
     "prompt_completion": _from_prompt_completion,
     "messages": _from_messages,
@@ -124,14 +120,14 @@ _READERS: dict[str, Callable[[dict[str, Any]], list[Message]]] = {
 }
 
 
-def _system(values: dict[str, Any]) -> list[Message]:
+def _system(values: Mapping[str, object]) -> list[Message]:
     value = values.get("system")
     if value is None or value == "":
         return []
-    return [{"role": "system", "content": _text(value, "system")}]
+    return [Message("system", _text(value, "system"))]
 
 
-def _list(values: dict[str, Any], column: str, keys: str) -> list[Any]:
+def _list(values: Mapping[str, object], column: str, keys: str) -> list[object]:
     value = values.get(column)
     if not isinstance(value, list) or not value:
         seen = "an empty list" if value == [] else _kind(value)
@@ -139,31 +135,32 @@ def _list(values: dict[str, Any], column: str, keys: str) -> list[Any]:
     return value
 
 
-def _turns(messages: list[Any]) -> list[Message]:
+def _turns(messages: Sequence[object]) -> list[Message]:
     conversation: list[Message] = []
     for number, message in enumerate(messages, start=1):
         where = f"message {number}"
         if not isinstance(message, dict) or "role" not in message or "content" not in message:
             raise UnusableRowError(f"{where} has no role and content")
-        role = message["role"]
-        if role not in ROLES:
-            raise UnusableRowError(f"{where} has role {role!r}; known: {', '.join(ROLES)}")
+        given = message["role"]
+        role = _ROLES.get(given) if isinstance(given, str) else None
+        if role is None:
+            raise UnusableRowError(f"{where} has role {given!r}; known: {', '.join(_ROLES)}")
         if role == "system" and number > 1:
             raise UnusableRowError(f"{where} is a system message; only the first may be")
-        previous = conversation[-1]["role"] if conversation else None
+        previous = conversation[-1].role if conversation else None
         if role == "assistant" and previous != "user":
             raise UnusableRowError(f"{where} is the assistant's but does not follow a user's")
         if role == "user" and previous == "user":
             raise UnusableRowError(f"{where} is a second user message in a row")
-        conversation.append({"role": role, "content": _text(message["content"], where)})
-    if conversation[-1]["role"] != "assistant":
+        conversation.append(Message(role, _text(message["content"], where)))
+    if conversation[-1].role != "assistant":
         raise UnusableRowError(
-            f"ends with a {conversation[-1]['role']} message; nothing to learn from"
+            f"ends with a {conversation[-1].role} message; nothing to learn from"
         )
     return conversation
 
 
-def _text(value: Any, what: str) -> str:
+def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise UnusableRowError(f"{what} is {_kind(value)}, expected text")
     if not value.strip():
@@ -177,5 +174,5 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
-def _kind(value: Any) -> str:
-    return "null" if value is None else f"{type(value).__name__}"
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
-from llm_engineering.configuration.schema import RowForm as Form
-
-__all__ = ["Form", "UnusableRowError", "form_of"]
+from llm_engineering.configuration.data import RowForm
+from llm_engineering.data.rows.unusable import UnusableRowError
 
 RESPONSE_COLUMNS = ("response", "output", "answer")
 SAID_AS = "messages, conversations, instruction with response (or output), prompt with completion, or text"
 PREFERENCE_COLUMNS = ("chosen", "rejected")
 _SHOWN = 12  # columns
-_SIGNS: dict[str, Form] = {
+_SIGNS: dict[str, RowForm] = {
     "messages": "messages",
     "conversations": "sharegpt",
     "instruction": "alpaca",
@@ -21,11 +20,7 @@ _SIGNS: dict[str, Form] = {
 }
 
 
-class UnusableRowError(ValueError):
-    """A row that cannot be trained on; the message is the reason."""
-
-
-def form_of(values: dict[str, Any]) -> Form:
+def form_of(values: Mapping[str, object]) -> RowForm:
     """Tell the form of a row by its columns; a column that holds null counts as absent.
 
     ``text`` beside the columns of another form is that form rendered, as in Alpaca's own file,
@@ -40,7 +35,7 @@ def form_of(values: dict[str, Any]) -> Form:
             "has chosen and rejected answers: set train.objective to dpo, orpo or kto to learn "
             "from them"
         )
-    found: list[Form] = []
+    found: list[RowForm] = []
     if "instruction" in given and given.intersection(RESPONSE_COLUMNS):
         found.append("alpaca")
     if {"prompt", "completion"} <= given:
@@ -64,7 +59,7 @@ def form_of(values: dict[str, Any]) -> Form:
     raise UnusableRowError(f"has columns {_named(values)}; expected {SAID_AS}")
 
 
-def _named(values: dict[str, Any]) -> str:
+def _named(values: Mapping[str, object]) -> str:
     """The first columns, as text that is safe to print."""
     names = [name if name.isprintable() else repr(name) for name in map(str, values)]
     return ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])]) or "(none)"

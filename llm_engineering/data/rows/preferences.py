@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypedDict
 
-from llm_engineering.configuration.schema import ObjectiveName
-from llm_engineering.data.rows.conversations import Message, UnusableRowError, to_conversation
+from llm_engineering.configuration.train import ObjectiveName
+from llm_engineering.data.rows.conversations import to_conversation
+from llm_engineering.data.rows.message import Message, MessageDict, from_dicts, to_dicts
+from llm_engineering.data.rows.unusable import UnusableRowError
 from llm_engineering.objectives import OBJECTIVES
+
+AnswerName = Literal["chosen", "rejected", "completion"]
+"""Column of an answer: the better and the worse of two, or the one that is judged."""
 
 _LABELS = {"true": True, "false": False, "1": True, "0": False}  # CSV has text alone
 
 
-@dataclass(frozen=True)
+class PreferenceDict(TypedDict):
+    """A preference as JSON stores it."""
+
+    prompt: list[MessageDict]
+    answers: dict[AnswerName, str]
+    label: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class Preference:
     """A prompt, ending with a user's message, and what is said about answers to it.
 
@@ -21,11 +35,20 @@ class Preference:
     """
 
     prompt: list[Message]
-    answers: dict[str, str]
+    answers: dict[AnswerName, str]
     label: bool | None = None
 
+    def to_dict(self) -> PreferenceDict:
+        """As JSON stores it."""
+        return {"prompt": to_dicts(self.prompt), "answers": self.answers, "label": self.label}
 
-def to_preferences(values: dict[str, Any], objective: ObjectiveName) -> list[Preference]:
+    @classmethod
+    def from_dict(cls, values: PreferenceDict) -> Preference:
+        """What ``to_dict`` gave."""
+        return cls(from_dicts(values["prompt"]), values["answers"], values["label"])
+
+
+def to_preferences(values: Mapping[str, object], objective: ObjectiveName) -> list[Preference]:
     """Read a row as what an objective learns from.
 
     ``prompt`` is text or chat messages; ``chosen`` and ``rejected`` (or ``completion``, with
@@ -44,8 +67,8 @@ def to_preferences(values: dict[str, Any], objective: ObjectiveName) -> list[Pre
         if not judged:
             return [pair]
         return [
-            Preference(pair.prompt, {"completion": pair.answers[name]}, label=name == "chosen")
-            for name in ("chosen", "rejected")
+            Preference(pair.prompt, {"completion": pair.answers["chosen"]}, label=True),
+            Preference(pair.prompt, {"completion": pair.answers["rejected"]}, label=False),
         ]
     if judged and "completion" in values and "label" in values:
         single = _answers(values, ("completion",))
@@ -56,10 +79,11 @@ def to_preferences(values: dict[str, Any], objective: ObjectiveName) -> list[Pre
     )
 
 
-def _answers(values: dict[str, Any], names: tuple[str, ...]) -> Preference:
+def _answers(values: Mapping[str, object], names: tuple[AnswerName, ...]) -> Preference:
     """Prompt and answers, wherever the prompt stands."""
     given = _messages(values["prompt"], "prompt", "user") if "prompt" in values else None
-    prompts, answers = [], {}
+    prompts: list[list[Message]] = []
+    answers: dict[AnswerName, str] = {}
     for name in names:
         *before, answer = _messages(values[name], name, "assistant")
         if given is None and not before:
@@ -68,17 +92,17 @@ def _answers(values: dict[str, Any], names: tuple[str, ...]) -> Preference:
             raise UnusableRowError(f"{name} does not begin with the prompt")
         prompt = before if given is None else given
         try:
-            *prompt, checked = to_conversation({"messages": [*prompt, answer]})
+            *asked, checked = to_conversation({"messages": [*prompt, answer]})
         except UnusableRowError as reason:
             raise UnusableRowError(f"prompt with {name}: {reason}") from None
-        prompts.append(prompt)
-        answers[name] = checked["content"]
+        prompts.append(asked)
+        answers[name] = checked.content
     if prompts[0] != prompts[-1]:
         raise UnusableRowError("chosen and rejected do not answer the same prompt")
     return Preference(prompts[0], answers)
 
 
-def _messages(value: Any, name: str, role: str) -> list[Any]:
+def _messages(value: object, name: str, role: str) -> list[object]:
     """A column as messages; text is one message of the role that it stands for."""
     if isinstance(value, str):
         if not value.strip():
@@ -94,7 +118,7 @@ def _messages(value: Any, name: str, role: str) -> list[Any]:
     raise UnusableRowError(f"{name} is {kind}, expected text or messages")
 
 
-def _label(value: Any) -> bool:
+def _label(value: object) -> bool:
     found = value if isinstance(value, bool) else _LABELS.get(str(value).strip().lower())
     if found is None:
         raise UnusableRowError(f"label is {value!r}, expected true or false")

@@ -1,68 +1,74 @@
-"""The rows of every source, checked, in the spool; and of each what it is compared by."""
+"""Reading the rows of every source into the store, and keeping of each what it is compared by."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from llm_engineering.configuration.schema import DataSettings
-from llm_engineering.data.dataset import SourceSummary
-from llm_engineering.data.objective_rows import RowKind
+from llm_engineering.configuration.data import DataSettings, RowForm
+from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
 from llm_engineering.data.progress import row_bar
-from llm_engineering.data.read.rows import BadRow, BadRows, Row
+from llm_engineering.data.read.row import BadRow, BadRows, Row
 from llm_engineering.data.read.sources import read_rows
-from llm_engineering.data.rows.forms import Form, UnusableRowError
-from llm_engineering.data.rows.row_store import Spool
-from llm_engineering.data.select.split import place_of_group
+from llm_engineering.data.rows.keys import group_split_key
+from llm_engineering.data.rows.row_store import RowStore
+from llm_engineering.data.rows.unusable import UnusableRowError
+from llm_engineering.data.summary import SourceSummary
 
 if TYPE_CHECKING:
+    import numpy
     from numpy.typing import NDArray
 
+ItemT = TypeVar("ItemT")
+TokensT = TypeVar("TokensT")
 
-class CheckedRows:
-    """Checked rows by their number in the spool, those of ``data.held_out.source`` last.
+
+class RowIndex(Generic[ItemT]):
+    """Checked rows by their number in the store, those of ``data.held_out.source`` last.
 
     A row of a source that gives several items is as many of them.
     """
 
-    def __init__(self, spool: Spool) -> None:
-        self.spool = spool
+    def __init__(self, store: RowStore[ItemT]) -> None:
+        self.store = store
         self.sources: list[SourceSummary] = []
         self.bad = BadRows()
         self._source: array[int] = array("H")
         self._begins: array[int] = array("B")
-        self._exact: array[int] = array("Q")
-        self._place: array[int] = array("Q")
-        self._leaks: array[int] = array("Q")
+        self._equal: array[int] = array("Q")
+        self._split: array[int] = array("Q")
+        self._leak: array[int] = array("Q")
 
     @property
-    def source(self) -> NDArray[Any]:
+    def source(self) -> NDArray[numpy.uint16]:
         """Number of each row's source, shape ``(rows,)``."""
         return _numbers(self._source)
 
     @property
-    def begins(self) -> NDArray[Any]:
+    def begins(self) -> NDArray[numpy.uint8]:
         """1 where a row of the source begins, 0 where it goes on with another item."""
         return _numbers(self._begins)
 
     @property
-    def exact(self) -> NDArray[Any]:
-        """``Keys.exact`` of each row."""
-        return _numbers(self._exact)
+    def equal_keys(self) -> NDArray[numpy.uint64]:
+        """``RowKeys.equal`` of each row."""
+        return _numbers(self._equal)
 
     @property
-    def place(self) -> NDArray[Any]:
-        """``Keys.place``, or that of the row's group."""
-        return _numbers(self._place)
+    def split_keys(self) -> NDArray[numpy.uint64]:
+        """``RowKeys.split``, or that of the row's group."""
+        return _numbers(self._split)
 
     @property
-    def leaks(self) -> NDArray[Any]:
-        """``Keys.leaks``."""
-        return _numbers(self._leaks)
+    def leak_keys(self) -> NDArray[numpy.uint64]:
+        """``RowKeys.leak``."""
+        return _numbers(self._leak)
 
-    def read(self, kind: RowKind, data: DataSettings, seed: int) -> None:
+    def read(
+        self, objective_rows: ObjectiveRows[ItemT, TokensT], data: DataSettings, seed: int
+    ) -> None:
         """Read every source.
 
         Raises:
@@ -71,27 +77,27 @@ class CheckedRows:
         for source in data.sources:
             rows = read_rows(source.source, split=source.split, revision=source.revision)
             self._read_source(
-                kind,
+                objective_rows,
                 source.source,
                 islice(rows, source.max_rows),
                 seed,
                 form=source.form,
                 group=data.held_out.group,
             )
-        held = data.held_out
-        if held.source:
-            rows = read_rows(held.source, split=held.split, revision=held.revision)
-            self._read_source(kind, held.source, rows, seed)
-        self.spool.close()
+        held_out = data.held_out
+        if held_out.source:
+            rows = read_rows(held_out.source, split=held_out.split, revision=held_out.revision)
+            self._read_source(objective_rows, held_out.source, rows, seed)
+        self.store.close()
 
     def _read_source(
         self,
-        kind: RowKind,
+        objective_rows: ObjectiveRows[ItemT, TokensT],
         name: str,
         rows: Iterable[Row | BadRow],
         seed: int,
         *,
-        form: Form | None = None,
+        form: RowForm | None = None,
         group: str | None = None,
     ) -> None:
         number, count = len(self.sources), 0
@@ -104,27 +110,27 @@ class CheckedRows:
                 self.bad.add(row)
                 continue
             try:
-                found = stated or kind.form_of(row.values)
+                found = stated or objective_rows.form_of(row.values)
                 if form is not None and found != form:
                     raise UnusableRowError(
                         f"is of the form {found}, and {first} is {form}; a source has one form: "
                         f"make two of it, or state its form"
                     )
-                items = kind.read(row.values, found)
-                place = None if group is None else place_of_group(row.values, group, seed)
+                items = objective_rows.read(row.values, found)
+                group_key = None if group is None else group_split_key(row.values, group, seed)
             except UnusableRowError as reason:
                 self.bad.add(BadRow(row.origin, str(reason)))
                 continue
             if form is None:
                 form, first = found, row.origin
-            for place_in_row, item in enumerate(items):
-                keys = kind.keys(item, seed)
-                self.spool.add(row.origin, item)
+            for position, item in enumerate(items):
+                keys = objective_rows.keys(item, seed)
+                self.store.add(row.origin, item)
                 self._source.append(number)
-                self._begins.append(place_in_row == 0)
-                self._exact.append(keys.exact)
-                self._place.append(keys.place if place is None else place)
-                self._leaks.append(keys.leaks)
+                self._begins.append(position == 0)
+                self._equal.append(keys.equal)
+                self._split.append(keys.split if group_key is None else group_key)
+                self._leak.append(keys.leak)
         bar.close()
         self.sources.append(SourceSummary(source=name, rows=count, form=form))
 

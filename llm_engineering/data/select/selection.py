@@ -1,43 +1,52 @@
-"""Choosing the rows that are trained and those that are held out; what repeats or leaks is told."""
+"""Selecting the rows that are trained and those that are held out; what repeats or leaks is told."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from llm_engineering.configuration.schema import DataSettings
-from llm_engineering.data.dataset import SourceSummary
-from llm_engineering.data.objective_rows import RowKind
+from llm_engineering.configuration.data import DataSettings
+from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
 from llm_engineering.data.select.duplicates import (
-    Pairs,
-    Repeats,
+    Matches,
     describe,
     equal_rows,
     no_rows,
     opposite_rows,
     shared_rows,
 )
-from llm_engineering.data.select.messages import Refuse, report_repeats
 from llm_engineering.data.select.mixture import draw
-from llm_engineering.data.select.row_index import CheckedRows
+from llm_engineering.data.select.near import near_duplicates, near_leaks
+from llm_engineering.data.select.refusals import Refuse, report_repeats
+from llm_engineering.data.select.row_index import RowIndex
 from llm_engineering.data.select.split import is_held_out
+from llm_engineering.data.summary import Repeats, SourceSummary
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from llm_engineering.data.rows.row_store import RowNumbers
+
+ItemT = TypeVar("ItemT")
+TokensT = TypeVar("TokensT")
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The rows of each split by their numbers, and what was found on choosing them."""
+class Selection:
+    """The rows of each split by their numbers, and what was found on selecting them."""
 
-    rows: dict[str, NDArray[Any]]
+    rows: Mapping[str, RowNumbers]
     contradictions: Repeats | None
     duplicates: Repeats
     leaks: Repeats
 
 
-def choose_rows(kind: RowKind, data: DataSettings, checked: CheckedRows, refuse: Refuse) -> Choice:
-    """Choose the rows of both splits.
+def select_rows(
+    objective_rows: ObjectiveRows[ItemT, TokensT],
+    data: DataSettings,
+    index: RowIndex[ItemT],
+    refuse: Refuse,
+) -> Selection:
+    """Select the rows of both splits.
 
     Training rows that contradict one another are looked for first, then those that repeat an
     earlier one; then the sources' weights decide, and what is held out. Last, training rows that
@@ -45,22 +54,23 @@ def choose_rows(kind: RowKind, data: DataSettings, checked: CheckedRows, refuse:
     difference in case or spaces has parted what is alike.
 
     Args:
-        kind: The objective's rows.
+        objective_rows: The objective's rows.
         data: What to do about them.
-        checked: All of them.
+        index: All of them.
         refuse: Hears of those that are an error.
     """
     import numpy
 
-    source, place, exact, leaking = checked.source, checked.place, checked.exact, checked.leaks
+    source, split_keys, store = index.source, index.split_keys, index.store
+    equal_keys, leak_keys = index.equal_keys, index.leak_keys
     train = numpy.flatnonzero(source < len(data.sources))
-    near = data.near_duplicates
+    threshold = data.near_duplicates
 
     def settle(
-        what: str, advice: str, action: str, equal: Pairs, alike: Pairs, sign: str = "="
-    ) -> tuple[NDArray[Any], Repeats]:
+        what: str, advice: str, action: str, equal: Matches, alike: Matches, sign: str = "="
+    ) -> tuple[RowNumbers, Repeats]:
         """Tell of training rows that were found; returns those left for training too."""
-        found = describe(checked.spool, equal, alike, dropped=action == "drop", sign=sign)
+        found = describe(store, equal, alike, dropped=action == "drop", sign=sign)
         report_repeats(
             found,
             f"of {len(train)} training rows {what}",
@@ -71,19 +81,19 @@ def choose_rows(kind: RowKind, data: DataSettings, checked: CheckedRows, refuse:
         return (_without(_without(train, equal), alike) if found.dropped else train), found
 
     contradictions = None
-    if kind.may_contradict:
+    if objective_rows.judges_answers:
         train, contradictions = settle(
             "say the opposite of another",
             "data.on_contradictions: drop leaves out both",
             data.on_contradictions,
-            opposite_rows(train, exact[train]),
+            opposite_rows(train, equal_keys[train]),
             no_rows(),
             sign="!=",
         )
 
-    equal, alike = equal_rows(train, exact[train]), no_rows()
-    if near:
-        alike = kind.near_duplicates(checked.spool, _without(train, equal), near)
+    equal, alike = equal_rows(train, equal_keys[train]), no_rows()
+    if threshold:
+        alike = near_duplicates(objective_rows, store, _without(train, equal), threshold)
     train, duplicates = settle(
         "repeat an earlier one",
         "data.on_duplicates: drop leaves them out",
@@ -94,49 +104,50 @@ def choose_rows(kind: RowKind, data: DataSettings, checked: CheckedRows, refuse:
 
     weights = [one.weight for one in data.sources if one.weight is not None]
     if weights:
-        train = train[draw(source[train], place[train], weights)]
+        train = train[draw(source[train], split_keys[train], weights)]
     if data.held_out.source:
         held_out = numpy.flatnonzero(source == len(data.sources))
     else:
-        held = is_held_out(place[train], data.held_out.fraction or 0.0)
-        train, held_out = train[~held], train[held]
+        drawn = is_held_out(split_keys[train], data.held_out.fraction or 0.0)
+        train, held_out = train[~drawn], train[drawn]
     held_out = held_out[: data.held_out.max_rows]
 
-    equal, alike = shared_rows(train, leaking[train], held_out, leaking[held_out]), no_rows()
-    if near:
-        alike = kind.near_leaks(checked.spool, _without(train, equal), near, held_out)
+    equal, alike = shared_rows(train, leak_keys[train], held_out, leak_keys[held_out]), no_rows()
+    if threshold:
+        alike = near_leaks(objective_rows, store, _without(train, equal), threshold, held_out)
     train, leaks = settle(
-        kind.leak,
+        objective_rows.leak,
         "the held-out loss would flatter; data.on_leaks: drop leaves them out of training",
         data.on_leaks,
         equal,
         alike,
     )
-    return Choice({"train": train, "held_out": held_out}, contradictions, duplicates, leaks)
+    return Selection({"train": train, "held_out": held_out}, contradictions, duplicates, leaks)
 
 
-def used_sources(checked: CheckedRows, choice: Choice, lost: list[int]) -> list[SourceSummary]:
+def used_sources(
+    index: RowIndex[ItemT], selection: Selection, lost: Sequence[int]
+) -> list[SourceSummary]:
     """The sources with what is used of each.
 
     Args:
-        checked: All rows.
-        choice: Those chosen.
-        lost: Numbers of chosen rows that could not be used after all.
+        index: All rows.
+        selection: Those selected.
+        lost: Numbers of selected rows that could not be used after all.
     """
     import numpy
 
-    used = numpy.setdiff1d(numpy.concatenate(list(choice.rows.values())), lost)
-    row = numpy.cumsum(checked.begins)
+    used = numpy.setdiff1d(numpy.concatenate(list(selection.rows.values())), lost)
+    row = numpy.cumsum(index.begins)
     _, first = numpy.unique(row[used], return_index=True)
-    counts = numpy.bincount(checked.source[used[first]], minlength=len(checked.sources))
+    counts = numpy.bincount(index.source[used[first]], minlength=len(index.sources))
     return [
         one.model_copy(update={"used": int(count)})
-        for one, count in zip(checked.sources, counts, strict=True)
+        for one, count in zip(index.sources, counts, strict=True)
     ]
 
 
-def _without(rows: NDArray[Any], pairs: Pairs) -> NDArray[Any]:
+def _without(rows: RowNumbers, matches: Matches) -> RowNumbers:
     import numpy
 
-    left: NDArray[Any] = rows[~numpy.isin(rows, pairs.rows)]
-    return left
+    return rows[~numpy.isin(rows, matches.rows)]

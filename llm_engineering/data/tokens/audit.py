@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.tokens.tokenization import IGNORED, TokenizedRow
-from llm_engineering.errors import DataError
+from llm_engineering.data.tokens.tokenization import IGNORED, Label, TokenizedRow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -68,7 +66,7 @@ class LabelAuditor:
         """Count a row of the split, which came from ``origin`` (``file:line``)."""
         self._example = self._example or (origin, row)
         trained = len(row.labels) - row.labels.count(IGNORED)
-        stops = sum(row.labels.count(token) for token in self._stop_ids)
+        stops = sum(row.labels.count(Label(token)) for token in self._stop_ids)
         self._lengths[len(row.labels)] += 1
         self._trained += trained
         self._stops += stops
@@ -115,37 +113,6 @@ class LabelAuditor:
             example_origin=origin,
             example=[] if example is None else _pieces(example, self._tokenizer),
         )
-
-
-def audit_labels(
-    rows: Sequence[TokenizedRow],
-    origins: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    stop_ids: frozenset[int],
-    loss_on: str,
-    max_truncated_share: float,
-) -> LabelAudit:
-    """Count what is trained, and refuse data from which the model would learn the wrong thing.
-
-    Args:
-        rows: Tokenized rows of one split.
-        origins: ``file:line`` of each row.
-        tokenizer: To show one row as text.
-        stop_ids: Tokens that end a turn in generation.
-        loss_on: As in ``data.loss_on``.
-        max_truncated_share: Largest share (0 to 1) of rows that may have been cut.
-
-    Raises:
-        DataError: A row has no trained token; a complete answer does not train exactly one stop
-            token; or more rows were cut than allowed. Names rows by ``file:line``.
-    """
-    auditor = LabelAuditor(tokenizer, stop_ids=stop_ids, loss_on=loss_on)
-    for origin, row in zip(origins, rows, strict=True):
-        auditor.add(origin, row)
-    for refusal in auditor.refusals(max_truncated_share):
-        raise DataError(refusal)
-    return auditor.audit()
 
 
 def _by_length(lengths: Counter[int], length_bin: int) -> list[int]:

@@ -7,28 +7,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_engineering.data.rows.conversations import UnusableRowError
-from llm_engineering.data.rows.preferences import Preference
+from llm_engineering.data.rows.message import Message
+from llm_engineering.data.rows.preferences import AnswerName, Preference
+from llm_engineering.data.rows.unusable import UnusableRow, UnusableRowError
 from llm_engineering.data.tokens.audit import LabelAudit, LabelAuditor
-from llm_engineering.data.tokens.tokenization import IGNORED, TokenizedRow, tokenize_all
+from llm_engineering.data.tokens.tokenization import (
+    IGNORED,
+    TokenId,
+    TokenizedRow,
+    tokenize_conversations,
+    trained,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TokenizedPreference:
     """A preference in tokens: every answer is whole; ``truncated`` says that the prompt was cut."""
 
-    prompt_ids: list[int]
-    answer_ids: dict[str, list[int]]
+    prompt_ids: list[TokenId]
+    answer_ids: dict[AnswerName, list[TokenId]]
     truncated: bool
     label: bool | None = None
 
-    def labelled(self, name: str) -> TokenizedRow:
+    def labelled(self, name: AnswerName) -> TokenizedRow:
         """The prompt with one of its answers, which is what is trained."""
         prompt, answer = self.prompt_ids, self.answer_ids[name]
-        labels = [IGNORED] * len(prompt) + answer
+        labels = [IGNORED] * len(prompt) + trained(answer)
         return TokenizedRow(prompt + answer, labels, turns=1, truncated=False)
 
 
@@ -38,7 +45,7 @@ def tokenize_preferences(
     *,
     max_length: int,
     stop_ids: frozenset[int],
-) -> list[TokenizedPreference | UnusableRowError]:
+) -> list[TokenizedPreference | UnusableRow]:
     """Tokenize prompts and their answers; what does not fit is cut from the prompt's beginning.
 
     An answer cut at its end would no longer be the one that was judged, and one cut to nothing
@@ -52,12 +59,12 @@ def tokenize_preferences(
 
     Returns:
         Each in tokens, or why it cannot be used: an answer leaves no room for a prompt, the answers
-        have the same tokens, or as ``tokenize``.
+        have the same tokens, or as ``tokenize_conversations``.
     """
     tokenized = iter(
-        tokenize_all(
+        tokenize_conversations(
             [
-                [*one.prompt, {"role": "assistant", "content": text}]
+                [*one.prompt, Message("assistant", text)]
                 for one in preferences
                 for text in one.answers.values()
             ],
@@ -67,13 +74,13 @@ def tokenize_preferences(
             stop_ids=stop_ids,
         )
     )
-    found: list[TokenizedPreference | UnusableRowError] = []
+    found: list[TokenizedPreference | UnusableRow] = []
     for one in preferences:
         rows = {name: next(tokenized) for name in one.answers}
         try:
             found.append(_joined(rows, one.label, max_length))
         except UnusableRowError as reason:
-            found.append(reason)
+            found.append(UnusableRow(str(reason)))
     return found
 
 
@@ -137,13 +144,13 @@ class PreferenceAuditor:
 
 
 def _joined(
-    rows: dict[str, TokenizedRow | UnusableRowError], label: bool | None, max_length: int
+    rows: dict[AnswerName, TokenizedRow | UnusableRow], label: bool | None, max_length: int
 ) -> TokenizedPreference:
-    prompt_ids: list[int] = []
-    answer_ids: dict[str, list[int]] = {}
+    prompt_ids: list[TokenId] = []
+    answer_ids: dict[AnswerName, list[TokenId]] = {}
     for name, row in rows.items():
-        if isinstance(row, UnusableRowError):
-            raise UnusableRowError(f"{name}: {row}")
+        if isinstance(row, UnusableRow):
+            raise UnusableRowError(f"{name}: {row.reason}")
         start = row.prompt_tokens
         prompt_ids, answer_ids[name] = row.input_ids[:start], row.input_ids[start:]
     longest = max(answer_ids, key=lambda name: len(answer_ids[name]))

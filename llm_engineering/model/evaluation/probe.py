@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.rows.conversations import Message
+from llm_engineering.data.rows.message import MessageDict
 from llm_engineering.data.tokens.tokenization import prompt_of
 from llm_engineering.model.evaluation.greedy import continue_greedily
 from llm_engineering.model.evaluation.inference import inference
@@ -36,7 +36,7 @@ class ProbeRow(BaseModel):
     origin: str = Field(description="file:line of the row.")
     input_ids: list[int] = Field(description="Prompt and answer of the data.")
     prompt_ids: list[int] = Field(description="What is answered greedily.")
-    messages: list[Message] = Field(description="The prompt; empty for plain text.")
+    messages: list[MessageDict] = Field(description="The prompt; empty for plain text.")
     rendered_ids: list[int] = Field(description="The messages, by the run's chat template.")
 
 
@@ -75,7 +75,7 @@ def choose_rows(rows: datasets.Dataset, count: int, tokenizer: Any) -> list[Prob
     return [_probe_row(rows[index * len(rows) // count], tokenizer) for index in range(count)]
 
 
-def render(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+def render(tokenizer: Any, messages: Sequence[MessageDict]) -> list[int]:
     """A prompt's tokens by a tokenizer's own chat template."""
     text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.rows.conversations import TEXT_ROLE
+from llm_engineering.data.rows.message import TEXT_ROLE
 from llm_engineering.data.tokens.tokenization import prompt_of
 from llm_engineering.model.evaluation.greedy import continue_greedily
 

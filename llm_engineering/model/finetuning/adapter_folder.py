@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.errors import LoraError
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.model import live

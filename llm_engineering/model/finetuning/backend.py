@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from llm_engineering.configuration.schema import LoraSettings, ModelSettings
+from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.model.finetuning.unsloth_backend import UnslothBackend
 
 

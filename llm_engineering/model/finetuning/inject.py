@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from llm_engineering.configuration.schema import LoraSettings
+from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.errors import LoraError
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.initialisations.adapted_modules import adapted_modules

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ModelError
 from llm_engineering.model import live
 from llm_engineering.model.base_model import model_folder, read_config, weight_digests

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.configuration.schema import ObjectiveName
+from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.evaluation.parity_proof import ParityProof

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from llm_engineering.configuration.schema import Tracker
+from llm_engineering.configuration.train import Tracker
 from llm_engineering.errors import SetupError
 
 # Name in transformers, module, and distribution.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.trackers import report_to
 from llm_engineering.model.live import LiveModel

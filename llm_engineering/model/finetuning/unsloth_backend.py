@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llm_engineering.configuration.schema import LoraSettings, ModelSettings
+from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
 from llm_engineering.planning.hardware import has_gpu
 from llm_engineering.training_stack import import_unsloth

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from llm_engineering.configuration import to_yaml
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 CHROMIUM = shutil.which("chromium")

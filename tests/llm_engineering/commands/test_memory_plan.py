@@ -7,7 +7,7 @@ import json
 import pytest
 
 from llm_engineering.commands.memory_plan import memory_plan
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import HardwareError
 from llm_engineering.planning import hardware
 from llm_engineering.planning.cards import CARDS, GIB

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.data.dataset import DatasetSummary, PreparedDataset, SourceSummary
+from llm_engineering.data.dataset import PreparedDataset, SplitWriter
+from llm_engineering.data.summary import DatasetSummary, SourceSummary
 from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece
+from llm_engineering.data.tokens.prepared import PreparedAnswer, PreparedConversation
 
 AUDIT = LabelAudit(
     rows=2,
@@ -52,8 +54,17 @@ SPLITS: dict[str, dict[str, list[Any]]] = {
 }
 
 
+def write(folder: Path) -> PreparedDataset:
+    """Write both splits as their columns say, and their summary."""
+    for name, columns in SPLITS.items():
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        with SplitWriter(folder / name, PreparedConversation) as split:
+            split.add([PreparedConversation(**row) for row in rows])
+    return PreparedDataset.write(folder, SUMMARY)
+
+
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    written = PreparedDataset.write(tmp_path, SPLITS, SUMMARY)
+    written = write(tmp_path)
 
     found = PreparedDataset.read(tmp_path)
 
@@ -64,7 +75,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_token_ids_and_labels_take_four_bytes(tmp_path: Path) -> None:
-    features = PreparedDataset.write(tmp_path, SPLITS, SUMMARY).split("train").features
+    features = write(tmp_path).split("train").features
 
     assert list(features) == [
         *("input_ids", "labels", "origin", "messages"),
@@ -75,14 +86,14 @@ def test_token_ids_and_labels_take_four_bytes(tmp_path: Path) -> None:
 
 
 def test_the_folder_can_be_moved(tmp_path: Path) -> None:
-    PreparedDataset.write(tmp_path / "first", SPLITS, SUMMARY)
+    write(tmp_path / "first")
     (tmp_path / "first").rename(tmp_path / "second")
 
     assert PreparedDataset.read(tmp_path / "second").split("held_out")["input_ids"][:] == [[9]]
 
 
 def test_the_summary_is_readable_json(tmp_path: Path) -> None:
-    PreparedDataset.write(tmp_path, SPLITS, SUMMARY)
+    write(tmp_path)
 
     values = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
 
@@ -92,7 +103,38 @@ def test_the_summary_is_readable_json(tmp_path: Path) -> None:
 
 
 def test_there_is_no_third_split(tmp_path: Path) -> None:
-    prepared = PreparedDataset.write(tmp_path, SPLITS, SUMMARY)
+    prepared = write(tmp_path)
 
     with pytest.raises(FileNotFoundError):
         prepared.split("test")
+
+
+def test_a_split_of_no_row_has_its_columns(tmp_path: Path) -> None:
+    with SplitWriter(tmp_path / "train", PreparedAnswer):
+        pass
+
+    split = PreparedDataset(tmp_path, SUMMARY).split("train")
+
+    assert len(split) == 0
+    assert {name: feature.dtype for name, feature in split.features.items() if name == "label"} == {
+        "label": "bool"
+    }
+    assert list(split.features) == [
+        *("input_ids", "labels", "origin", "messages"),
+        *("prompt_ids", "completion_ids", "label"),
+    ]
+
+
+def test_batches_of_a_split_follow_one_another(tmp_path: Path) -> None:
+    rows = [
+        PreparedAnswer([1, 2], [-100, 2], f"a.jsonl:{n}", "[]", [1], [2], label=n % 2 == 0)
+        for n in range(5)
+    ]
+    with SplitWriter(tmp_path / "train", PreparedAnswer) as writer:
+        for batch in (rows[:2], [], rows[2:]):
+            writer.add(batch)
+
+    split = PreparedDataset(tmp_path, SUMMARY).split("train")
+
+    assert split["origin"][:] == [f"a.jsonl:{n}" for n in range(5)]
+    assert split["label"][:] == [True, False, True, False, True]

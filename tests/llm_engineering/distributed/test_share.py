@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.distributed.share import choose_ranks, share_of_step
 from llm_engineering.errors import ConfigError, HardwareError
 

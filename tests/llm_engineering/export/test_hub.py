@@ -9,7 +9,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from llm_engineering.configuration.schema import ExportSettings
+from llm_engineering.configuration.export import ExportSettings
 from llm_engineering.errors import HubError
 from llm_engineering.export.hub import push
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llm_engineering.configuration.schema import LoraSettings
+from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import LoraError
 from llm_engineering.initialisations.adapted_modules import adapted_modules

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.read.files import WHAT_TO_GIVE
 from llm_engineering.errors import ConfigError, DataError, ModelError
 from llm_engineering.lineage.fingerprints import Fingerprints, take_fingerprints
@@ -266,7 +266,7 @@ def test_a_hub_model_out_of_reach_goes_by_its_name_and_template(make_config: Mak
 
 TAKE = """
 import json, sys
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.lineage.fingerprints import take_fingerprints
 found = take_fingerprints(FinetuningConfig.model_validate_json(sys.argv[1]))
 stack = [name for name in ("torch", "transformers", "unsloth") if name in sys.modules]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ModelError
 from llm_engineering.model.base_model import file_digest, model_folder, read_config, weight_files
 

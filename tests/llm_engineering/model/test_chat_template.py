@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ConfigError
 from llm_engineering.model.chat_template import read_chat_template
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import ModelSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ConfigError, ModelError
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.distributed.share import share_of_step
 from llm_engineering.planning.batch_plan import (
     gpu_plans,

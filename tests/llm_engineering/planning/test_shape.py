@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_engineering.configuration.schema import LoraSettings
+from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.planning.shape import shape_of
 
 LLAMA_8B = {

@@ -2,7 +2,9 @@
 
 import pytest
 
-from llm_engineering.configuration.schema import EvaluateSettings, LoraSettings, TrainSettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.errors import HardwareError
 from llm_engineering.planning import hardware
 from llm_engineering.planning.cards import GIB

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from llm_engineering.configuration.schema import CheckName, RegistrySettings
-from llm_engineering.data.dataset import DatasetSummary
+from llm_engineering.configuration.registry import CheckName, RegistrySettings
+from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation

@@ -13,7 +13,8 @@ import pytest
 from zenml.client import Client
 from zenml.utils import source_utils
 
-from llm_engineering.configuration.schema import CheckName, FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.configuration.registry import CheckName
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.held_out import held_out_metrics

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
-from llm_engineering.data.dataset import DatasetSummary, SourceSummary
-from llm_engineering.data.select.duplicates import Repeats
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.data.summary import DatasetSummary, Repeats, SourceSummary
 from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece
 from llm_engineering.export.reload import ExportKind
 from llm_engineering.model.evaluation.evaluation import Evaluation

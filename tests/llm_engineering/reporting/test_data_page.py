@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from llm_engineering.data.select.duplicates import Repeats
+from llm_engineering.data.summary import Repeats
 from llm_engineering.data.tokens.audit import LabelledPiece
 from llm_engineering.reporting.data_page import render_data_page
 from llm_engineering.reporting.run_report import RunReport

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from llm_engineering.data.select.duplicates import Repeats
+from llm_engineering.data.summary import Repeats
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.reporting.model_card import cell, code, render_model_card
 from llm_engineering.reporting.run_report import RunReport

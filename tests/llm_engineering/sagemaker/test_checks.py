@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 from llm_engineering.configuration import to_yaml
-from llm_engineering.configuration.schema import FinetuningConfig, SagemakerSettings
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.errors import LaunchError, SecretError
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.checks import check_account, check_locally, cost_ceiling, job_dtype

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("sagemaker.train", reason="the sagemaker group is not installed")
 
-from llm_engineering.configuration.schema import SagemakerSettings
+from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.request import JobInputs, build_request, image_uri, job_name
 

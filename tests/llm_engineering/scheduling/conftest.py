@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import ScheduleSettings
+from llm_engineering.configuration.schedule import ScheduleSettings
 from llm_engineering.scheduling import schedules
 from llm_engineering.scheduling.schedules import Schedule, write_schedule
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_engineering.configuration.schema import ScheduleSettings
+from llm_engineering.configuration.schedule import ScheduleSettings
 from llm_engineering.scheduling.alert import send_alert
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_engineering.configuration.schema import RetentionSettings
+from llm_engineering.configuration.schedule import RetentionSettings
 from llm_engineering.scheduling.history import Tick
 from llm_engineering.scheduling.retention import prune
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.planning.batch_plan import BatchPlan
 from llm_engineering.training.identity import identity_of
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.errors import TrainingError
 from llm_engineering.model.finetuning.callbacks.callback import Callback
 from llm_engineering.model.finetuning.progress import Display

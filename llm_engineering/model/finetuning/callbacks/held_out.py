@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.errors import HardwareError
 from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.best_weights import BestWeights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.configuration.schema import EvaluateSettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.model.evaluation.samples import answers, choose_prompts
 from llm_engineering.model.finetuning.callbacks.callback import Callback
 from llm_engineering.model.finetuning.callbacks.stop_request import StopRequest

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.read.artifacts import find_artifact
-from llm_engineering.data.read.rows import Row
+from llm_engineering.data.read.row import Row
 from llm_engineering.data.read.sources import is_artifact, read_rows
 from llm_engineering.errors import DataError
 from llm_engineering.lineage.fingerprints import take_fingerprints

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llm_engineering.data.read.files import find_files
-from llm_engineering.data.read.rows import BadRow, Row
+from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.data.read.sources import read_rows
 from llm_engineering.errors import DataError
 

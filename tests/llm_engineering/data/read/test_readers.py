@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm_engineering.data.read import readers
-from llm_engineering.data.read.rows import BadRow, Row
+from llm_engineering.data.read import json_list
+from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.data.read.sources import read_rows
 from llm_engineering.data.rows.conversations import to_conversation
-from llm_engineering.data.rows.forms import UnusableRowError
+from llm_engineering.data.rows.unusable import UnusableRowError
 from llm_engineering.errors import DataError
 
 quick = settings(
@@ -88,7 +88,7 @@ def test_every_value_of_a_json_list_is_a_row_or_named_whatever_the_chunks(
 ) -> None:
     content = json.dumps(rows, indent=indent).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "_CHUNK", chunk)
+        patch.setattr(json_list, "_CHUNK", chunk)
         found = read(content, ".json")
 
     assert len(found) == len(rows)

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from llm_engineering.data.rows.conversations import to_conversation
-from llm_engineering.data.rows.forms import UnusableRowError, form_of
+from llm_engineering.data.rows.forms import form_of
+from llm_engineering.data.rows.message import MessageDict, to_dicts
+from llm_engineering.data.rows.unusable import UnusableRowError
+
+
+def read(values: dict[str, Any], form: Any = None) -> list[MessageDict]:
+    """The conversation of a row, written as ``user`` and the others write it."""
+    return to_dicts(to_conversation(values, form))
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -26,32 +33,32 @@ def system(content: Any) -> dict[str, Any]:
 def test_an_instruction_and_its_answer(column: str) -> None:
     row = {"instruction": "Add 1 and 1.", column: "2", "module": "unused"}
 
-    assert to_conversation(row) == [user("Add 1 and 1."), assistant("2")]
+    assert read(row) == [user("Add 1 and 1."), assistant("2")]
 
 
 def test_response_is_preferred_to_output() -> None:
     row = {"output": "second", "response": "first", "instruction": "x"}
 
-    assert to_conversation(row)[1] == assistant("first")
+    assert read(row)[1] == assistant("first")
 
 
 def test_an_input_is_appended_to_the_instruction() -> None:
     row = {"instruction": "Translate.", "input": "Haus", "output": "house"}
 
-    assert to_conversation(row) == [user("Translate.\n\nHaus"), assistant("house")]
+    assert read(row) == [user("Translate.\n\nHaus"), assistant("house")]
 
 
 @pytest.mark.parametrize("absent", [None, ""])
 def test_an_absent_input_leaves_the_instruction_as_it_is(absent: str | None) -> None:
     row = {"instruction": "Translate.", "input": absent, "output": "house"}
 
-    assert to_conversation(row)[0] == user("Translate.")
+    assert read(row)[0] == user("Translate.")
 
 
 def test_text_is_kept_to_the_character() -> None:
     row = {"instruction": "  Größe?\n\n", "response": "\t日本 <b> "}
 
-    assert to_conversation(row) == [user("  Größe?\n\n"), assistant("\t日本 <b> ")]
+    assert read(row) == [user("  Größe?\n\n"), assistant("\t日本 <b> ")]
 
 
 def test_messages_keep_their_order_and_the_system_prompt() -> None:
@@ -63,23 +70,23 @@ def test_messages_keep_their_order_and_the_system_prompt() -> None:
         assistant("4"),
     ]
 
-    assert to_conversation({"messages": messages}) == messages
+    assert read({"messages": messages}) == messages
 
 
 def test_what_else_a_message_holds_is_left_out() -> None:
     row = {"messages": [{**user("Hi"), "name": "Ada"}, {**assistant("Hello"), "weight": 1}]}
 
-    assert to_conversation(row) == [user("Hi"), assistant("Hello")]
+    assert read(row) == [user("Hi"), assistant("Hello")]
 
 
 def test_a_system_prompt_beside_an_instruction_is_kept() -> None:
     row = {"system": "Be short.", "instruction": "1 + 1?", "output": "2"}
 
-    assert to_conversation(row) == [system("Be short."), user("1 + 1?"), assistant("2")]
+    assert read(row) == [system("Be short."), user("1 + 1?"), assistant("2")]
 
 
 def test_a_prompt_and_its_completion() -> None:
-    assert to_conversation({"prompt": "1 + 1?", "completion": "2"}) == [
+    assert read({"prompt": "1 + 1?", "completion": "2"}) == [
         user("1 + 1?"),
         assistant("2"),
     ]
@@ -88,7 +95,7 @@ def test_a_prompt_and_its_completion() -> None:
 def test_a_prompt_and_its_completion_as_messages() -> None:
     row = {"prompt": [system("Be short."), user("1 + 1?")], "completion": [assistant("2")]}
 
-    assert to_conversation(row) == [system("Be short."), user("1 + 1?"), assistant("2")]
+    assert read(row) == [system("Be short."), user("1 + 1?"), assistant("2")]
 
 
 def test_sharegpt_speakers_become_roles() -> None:
@@ -99,7 +106,7 @@ def test_sharegpt_speakers_become_roles() -> None:
         ]
     }
 
-    assert to_conversation(row) == [
+    assert read(row) == [
         system("Be short."),
         user("1 + 1?"),
         assistant("2"),
@@ -111,11 +118,11 @@ def test_sharegpt_speakers_become_roles() -> None:
 def test_conversations_may_hold_messages_and_have_a_system_column() -> None:
     row = {"system": "Be short.", "conversations": [user("a"), assistant("b")]}
 
-    assert to_conversation(row) == [system("Be short."), user("a"), assistant("b")]
+    assert read(row) == [system("Be short."), user("a"), assistant("b")]
 
 
 def test_a_plain_text_is_kept_to_the_character() -> None:
-    assert to_conversation({"text": " Once\n\nupon a time "}) == [
+    assert read({"text": " Once\n\nupon a time "}) == [
         {"role": "text", "content": " Once\n\nupon a time "}
     ]
 
@@ -141,9 +148,9 @@ def test_the_form_is_told_by_the_columns_that_hold_something(
 def test_a_form_that_is_stated_decides_between_two() -> None:
     row = {"messages": [user("a"), assistant("b")], "instruction": "c", "response": "d"}
 
-    assert to_conversation(row, "alpaca") == [user("c"), assistant("d")]
+    assert read(row, "alpaca") == [user("c"), assistant("d")]
     with pytest.raises(UnusableRowError) as caught:
-        to_conversation(row)
+        read(row)
     assert str(caught.value) == (
         "has columns of two forms, alpaca and messages; say which with the source's form: alpaca"
     )
@@ -268,6 +275,6 @@ EXPECTED = (
 )
 def test_a_bad_row_is_refused_with_its_reason(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnusableRowError) as caught:
-        to_conversation(row)
+        read(row)
 
     assert str(caught.value) == reason

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.data.rows.conversations import UnusableRowError
+from llm_engineering.data.rows.message import to_dicts
 from llm_engineering.data.rows.preferences import to_preferences
+from llm_engineering.data.rows.unusable import UnusableRowError
 
 USER = {"role": "user", "content": "What is 1 + 1?"}
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -28,14 +29,14 @@ PAIR = {"prompt": "What is 1 + 1?", "chosen": "Two.", "rejected": "Three."}
 )
 def test_every_form_of_a_pair_is_the_same_pair(row: dict[str, Any]) -> None:
     (pair,) = to_preferences(row, "dpo")
-    assert pair.prompt == [USER]
+    assert to_dicts(pair.prompt) == [USER]
     assert pair.answers == {"chosen": "Two.", "rejected": "Three."}
 
 
 def test_a_prompt_of_several_turns_is_kept() -> None:
     turns = [SYSTEM, USER, TWO, {"role": "user", "content": "Sure?"}]
     (pair,) = to_preferences({"chosen": [*turns, TWO], "rejected": [*turns, THREE]}, "orpo")
-    assert pair.prompt == turns
+    assert to_dicts(pair.prompt) == turns
 
 
 @pytest.mark.parametrize("label", [True, 1, "TRUE", "1"])

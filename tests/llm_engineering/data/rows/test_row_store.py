@@ -9,42 +9,49 @@ from pathlib import Path
 import numpy
 import pytest
 
-from llm_engineering.data.read.sources import Row, read_rows
-from llm_engineering.data.rows.row_store import Spool, SpooledRow
+from llm_engineering.data.read.row import Row
+from llm_engineering.data.read.sources import read_rows
+from llm_engineering.data.rows.message import Message, from_dicts, to_dicts
+from llm_engineering.data.rows.row_store import RowStore, StoredRow
 
 
-def said(number: int) -> list[dict[str, str]]:
-    return [{"role": "user", "content": f"Größe {number}\n日本"}]
+def said(number: int) -> list[Message]:
+    return [Message("user", f"Größe {number}\n日本")]
 
 
-def spooled(path: Path, count: int) -> Spool:
-    spool = Spool(path)
+def stored(path: Path, count: int) -> RowStore[list[Message]]:
+    store = RowStore(path, to_dicts, from_dicts)
     for number in range(count):
-        spool.add(f"rows.jsonl:{number}", said(number))
-    spool.close()
-    return spool
+        store.add(f"rows.jsonl:{number}", said(number))
+    store.close()
+    return store
 
 
 @pytest.mark.parametrize(
     "chosen", [[], [0], [0, 999, 1000, 2499], list(range(2500)), list(range(1200, 1300))]
 )
 def test_chosen_rows_come_back_in_order(chosen: list[int], tmp_path: Path) -> None:
-    spool = spooled(tmp_path / "rows.arrow", 2500)
+    store = stored(tmp_path / "rows.arrow", 2500)
 
-    found = [row for batch in spool.read(numpy.array(chosen, dtype=int)) for row in batch]
+    found = [row for batch in store.read(numpy.array(chosen, dtype=int)) for row in batch]
 
-    assert spool.rows == 2500
+    assert store.rows == 2500
     assert found == [
-        SpooledRow(number, f"rows.jsonl:{number}", json.dumps(said(number), ensure_ascii=False))
+        StoredRow(
+            number,
+            f"rows.jsonl:{number}",
+            json.dumps(to_dicts(said(number)), ensure_ascii=False),
+            said(number),
+        )
         for number in chosen
     ]
     assert [row.item for row in found] == [said(number) for number in chosen]
 
 
 def test_origins_of_a_few_rows(tmp_path: Path) -> None:
-    spool = spooled(tmp_path / "rows.arrow", 1500)
+    store = stored(tmp_path / "rows.arrow", 1500)
 
-    assert spool.origins([1200, 3, 3]) == {3: "rows.jsonl:3", 1200: "rows.jsonl:1200"}
+    assert store.origins([1200, 3, 3]) == {3: "rows.jsonl:3", 1200: "rows.jsonl:1200"}
 
 
 def test_of_many_long_rows_few_are_in_memory(tmp_path: Path) -> None:
@@ -56,12 +63,12 @@ def test_of_many_long_rows_few_are_in_memory(tmp_path: Path) -> None:
 
     tracemalloc.start()
     try:
-        spool = Spool(tmp_path / "rows.arrow")
+        store = RowStore(tmp_path / "rows.arrow", to_dicts, from_dicts)
         for row in read_rows(str(path)):
             assert isinstance(row, Row)
-            spool.add(row.origin, [{"role": "text", "content": row.values["text"]}])
-        spool.close()
-        read = sum(len(batch) for batch in spool.read(numpy.arange(400)))
+            store.add(row.origin, [Message("text", str(row.values["text"]))])
+        store.close()
+        read = sum(len(batch) for batch in store.read(numpy.arange(400)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

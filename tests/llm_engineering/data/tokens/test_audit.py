@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import ModelSettings
-from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece, audit_labels
+from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.data.tokens.audit import LabelAudit, LabelAuditor, LabelledPiece
 from llm_engineering.data.tokens.tokenization import IGNORED, TokenizedRow
-from llm_engineering.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +32,26 @@ def make_row(
     return TokenizedRow(input_ids, labels, turns, truncated)
 
 
-def audit(rows: list[TokenizedRow], tokenizer: Any, **settings: Any) -> LabelAudit:
-    values: dict[str, Any] = {
-        "stop_ids": frozenset({tokenizer.eos_token_id}),
-        "loss_on": "completion",
-        "max_truncated_share": 0.05,
-        **settings,
-    }
-    origins = [f"rows.jsonl:{number}" for number in range(1, len(rows) + 1)]
-    return audit_labels(rows, origins, tokenizer, **values)
+def auditor(rows: list[TokenizedRow], tokenizer: Any, **settings: Any) -> LabelAuditor:
+    stop_ids = frozenset({tokenizer.eos_token_id})
+    found = LabelAuditor(tokenizer, **{"stop_ids": stop_ids, "loss_on": "completion", **settings})
+    for number, row in enumerate(rows, start=1):
+        found.add(f"rows.jsonl:{number}", row)
+    return found
 
 
-def refusal(rows: list[TokenizedRow], tokenizer: Any, **settings: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        audit(rows, tokenizer, **settings)
-    return str(caught.value)
+def audit(
+    rows: list[TokenizedRow], tokenizer: Any, max_truncated_share: float = 0.05, **settings: Any
+) -> LabelAudit:
+    found = auditor(rows, tokenizer, **settings)
+    assert found.refusals(max_truncated_share) == []
+    return found.audit()
+
+
+def refusal(
+    rows: list[TokenizedRow], tokenizer: Any, max_truncated_share: float = 0.05, **settings: Any
+) -> str:
+    return auditor(rows, tokenizer, **settings).refusals(max_truncated_share)[0]
 
 
 def test_it_counts_rows_tokens_and_stops(tokenizer: Any) -> None:

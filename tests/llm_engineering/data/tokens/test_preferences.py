@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import FinetuningConfig
-from llm_engineering.data.rows.conversations import UnusableRowError
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.data.rows.message import Message, to_dicts
 from llm_engineering.data.rows.preferences import Preference
+from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.preferences import (
     PreferenceAuditor,
     TokenizedPreference,
@@ -19,7 +20,7 @@ from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 
 MakeConfig = Callable[..., FinetuningConfig]
 
-ASKED = [{"role": "user", "content": "Why?"}]
+ASKED = [Message("user", "Why?")]
 ANSWERS = {"chosen": "So.", "rejected": "Not so."}
 
 
@@ -37,7 +38,7 @@ def test_each_preference_is_told_apart_from_the_unusable_one_between(
     tokenizer: Any, stop_ids: frozenset[int]
 ) -> None:
     stopped = {"chosen": "So.", "rejected": "Not<|im_end|>so."}
-    turns = [*ASKED, {"role": "assistant", "content": "So."}, {"role": "user", "content": "Sure?"}]
+    turns = [*ASKED, Message("assistant", "So."), Message("user", "Sure?")]
     judged = {"completion": "Yes."}
 
     first, refused, last = tokenize_preferences(
@@ -52,11 +53,11 @@ def test_each_preference_is_told_apart_from_the_unusable_one_between(
         "chosen": "So.<|im_end|>",
         "rejected": "Not so.<|im_end|>",
     }
-    assert isinstance(refused, UnusableRowError)
-    assert str(refused).startswith("rejected: the answer's text holds '<|im_end|>'")
+    assert isinstance(refused, UnusableRow)
+    assert refused.reason.startswith("rejected: the answer's text holds '<|im_end|>'")
     assert isinstance(last, TokenizedPreference)
     assert tokenizer.decode(last.prompt_ids) == tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=True
+        to_dicts(turns), tokenize=False, add_generation_prompt=True
     )
     assert (last.label, first.label) == (True, None)
 

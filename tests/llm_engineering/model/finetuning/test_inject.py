@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from llm_engineering.configuration.schema import HANDBOOK_TARGET_MODULES, LoraSettings
+from llm_engineering.configuration.lora import HANDBOOK_TARGET_MODULES, LoraSettings
 from llm_engineering.errors import LoraError
 from llm_engineering.model import live
 from llm_engineering.model.finetuning.inject import describe_lora, inject_lora, live_lora_model

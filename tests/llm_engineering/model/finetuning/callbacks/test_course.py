@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_engineering.configuration.schema import TrainSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.errors import TrainingError
 from llm_engineering.model.finetuning.callbacks.course import Course
 from llm_engineering.model.finetuning.record import TrainingRecord

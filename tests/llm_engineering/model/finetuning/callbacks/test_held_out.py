@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_engineering.configuration.schema import EvaluateSettings, TrainSettings
+from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.errors import HardwareError
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.finetuning.callbacks import held_out as module

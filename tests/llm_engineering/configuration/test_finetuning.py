@@ -1,4 +1,4 @@
-"""The schema itself: every key is explained, refuses what it does not know, and cannot be changed."""
+"""The whole configuration: every key is explained and has a range, and the sections agree."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from llm_engineering.configuration.schema import FinetuningConfig, LoraSettings
-from llm_engineering.objectives import OBJECTIVES
+from llm_engineering.configuration.finetuning import FinetuningConfig
 
 SECTIONS = {
     "run",
@@ -83,13 +82,6 @@ def test_a_configuration_cannot_be_changed() -> None:
         config.train.epochs = 7
 
 
-def test_two_adapters_do_not_share_a_default_list() -> None:
-    first, second = LoraSettings(), LoraSettings()
-
-    assert first.target_modules == second.target_modules
-    assert first.target_modules is not second.target_modules
-
-
 @pytest.mark.parametrize(
     ("section", "key", "refused", "accepted"),
     [
@@ -153,16 +145,6 @@ def test_the_range_of_a_key(
         assert seen == (float(value) if value == "1e-4" else value)
 
 
-def test_every_objective_has_a_learning_rate_of_its_own_unless_one_is_given() -> None:
-    def rate(**train: Any) -> float:
-        config = FinetuningConfig.model_validate({**REQUIRED, "train": train})
-        return config.train.learning_rate
-
-    rates = {objective: rate(objective=objective) for objective in OBJECTIVES}
-    assert rates == {"sft": 3e-4, "dpo": 2e-6, "orpo": 8e-6, "kto": 5e-6}
-    assert rate(objective="dpo", learning_rate=1e-4) == 1e-4
-
-
 @pytest.mark.parametrize(
     ("objective", "section", "key", "value"),
     [
@@ -217,78 +199,6 @@ def test_contradictions_are_of_preferences_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "rows"),
-    [
-        ({}, 16),
-        ({"effective_batch": 6}, 6),
-        ({"micro_batch": 4}, 16),
-        ({"micro_batch": 3, "gradient_accumulation": 5}, 15),
-        ({"gradient_accumulation": 2}, 16),
-        ({"effective_batch": 12, "micro_batch": 3, "gradient_accumulation": 4}, 12),
-    ],
-)
-def test_rows_in_a_step(train: dict[str, Any], rows: int) -> None:
-    config = FinetuningConfig.model_validate({**REQUIRED, "train": train})
-    assert config.train.rows_in_step == rows
-
-
-@pytest.mark.parametrize(
-    ("train", "message"),
-    [
-        (
-            {"effective_batch": 16, "micro_batch": 3},
-            r"effective_batch \(16\) is no multiple of micro_batch \(3\); the nearest is 15",
-        ),
-        ({"gradient_accumulation": 7}, r"\(16\) is no multiple of gradient_accumulation \(7\)"),
-        (
-            {"effective_batch": 16, "micro_batch": 4, "gradient_accumulation": 2},
-            r"effective_batch \(16\) is not micro_batch x gradient_accumulation \(4 x 2 = 8\)",
-        ),
-    ],
-)
-def test_a_split_that_does_not_give_the_rows_is_refused(
-    train: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValidationError, match=message):
-        FinetuningConfig.model_validate({**REQUIRED, "train": train})
-
-
-@pytest.mark.parametrize(("key", "value"), [("keep_best", True), ("early_stopping_patience", 2)])
-def test_what_looks_at_the_held_out_loss_needs_it_while_training(key: str, value: Any) -> None:
-    with pytest.raises(ValidationError, match=f"{key} looks at the held-out loss"):
-        FinetuningConfig.model_validate({**REQUIRED, "train": {key: value}})
-    train = {key: value, "evaluate_every": 10}
-    config = FinetuningConfig.model_validate({**REQUIRED, "train": train})
-    assert getattr(config.train, key) == value
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (
-            {"sources": [{"source": "a", "weight": 1}, {"source": "b"}]},
-            "sources.1 has no weight and another has: give every source one, or none",
-        ),
-        (
-            {"held_out": {"source": "b", "group": "author"}},
-            "group says how a fraction is drawn; drop it, or give a fraction",
-        ),
-        ({"sources": [{"source": "a", "weight": 0}]}, "greater than 0"),
-        ({"sources": [{"source": "a", "form": "vicuna"}]}, "'alpaca', 'prompt_completion'"),
-    ],
-)
-def test_sources_and_held_out_rows_agree(data: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError) as caught:
-        FinetuningConfig.model_validate({**REQUIRED, "data": {**REQUIRED["data"], **data}})
-    assert message in str(caught.value)
-
-
-def test_an_initialisation_that_is_not_to_be_had_is_refused_by_name() -> None:
-    with pytest.raises(ValidationError, match="olora changes the base weights"):
-        LoraSettings(init="olora")
-
-
-@pytest.mark.parametrize(
     ("init", "section", "values", "says"),
     [
         ("pissa", "lora", {"use_dora": True}, "use_dora (True) with init: pissa"),
@@ -319,17 +229,3 @@ def test_loftq_goes_with_quantised_weights() -> None:
     model = {**REQUIRED["model"], "load_in_4bit": True}
     lora = {"init": "loftq", "use_rslora": True, "lora_dropout": 0.1}
     FinetuningConfig.model_validate({**REQUIRED, "model": model, "lora": lora})
-
-
-@pytest.mark.parametrize(
-    ("export", "says"),
-    [
-        ({"hub_merged_repo": "a/b"}, "hub_merged_repo needs a merged model"),
-        ({"hub_repo": "a/b", "hub_merged_repo": "a/b", "merged_16bit": True}, "are the same"),
-        ({"hub_repo": "no owner"}, "should match pattern"),
-        ({"gguf": "f16"}, "gguf is made of the merged model"),
-    ],
-)
-def test_an_export_that_cannot_be_made_is_refused(export: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
-        FinetuningConfig.model_validate({**REQUIRED, "export": export})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,7 +10,7 @@ class Row:
     """One row as read; ``origin`` is ``file:line`` (``file:row N`` where there are no lines)."""
 
     origin: str
-    values: dict[str, Any]
+    values: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -35,3 +34,11 @@ class BadRows:
         self.count += 1
         if len(self.rows) < self._kept:
             self.rows.append(row)
+
+
+def object_row(origin: str, value: object) -> Row | BadRow:
+    """A value of a file as a row; only an object with named columns is one."""
+    if not isinstance(value, dict):
+        kind = "null" if value is None else type(value).__name__
+        return BadRow(origin, f"is {kind}, expected an object with named columns")
+    return Row(origin, value)

@@ -1,13 +1,13 @@
-"""What was found in the data, told as an error or as a warning."""
+"""What is wrong with the data: why a run must not use it, or a warning that it does."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from llm_engineering.configuration.schema import DataSettings
-from llm_engineering.data.read.rows import BadRow
-from llm_engineering.data.select.duplicates import Repeats
+from llm_engineering.configuration.data import DataSettings
+from llm_engineering.data.read.row import BadRows
+from llm_engineering.data.summary import Repeats
 from llm_engineering.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -26,28 +26,27 @@ def raise_data_error(reason: str) -> None:
     raise DataError(reason)
 
 
-def report_bad_rows(rows: Sequence[BadRow], count: int, on_bad_rows: str, refuse: Refuse) -> None:
+def report_bad_rows(bad: BadRows, on_bad_rows: str, refuse: Refuse) -> None:
     """Tell of rows that cannot be used.
 
     Args:
-        rows: The first of them.
-        count: How many there are.
+        bad: Those rows.
         on_bad_rows: As in ``data.on_bad_rows``.
         refuse: Hears of them where they are an error.
     """
-    if not count:
+    if not bad.count:
         return
-    listed = [f"{row.origin}: {row.reason}" for row in rows[:_SHOWN]]
-    if count > len(listed):
-        listed.append(f"... and {count - len(listed)} more")
+    listed = [f"{row.origin}: {row.reason}" for row in bad.rows[:_SHOWN]]
+    if bad.count > len(listed):
+        listed.append(f"... and {bad.count - len(listed)} more")
     if on_bad_rows == "error":
         refuse(
             "\n".join(listed)
-            + f"\n{count} bad row(s). Mend them, or set data.on_bad_rows: skip to train without "
+            + f"\n{bad.count} bad row(s). Mend them, or set data.on_bad_rows: skip to train without "
             "them (the report counts them)"
         )
     else:
-        logger.warning("skipping %d bad row(s):\n%s", count, "\n".join(listed))
+        logger.warning("skipping %d bad row(s):\n%s", bad.count, "\n".join(listed))
 
 
 def report_repeats(found: Repeats, what: str, advice: str, *, error: bool, refuse: Refuse) -> None:

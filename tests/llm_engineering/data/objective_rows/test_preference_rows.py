@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.schema import FinetuningConfig
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.data.prepare import prepare_data
-from llm_engineering.data.select.duplicates import Repeats
+from llm_engineering.data.summary import Repeats
 from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.errors import DataError
 from llm_engineering.model.tokenizer import load_tokenizer

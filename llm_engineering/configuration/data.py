@@ -1,0 +1,116 @@
+"""The section ``data``: sources, held-out rows, and what to do about bad, repeated and leaked rows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from llm_engineering.configuration.section import PositiveInt, Section, Share
+
+RowForm = Literal["alpaca", "prompt_completion", "messages", "sharegpt", "text"]
+
+
+class DataSource(Section):
+    """One source of training rows."""
+
+    source: str = Field(
+        min_length=1,
+        description="A .jsonl, .json, .csv (each .gz and .zst too) or .parquet file, a folder or a "
+        "glob of them, a URL (s3://, gs://, hf://), zenml://ARTIFACT@VERSION, or a data set id on "
+        "the Hub.",
+    )
+    form: RowForm | None = Field(
+        None, description="Form of the rows; default: told by the first row's columns."
+    )
+    split: str = Field("train", description="Split of a Hub data set.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a Hub data set.")
+    max_rows: PositiveInt | None = Field(
+        None, description="Use the first so many rows; default: all."
+    )
+    weight: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Share of the rows that come from this source, relative to the others' weights. "
+        "No row is repeated: the source with too few rows for its share sets how many are drawn "
+        "from the others. Default: every row of every source.",
+    )
+
+
+class HeldOutSettings(Section):
+    """Rows that are never trained on; the loss on them is what the report compares."""
+
+    source: str | None = Field(
+        None, description="Held-out rows of their own: anything that data.sources may name."
+    )
+    split: str = Field("test", description="Split of a Hub data set named by source.")
+    revision: str | None = Field(None, description="Branch, tag or commit of that data set.")
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        None,
+        description="Share of the training rows to hold out, about; a row's text and the run's "
+        "seed decide, so that data that grows never moves a trained row here.",
+    )
+    group: str | None = Field(
+        None,
+        min_length=1,
+        description="Column whose value decides instead of the text (of preferences: the prompt): "
+        "rows that share it (an author, a document) stay together.",
+    )
+    max_rows: PositiveInt | None = Field(
+        None, description="Evaluate on the first so many held-out rows; default: all."
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> HeldOutSettings:
+        if (self.source is None) == (self.fraction is None):
+            raise ValueError("give exactly one of source and fraction")
+        if self.group is not None and self.fraction is None:
+            raise ValueError("group says how a fraction is drawn; drop it, or give a fraction")
+        return self
+
+
+class DataSettings(Section):
+    """The training data."""
+
+    sources: list[DataSource] = Field(min_length=1, description="Read in this order.")
+    held_out: HeldOutSettings = Field(description="Rows kept back for evaluation.")
+    on_bad_rows: Literal["error", "skip"] = Field(
+        "error", description="Stop at bad rows, or skip them and count them in the report."
+    )
+    on_duplicates: Literal["keep", "drop", "error"] = Field(
+        "keep",
+        description="Training rows that repeat an earlier one: kept, left out, or an error; counted "
+        "in the report.",
+    )
+    on_leaks: Literal["warn", "drop", "error"] = Field(
+        "warn",
+        description="Training rows whose text (of preferences: whose prompt), but for case and "
+        "spaces, is held out too: a warning, left out of training, or an error.",
+    )
+    on_contradictions: Literal["warn", "drop", "error"] = Field(
+        "warn",
+        description="Preferences that say the opposite of another training row (the same answers, "
+        "the other way round): a warning, both left out, or an error.",
+    )
+    near_duplicates: Annotated[float, Field(ge=0.5, lt=1.0)] | None = Field(
+        None,
+        description="Similarity (estimated Jaccard of five-character pieces, MinHash) from which "
+        "rows count as repeated or leaked too, e.g. 0.8; default: equal ones alone.",
+    )
+    loss_on: Literal["completion", "last_turn", "everything"] = Field(
+        "completion",
+        description="Tokens that are trained: the assistant's, those of its last turn, or the "
+        "prompt's too.",
+    )
+    max_truncated_share: Share = Field(
+        0.05, description="Largest share of rows that may be cut at model.max_seq_length."
+    )
+
+    @model_validator(mode="after")
+    def _all_weighed(self) -> DataSettings:
+        weighed = [source.weight is not None for source in self.sources]
+        if any(weighed) and not all(weighed):
+            raise ValueError(
+                f"sources.{weighed.index(False)} has no weight and another has: give every source "
+                "one, or none"
+            )
+        return self

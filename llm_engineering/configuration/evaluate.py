@@ -1,0 +1,32 @@
+"""The section ``evaluate``: what is measured beside the training loss."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from llm_engineering.configuration.section import NonNegativeInt, PositiveInt, Section
+
+
+class EvaluateSettings(Section):
+    """What is measured beside the training loss."""
+
+    batch_size: PositiveInt = Field(4, description="Rows in one evaluation forward pass.")
+    samples: NonNegativeInt = Field(4, description="Held-out prompts answered before and after.")
+    samples_every: PositiveInt | None = Field(
+        None,
+        description="Optimizer steps between answers to these prompts while training; default: "
+        "none.",
+    )
+    max_new_tokens: PositiveInt = Field(64, description="Longest sample answer, in tokens.")
+    generic_passages: Annotated[int, Field(ge=0, le=60)] = Field(
+        60,
+        description="Passages of general text on which forgetting is measured, of the 60 that ship "
+        "with the project; 0: it is not measured.",
+    )
+    parity_rows: NonNegativeInt = Field(
+        4,
+        description="Held-out rows on which every export, read back in a process of its own, must "
+        "say what the trained model said; 0: no proof.",
+    )

@@ -1,0 +1,46 @@
+"""The section ``export``: what is made of the adapter, beside its own folder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from llm_engineering.configuration.section import Section
+
+
+class ExportSettings(Section):
+    """What is made of the adapter, beside its own folder, which every run leaves."""
+
+    merged_16bit: bool = Field(
+        False,
+        description="Write the base model with the adapter in its weights, in 16 bit; on the CPU, "
+        "and in little memory.",
+    )
+    gguf: Literal["f16", "bf16", "q8_0"] | None = Field(
+        None,
+        description="Write the merged model as GGUF of this type too, for llama.cpp and Ollama; needs "
+        "`make gguf-converter`.",
+    )
+    hub_repo: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="Hub id, owner/name, that the adapter and its card are pushed to; the token is "
+        "taken from the environment. Default: nothing is pushed.",
+    )
+    hub_merged_repo: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="Hub id, owner/name, that the merged model is pushed to.",
+    )
+    hub_private: bool = Field(True, description="Make a new Hub repository private.")
+
+    @model_validator(mode="after")
+    def _merged_before_pushed(self) -> ExportSettings:
+        if self.gguf is not None and not self.merged_16bit:
+            raise ValueError("gguf is made of the merged model: set merged_16bit to true")
+        if self.hub_merged_repo is not None and not self.merged_16bit:
+            raise ValueError("hub_merged_repo needs a merged model: set merged_16bit to true")
+        if self.hub_repo is not None and self.hub_repo == self.hub_merged_repo:
+            raise ValueError("hub_repo and hub_merged_repo are the same; give each its own")
+        return self

@@ -1,0 +1,1 @@
+"""Objective rows: what a row is to each kind of objective, from reading to the prepared columns."""

@@ -1,0 +1,139 @@
+"""Preferences as an objective's rows: pairs of answers, or judged answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llm_engineering.configuration.data import RowForm
+from llm_engineering.configuration.train import ObjectiveName
+from llm_engineering.data.rows.keys import RowKeys, answers_key, shingles, split_key, text_key
+from llm_engineering.data.rows.message import Message, to_dicts
+from llm_engineering.data.rows.preferences import (
+    AnswerName,
+    Preference,
+    PreferenceDict,
+    to_preferences,
+)
+from llm_engineering.data.rows.row_store import JsonText, StoredRow
+from llm_engineering.data.rows.unusable import UnusableRow
+from llm_engineering.data.tokens.preferences import (
+    PreferenceAuditor,
+    TokenizedPreference,
+    tokenize_preferences,
+)
+from llm_engineering.data.tokens.prepared import PreparedAnswer, PreparedPair
+from llm_engineering.objectives import OBJECTIVES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class PreferenceRows:
+    """``ObjectiveRows`` of preferences.
+
+    Rows repeat where prompt, answers and label are equal. They contradict one another where the
+    same two answers to a prompt are preferred the other way round, or the same answer is called
+    good and bad. A training row leaks if its prompt is held out, whatever its answers: what is
+    said of a prompt's other answers is no evidence on unseen ones. All answers to a prompt are
+    held out together.
+    """
+
+    judges_answers = True
+    leak = "have a prompt that is held out too"
+
+    def __init__(self, objective: ObjectiveName) -> None:
+        """For an objective that learns from pairs or from judged answers."""
+        self._objective = objective
+        judged = OBJECTIVES[objective].learns_from == "judged answers"
+        self._better: AnswerName = "completion" if judged else "chosen"
+        self.columns: type[PreparedAnswer] | type[PreparedPair] = (
+            PreparedAnswer if judged else PreparedPair
+        )
+
+    def form_of(self, values: Mapping[str, object]) -> None:
+        """None: pairs have no form to choose from."""
+        return None
+
+    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[Preference]:
+        """As ``to_preferences``: for kto a pair gives two items."""
+        return to_preferences(values, self._objective)
+
+    def to_json(self, item: Preference) -> PreferenceDict:
+        """As ``Preference.to_dict``."""
+        return item.to_dict()
+
+    def from_json(self, values: Any) -> Preference:
+        """As ``Preference.from_dict``."""
+        return Preference.from_dict(values)
+
+    def keys(self, item: Preference, seed: int) -> RowKeys:
+        """The equal one ends with the sense: which answer is better, or whether it is good."""
+        texts = list(item.answers.values())
+        sense = texts[0] < texts[1] if item.label is None else item.label
+        return RowKeys(
+            equal=answers_key(item.prompt, texts) & ~1 | sense,
+            split=split_key(item.prompt, seed),
+            leak=text_key(item.prompt),
+        )
+
+    def leak_shingles(self, item: Preference) -> set[str]:
+        """Of the prompt."""
+        return shingles(item.prompt)
+
+    def answer_shingles(self, item: Preference) -> set[str]:
+        """Of each answer in its place: several pairs to a long prompt are alike for the most part."""
+        return {
+            f"{item.label} {name} {shingle}"
+            for name, text in item.answers.items()
+            for shingle in shingles([Message("assistant", text)])
+        }
+
+    def tokenize(
+        self,
+        items: Sequence[Preference],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int,
+        stop_ids: frozenset[int],
+    ) -> list[TokenizedPreference | UnusableRow]:
+        """As ``tokenize_preferences``."""
+        return tokenize_preferences(items, tokenizer, max_length=max_length, stop_ids=stop_ids)
+
+    def auditor(
+        self, split: str, tokenizer: PreTrainedTokenizerBase, *, stop_ids: frozenset[int]
+    ) -> PreferenceAuditor:
+        """The label audit of every answer."""
+        return PreferenceAuditor(split, tokenizer, stop_ids=stop_ids)
+
+    def trained(self, tokens: TokenizedPreference) -> list[object]:
+        """Token ids of prompt and answers, and the label."""
+        return [tokens.prompt_ids, tokens.answer_ids, tokens.label]
+
+    def prepare(
+        self, row: StoredRow[Preference], tokens: TokenizedPreference
+    ) -> PreparedPair | PreparedAnswer:
+        """Prompt and answers on their own, beside the better answer's conversation."""
+        better = tokens.labelled(self._better)
+        answer = Message("assistant", row.item.answers[self._better])
+        messages = JsonText(json.dumps(to_dicts([*row.item.prompt, answer]), ensure_ascii=False))
+        if tokens.label is None:
+            return PreparedPair(
+                input_ids=better.input_ids,
+                labels=better.labels,
+                origin=row.origin,
+                messages=messages,
+                prompt_ids=tokens.prompt_ids,
+                chosen_ids=tokens.answer_ids["chosen"],
+                rejected_ids=tokens.answer_ids["rejected"],
+            )
+        return PreparedAnswer(
+            input_ids=better.input_ids,
+            labels=better.labels,
+            origin=row.origin,
+            messages=messages,
+            prompt_ids=tokens.prompt_ids,
+            completion_ids=tokens.answer_ids["completion"],
+            label=tokens.label,
+        )

@@ -1,0 +1,99 @@
+"""Conversations as an objective's rows: the assistant's answers are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llm_engineering.configuration.data import RowForm
+from llm_engineering.data.rows.conversations import to_conversation
+from llm_engineering.data.rows.forms import form_of
+from llm_engineering.data.rows.keys import RowKeys, shingles, split_key, text_key
+from llm_engineering.data.rows.message import Message, MessageDict, from_dicts, to_dicts
+from llm_engineering.data.rows.row_store import StoredRow
+from llm_engineering.data.rows.unusable import UnusableRow
+from llm_engineering.data.tokens.audit import LabelAuditor
+from llm_engineering.data.tokens.prepared import PreparedConversation
+from llm_engineering.data.tokens.tokenization import TokenizedRow, tokenize_conversations
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class SupervisedRows:
+    """``ObjectiveRows`` of conversations.
+
+    Rows repeat where all messages are equal, and leak where they say the same, but for case,
+    spaces and form.
+    """
+
+    columns = PreparedConversation
+    judges_answers = False
+    leak = "are held out too"
+
+    def __init__(self, loss_on: str) -> None:
+        """For ``data.loss_on``."""
+        self._loss_on = loss_on
+
+    def form_of(self, values: Mapping[str, object]) -> RowForm:
+        """As ``forms.form_of``."""
+        return form_of(values)
+
+    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[list[Message]]:
+        """One conversation, as ``to_conversation``."""
+        return [to_conversation(values, form)]
+
+    def to_json(self, item: list[Message]) -> list[MessageDict]:
+        """As ``to_dicts``."""
+        return to_dicts(item)
+
+    def from_json(self, values: Any) -> list[Message]:
+        """As ``from_dicts``."""
+        return from_dicts(values)
+
+    def keys(self, item: list[Message], seed: int) -> RowKeys:
+        """All by the whole conversation."""
+        whole = split_key(item, seed)
+        return RowKeys(equal=whole, split=whole, leak=text_key(item))
+
+    def leak_shingles(self, item: list[Message]) -> set[str]:
+        """Of the whole conversation."""
+        return shingles(item)
+
+    def answer_shingles(self, item: list[Message]) -> set[str]:
+        """None: the conversation has them all."""
+        return set()
+
+    def tokenize(
+        self,
+        items: Sequence[list[Message]],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int,
+        stop_ids: frozenset[int],
+    ) -> list[TokenizedRow | UnusableRow]:
+        """As ``tokenize_conversations``."""
+        return tokenize_conversations(
+            items, tokenizer, max_length=max_length, loss_on=self._loss_on, stop_ids=stop_ids
+        )
+
+    def auditor(
+        self, split: str, tokenizer: PreTrainedTokenizerBase, *, stop_ids: frozenset[int]
+    ) -> LabelAuditor:
+        """The label audit."""
+        return LabelAuditor(tokenizer, stop_ids=stop_ids, loss_on=self._loss_on)
+
+    def trained(self, tokens: TokenizedRow) -> list[object]:
+        """Token ids and labels."""
+        return [tokens.input_ids, tokens.labels]
+
+    def prepare(self, row: StoredRow[list[Message]], tokens: TokenizedRow) -> PreparedConversation:
+        """Tokens and labels, with the conversation that they are of."""
+        return PreparedConversation(
+            input_ids=tokens.input_ids,
+            labels=tokens.labels,
+            origin=row.origin,
+            messages=row.text,
+            prompt_tokens=tokens.prompt_tokens,
+            answer=tokens.answer,
+        )

@@ -1,0 +1,109 @@
+"""Reading every source: in order, in one form a source, up to max_rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_engineering.configuration.finetuning import FinetuningConfig
+from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.errors import DataError
+
+MakeConfig = Callable[..., FinetuningConfig]
+WriteJsonl = Callable[[Path, Sequence[Any]], Path]
+Prepare = Callable[[FinetuningConfig], PreparedDataset]
+
+GOOD = {"instruction": "What is 1 + 1?", "response": "Two."}
+OTHER = {"instruction": "What is 2 + 2?", "response": "Four."}
+MESSAGES = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}
+
+
+def refusal(prepare: Prepare, config: FinetuningConfig) -> str:
+    with pytest.raises(DataError) as caught:
+        prepare(config)
+    return str(caught.value)
+
+
+def sources(*paths: Path, **settings: Any) -> dict[str, Any]:
+    return {"data.sources": [{"source": str(path), **settings} for path in paths]}
+
+
+def line_numbers(prepared: PreparedDataset, split: str) -> list[int]:
+    return [int(origin.rpartition(":")[2]) for origin in prepared.split(split)["origin"]]
+
+
+def test_sources_are_read_in_their_order_and_mixed_kinds(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    first = tmp_path / "first.csv"
+    first.write_text("instruction,output\na,b\nc,d\n")
+    messages = [{"role": "user", "content": "e"}, {"role": "assistant", "content": "f"}]
+    second = write_jsonl(tmp_path / "second.jsonl", [{"messages": messages}])
+
+    prepared = prepare(make_config(sources(first, second)))
+
+    assert prepared.split("train")["origin"][:] == [f"{first}:2", f"{first}:3", f"{second}:1"]
+
+
+def test_max_rows_takes_the_first_of_each_source(prepare: Prepare, make_config: MakeConfig) -> None:
+    path = Path(make_config().data.sources[0].source)
+    config = make_config({**sources(path, max_rows=5), "data.held_out.max_rows": 3})
+
+    prepared = prepare(config)
+
+    assert line_numbers(prepared, "train") == [1, 2, 3, 4, 5]
+    assert line_numbers(prepared, "held_out") == [1, 2, 3]
+    assert [source.rows for source in prepared.summary.sources] == [5, 12]
+
+
+def test_rows_behind_max_rows_are_not_looked_at(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, GOOD, "{ broken"])
+
+    assert prepare(make_config(sources(path, max_rows=2))).summary.train.rows == 2
+
+
+def test_the_form_of_each_source_is_stated(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    rows: dict[str, Any] = {
+        "alpaca": GOOD,
+        "prompt_completion": {"prompt": "a", "completion": "b"},
+        "messages": MESSAGES,
+        "sharegpt": {
+            "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+        },
+        "text": {"text": "Once upon a time"},
+    }
+    paths = [write_jsonl(tmp_path / f"{name}.jsonl", [row]) for name, row in rows.items()]
+
+    prepared = prepare(make_config(sources(*paths)))
+
+    assert [one.form for one in prepared.summary.sources] == [*rows, "alpaca"]
+    assert [one.used for one in prepared.summary.sources] == [1, 1, 1, 1, 1, 12]
+
+
+def test_a_row_of_another_form_than_its_source_is_a_bad_row(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, MESSAGES, OTHER])
+
+    assert refusal(prepare, make_config(sources(path))).splitlines()[0] == (
+        f"{path}:2: is of the form messages, and {path}:1 is alpaca; a source has one form: make "
+        "two of it, or state its form"
+    )
+
+
+def test_a_stated_form_decides(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**GOOD, **MESSAGES}])
+
+    assert "has columns of two forms" in refusal(prepare, make_config(sources(path)))
+    prepared = prepare(make_config(sources(path, form="messages")))
+    assert json.loads(prepared.split("train")["messages"][0]) == MESSAGES["messages"]
