@@ -56,7 +56,7 @@ gguf-converter: .gguf-converter/convert_hf_to_gguf.py
 	$(WITH_PIP_SETTINGS) .venv/bin/python tools/get_gguf_converter.py
 
 # A problem is told in one line of make's own: nothing has been done yet that a trace could explain.
-.poetry/.installed: Makefile tools/find_python.sh tools/check_host.py llm_engineering/host_memory.py
+.poetry/.installed: Makefile tools/find_python.sh tools/check_host.py llm_engineering/planning/host_memory.py
 	$(eval FOUND := $(shell PYTHON='$(PYTHON)' tools/find_python.sh))
 	$(if $(filter set-up:,$(firstword $(FOUND))),$(error $(FOUND)))
 	$(eval MISSING := $(shell '$(FOUND)' tools/check_host.py))

@@ -63,7 +63,7 @@ def missing(build: str) -> str | None:
 
 def memory_note() -> str | None:
     """That this host's memory is too small for the embedded fine-tune, None if it is not."""
-    from llm_engineering.host_memory import total_host_bytes
+    from llm_engineering.planning.host_memory import total_host_bytes
 
     total = total_host_bytes()
     if total is None or total >= MEMORY:

@@ -36,17 +36,20 @@ def _on_this_host(config: FinetuningConfig, gpus: str) -> list[str]:
     from llm_engineering.distributed.placement import Placement
     from llm_engineering.distributed.share import choose_ranks, share_of_step
     from llm_engineering.planning import hardware
+    from llm_engineering.planning.host_plan import plan_host_memory
+    from llm_engineering.planning.workload import configured_workload
 
     placement = Placement(ranks_per_host=choose_ranks(gpus))
     config = config.model_copy(update={"train": share_of_step(config.train, placement.ranks)})
     if not hardware.has_gpu():
         first = unestimated_plans(config.train)[0]
-        return [f"  on this host, without a GPU: {first}{placement.on_each}"]
+        work = configured_workload(config, hardware.resolve_dtype(config.model))
+        memory = "" if work is None else f"; {plan_host_memory(work)}"
+        return [f"  on this host, without a GPU: {first}{placement.on_each}{memory}"]
     from llm_engineering.planning.cards import GIB
     from llm_engineering.planning.choice import choose_plans
     from llm_engineering.planning.memory_table import plan_table
     from llm_engineering.planning.sharded_plan import explain_sharing
-    from llm_engineering.planning.workload import configured_workload
 
     work = configured_workload(config, hardware.resolve_dtype(config.model))
     if work is None:

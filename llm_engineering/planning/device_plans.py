@@ -13,6 +13,7 @@ from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
 from llm_engineering.planning.batch_plan import BatchPlan, unestimated_plans
 from llm_engineering.planning.choice import choose_plans
+from llm_engineering.planning.host_plan import require_host_memory
 from llm_engineering.planning.shape import read_shape
 from llm_engineering.planning.sharded_plan import explain_sharing
 from llm_engineering.planning.workload import Workload, configured_workload, prepared_workload
@@ -50,7 +51,7 @@ def device_plans(
 
 
 def require_memory(config: FinetuningConfig, ranks: int = 1) -> None:
-    """Refuse a training that does not fit this host's GPUs, before any weight is loaded.
+    """Refuse a training that does not fit this host's GPUs or memory, before any weight is loaded.
 
     Rows count as long as ``model.max_seq_length`` allows, since the data may be not yet read.
 
@@ -58,10 +59,14 @@ def require_memory(config: FinetuningConfig, ranks: int = 1) -> None:
         HardwareError: Not even the smallest plan fits; shows what takes how much.
         ModelError: The model's config.json cannot be had.
     """
-    if not hardware.has_gpu():
-        return
     work = configured_workload(config, hardware.resolve_dtype(config.model))
-    if work is not None:
+    if work is None:
+        return
+    if not hardware.has_gpu():
+        warning = require_host_memory(work, hardware.free_host_bytes())
+        if warning:
+            logger.warning("%s", warning)
+    else:
         share = work.model_copy(update={"train": share_of_step(work.train, ranks)})
         if _choose(share, ranks)[0].sharded:
             logger.info("%s", explain_sharing(share, ranks, hardware.gpu_capacity_bytes()))

@@ -7,10 +7,10 @@ import platform
 import resource
 from pathlib import Path
 
-from llm_engineering import host_memory
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import HardwareError
+from llm_engineering.planning import host_memory
 
 _CONTEXT_BYTES = 900_000_000  # of CUDA itself, as read on an H100; no other process's
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -67,7 +68,9 @@ def test_on_a_gpu_the_parts_and_the_plan_are_shown(config, gpu):
 def test_without_a_gpu_the_cards_are_shown_all_the_same(config, monkeypatch):
     monkeypatch.setattr(hardware, "has_gpu", lambda: False)
     lines = memory_plan(config(), "local")
-    assert lines[1] == "  on this host, without a GPU: micro-batch 2 x 8, no checkpointing"
+    plan, _, memory = lines[1].partition("; ")
+    assert plan == "  on this host, without a GPU: micro-batch 2 x 8, no checkpointing"
+    assert re.fullmatch(r"\d+\.\d to \d+\.\d GiB of memory, by the rows' length", memory)
     assert len(lines) == 3 + len(CARDS)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_engineering import host_memory
+from llm_engineering.planning import host_memory
 
 MIB = 1024**2
 
@@ -67,9 +67,9 @@ def test_without_proc_it_is_not_known(host: Path) -> None:
 
 
 def test_it_needs_the_standard_library_alone() -> None:
-    code = "from llm_engineering import host_memory; print(host_memory.total_host_bytes())"
+    code = "from llm_engineering.planning import host_memory; print(host_memory.total_host_bytes())"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code],
-        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert int(done.stdout) > 0

@@ -1,0 +1,68 @@
+"""Training on a CPU: what it takes of the host's memory, and whether that is there."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from llm_engineering.errors import HardwareError
+from llm_engineering.planning.batch_plan import unestimated_plans
+from llm_engineering.planning.cards import GIB
+from llm_engineering.planning.memory import estimate_memory
+from llm_engineering.planning.workload import Workload
+
+_PROCESS = 0.7e9
+"""Python with PyTorch, unsloth, transformers and ZenML imported, as measured."""
+
+
+class HostMemory(BaseModel):
+    """Bytes of the host's memory that a training takes."""
+
+    weights: float = Field(description="Base weights, in the type that they are trained in.")
+    least: float = Field(description="Whatever the rows: weights, adapter, optimizer, the process.")
+    most: float = Field(description="With rows as long as model.max_seq_length allows.")
+
+    def __str__(self) -> str:
+        return f"{self.least / GIB:.1f} to {self.most / GIB:.1f} GiB of memory, by the rows' length"
+
+
+def plan_host_memory(work: Workload) -> HostMemory:
+    """Estimate the memory of training on a CPU, by the parts that a GPU would hold.
+
+    On two cores the embedded model was seen to take 2.3 GiB, between ``least`` and ``most``.
+    """
+    plan = unestimated_plans(work.train)[0]
+    estimate = estimate_memory(work, plan.micro_batch, plan.gradient_checkpointing)
+    return HostMemory(
+        weights=estimate.weights,
+        least=estimate.weights + estimate.adapter + _PROCESS,
+        most=estimate.reserved + _PROCESS,
+    )
+
+
+def require_host_memory(work: Workload, free: int) -> str | None:
+    """Refuse what cannot fit in the host's free memory: the kernel would end it without a word.
+
+    Args:
+        work: What is trained.
+        free: Bytes that can be had, a container's limit heeded.
+
+    Returns:
+        A warning where it fits only if the rows are short enough, else None.
+
+    Raises:
+        HardwareError: The weights alone, with what every training needs, do not fit.
+    """
+    memory = plan_host_memory(work)
+    if memory.least > free:
+        raise HardwareError(
+            f"model.id: training on this host's CPU takes at least {memory.least / GIB:.1f} GiB of "
+            f"memory (base weights in {work.dtype}: {memory.weights / GIB:.1f} GiB), and "
+            f"{free / GIB:.1f} GiB are free. Take a smaller model, a host with more memory, or a GPU"
+        )
+    if memory.most <= free:
+        return None
+    return (
+        f"training may need {memory.most / GIB:.1f} GiB of memory, if rows are as long as "
+        f"model.max_seq_length ({work.longest_row} tokens) allows, and {free / GIB:.1f} GiB are "
+        "free. If the run is killed, lower model.max_seq_length or train.micro_batch"
+    )

@@ -1,0 +1,57 @@
+"""What training on a CPU takes of the host's memory, held against what was measured."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from llm_engineering.errors import HardwareError
+from llm_engineering.planning.host_plan import plan_host_memory, require_host_memory
+from llm_engineering.planning.workload import Workload
+
+GIB = 1024**3
+EMBEDDED = {
+    "hidden": 576, "inner": 1536, "layers": 30, "queries": 576, "keys": 192,
+    "vocabulary": 49152, "tied": True,
+}  # fmt: skip
+LLAMA_8B = {
+    "hidden": 4096, "inner": 14336, "layers": 32, "queries": 4096, "keys": 1024,
+    "vocabulary": 128256, "tied": False,
+}  # fmt: skip
+
+
+def work(shape=EMBEDDED, row=512):
+    return Workload.model_validate(
+        {
+            "shape": shape, "dtype": "float32", "quantised": False, "lora": {},
+            "train": {"effective_batch": 4}, "evaluate": {"batch_size": 8},
+            "longest_row": row, "mean_row": row,
+        }
+    )  # fmt: skip
+
+
+def test_what_the_embedded_model_took_lies_between():
+    memory = plan_host_memory(work())
+    assert memory.least < 2.43e9 < memory.most
+    assert memory.most < 3.0e9
+
+
+def test_weights_that_cannot_fit_are_refused_by_what_they_take():
+    with pytest.raises(HardwareError) as error:
+        require_host_memory(work(LLAMA_8B), 16 * GIB)
+    told = re.search(r"at least ([\d.]+) GiB .*base weights in float32: ([\d.]+) GiB.*16.0 GiB are free",
+                     str(error.value))  # fmt: skip
+    assert told is not None
+    assert float(told[2]) == pytest.approx(8.03e9 * 4 / GIB, abs=0.1)
+    assert float(told[1]) > float(told[2])
+
+
+def test_what_fits_with_short_rows_alone_is_warned_of():
+    memory = plan_host_memory(work())
+    between = int((memory.least + memory.most) / 2)
+    warning = require_host_memory(work(), between)
+    assert warning is not None
+    assert "model.max_seq_length (512 tokens)" in warning
+    assert require_host_memory(work(row=16), between) is None
+    assert require_host_memory(work(), int(memory.most) + 1) is None
