@@ -33,7 +33,7 @@ def work(shape=EMBEDDED, row=512):
 
 def test_what_the_embedded_model_took_lies_between():
     memory = plan_host_memory(work())
-    assert memory.least < 2.43e9 < memory.most
+    assert 2.0e9 < memory.least < 2.43e9 < memory.most  # killed within 2.0e9 bytes
     assert memory.most < 3.0e9
 
 

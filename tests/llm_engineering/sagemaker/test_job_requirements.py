@@ -21,7 +21,7 @@ LOCK = ROOT / "poetry.lock"
 # Parts of the package that run beside a job, not in it.
 BESIDE_THE_JOB = {"commands", "lineage", "registry", "sagemaker", "scheduling"}
 # The launcher prepares the data, and resolves where an adapter of the registry lies.
-ONLY_BEFORE_THE_JOB = {"artifacts.py", "duplicates.py", "starting_adapter.py"}
+ONLY_BEFORE_THE_JOB = {"artifacts.py", "near.py", "starting_adapter.py"}
 
 # A lock small enough to work out by hand; the fixture adds the roots that it does not define.
 SMALL_LOCK = """
@@ -164,8 +164,11 @@ def test_the_image_s_python_decides_not_this_one(
 @pytest.mark.parametrize(
     ("python", "message"),
     [
-        ("3.10", r"3\.10 is outside of >=3\.11,<3\.13, which poetry\.lock is solved for"),
-        ("3.13.1", r"3\.13\.1 is outside of"),
+        (
+            "3.10",
+            r"3\.10 is outside of >=3\.11,<3\.15,!=3\.14\.1, which poetry\.lock is solved for",
+        ),
+        ("3.14.1", r"3\.14\.1 is outside of"),
         ("py312", r"expected a version such as 3\.12, got 'py312'"),
     ],
 )
