@@ -12,6 +12,8 @@ from llm_engineering.errors import DataError
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 # Nothing is read back by a fresh process, nothing promoted: these tests are about other things.
 QUICK = {"evaluate.parity_rows": 0, "registry.promote": False}

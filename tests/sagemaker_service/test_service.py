@@ -19,6 +19,8 @@ from botocore.exceptions import ClientError
 from sagemaker_service.client import REGION, Service
 from sagemaker_service.quotas import quota_code, quota_name
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("sagemaker.train", reason="the sagemaker group is not installed")
 
 Submit = Callable[..., str]

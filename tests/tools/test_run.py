@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 
 from llm_engineering.configuration import to_yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "models" / "SmolLM2-135M-Instruct"
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("sagemaker.train", reason="the sagemaker group is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]

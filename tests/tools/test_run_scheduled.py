@@ -20,6 +20,8 @@ from llm_engineering.scheduling import crontab
 from llm_engineering.scheduling.history import Tick, read_history
 from llm_engineering.scheduling.schedules import Schedule, read_schedule, write_schedule
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 RUN = [sys.executable, str(ROOT / "tools" / "run.py"), "--run-scheduled"]
 NAME = f"test-{os.getpid()}"

@@ -19,6 +19,8 @@ import pytest
 from llm_engineering.configuration import to_yaml
 from llm_engineering.configuration.finetuning import FinetuningConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 CHROMIUM = shutil.which("chromium")
 STEPS = (

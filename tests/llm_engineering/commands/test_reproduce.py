@@ -19,6 +19,8 @@ from llm_engineering.errors import DataError, ReproductionError
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.reporting.manifest import Manifest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from llm_engineering.distributed.fsdp import other_adapter, sharded_trainer
 from llm_engineering.errors import LoraError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def alone(tmp_path):

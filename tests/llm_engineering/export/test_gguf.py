@@ -14,6 +14,8 @@ from llm_engineering.export import gguf, reload
 from llm_engineering.export.gguf import CONVERTER, read_metadata, require_converter, write_gguf
 from llm_engineering.export.merge import merge
 
+pytestmark = pytest.mark.slow
+
 TEMPLATE = "{{ messages[0]['content'] }}"
 
 

@@ -13,6 +13,8 @@ from llm_engineering.configuration.export import ExportSettings
 from llm_engineering.errors import HubError
 from llm_engineering.export.hub import push
 
+pytestmark = pytest.mark.slow
+
 BOTH = ExportSettings(
     merged_16bit=True, hub_repo="acme/questions", hub_merged_repo="acme/questions-merged"
 )

@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from llm_engineering.errors import ExportError
 from llm_engineering.export.merge import merge, require_mergeable
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 STOP_IDS = (2,)
 BFLOAT16_ROUNDING = 2**-8  # relative, of one rounding

@@ -25,6 +25,8 @@ from llm_engineering.model.evaluation.probe import (
 )
 from llm_engineering.model.recipes import ModelRecipe
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = "model.safetensors"
 PAIRS = [
     ("What does `len` return?", "The number of items of a container, as an integer."),

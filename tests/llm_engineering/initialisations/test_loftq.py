@@ -18,6 +18,8 @@ from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import live_base_model, load_model
 from llm_engineering.training.run import train
 
+pytestmark = pytest.mark.slow
+
 LOFTQ = LoraSettings(r=4, lora_alpha=2, rank_pattern={"down_proj": 2}, init="loftq")
 
 

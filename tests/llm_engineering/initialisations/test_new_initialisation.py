@@ -13,6 +13,8 @@ from llm_engineering.initialisations.adapted_modules import adapted_modules
 from llm_engineering.model import live
 from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 
+pytestmark = pytest.mark.slow
+
 
 class Tenfold(Initialisation):
     """A starts ten times as large, and gives that to B at the end: ``B A`` stays the same."""

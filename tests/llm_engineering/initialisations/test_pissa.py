@@ -16,6 +16,8 @@ from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import load_model
 
+pytestmark = pytest.mark.slow
+
 PISSA = {"lora.init": "pissa", "lora.r": 4, "lora.lora_alpha": 8, "train.learning_rate": 0.01}
 TWELVE = {"train.max_steps": 12}
 PATTERNS = {"lora.rank_pattern": {"down_proj": 2}, "lora.alpha_pattern": {"q_proj": 3}}

@@ -15,6 +15,8 @@ from llm_engineering.objectives.reference_model import (
     rewards_against_reference,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Hinge(Objective):
     """``max(0, 1 - margin)`` of two rewards (SLiC-HF, arXiv 2305.10425)."""

@@ -9,6 +9,8 @@ from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.adapter_folder import live_trained_model, require_same_shape
 from llm_engineering.registry.starting_adapter import starting_adapter
 
+pytestmark = pytest.mark.slow
+
 LN2 = 0.6931
 
 

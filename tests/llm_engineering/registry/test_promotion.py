@@ -24,6 +24,8 @@ from llm_engineering.registry.decision import Decision
 from llm_engineering.registry.stages import promote_by_hand, roll_back
 from llm_engineering.registry.versions import all_versions, artifact, find_version
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 BAD, GOOD = {"train.max_steps": 2}, {"train.max_steps": 12, "train.learning_rate": 0.003}
 

@@ -9,6 +9,8 @@ from llm_engineering.model.chat_template import read_chat_template
 from llm_engineering.sagemaker.inputs import write_config_channel
 from llm_engineering.sagemaker.job import JobOrder, read_config, read_secrets, write_failure
 
+pytestmark = pytest.mark.slow
+
 ORDER = JobOrder(run="r", region="us-east-1", secrets={}, has_base_model=False)
 
 

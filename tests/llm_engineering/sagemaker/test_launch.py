@@ -30,6 +30,8 @@ from llm_engineering.sagemaker.launch import Launch, train_in_job
 from llm_engineering.training.production import ProductionAdapter
 from llm_engineering.training.run import train
 
+pytestmark = pytest.mark.slow
+
 POLL = 0.2
 # Without the proof of the exports, which is a process of its own in every job.
 QUICK = {"evaluate.parity_rows": 0, "registry.promote": False}

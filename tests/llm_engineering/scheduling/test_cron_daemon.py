@@ -31,6 +31,7 @@ exec cron -f
 """
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("cron") is None, reason="cron is not installed"),
     pytest.mark.skipif(os.getuid() != 0, reason="needs root for a cron daemon of its own"),
     pytest.mark.skipif(

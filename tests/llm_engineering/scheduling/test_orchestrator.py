@@ -15,6 +15,8 @@ import pytest
 from llm_engineering.errors import ConfigError, SetupError
 from llm_engineering.scheduling import orchestrator
 
+pytestmark = pytest.mark.slow
+
 # ZenML's SageMaker orchestrator asks for the SDK before the one that this project uses.
 SDK_V2 = (
     "estimator",

@@ -15,6 +15,8 @@ from llm_engineering.scheduling.history import read_history
 from llm_engineering.scheduling.lock import schedule_lock
 from llm_engineering.scheduling.schedules import read_schedule
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def schedule(make_config, make_schedule, tmp_path, alert_command):

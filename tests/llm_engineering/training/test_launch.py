@@ -24,6 +24,8 @@ from llm_engineering.training import run as training
 from llm_engineering.training.production import ProductionAdapter
 from llm_engineering.training.run import train
 
+pytestmark = pytest.mark.slow
+
 RANK_MODULE = "llm_engineering.training.rank"
 TWO = Placement(ranks_per_host=2)
 # Epochs of 48 rows in steps of 20, 20 and 8: 8 are no multiple of 2 ranks x 5 rows.

@@ -21,6 +21,8 @@ from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import load_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

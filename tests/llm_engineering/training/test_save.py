@@ -18,6 +18,8 @@ from llm_engineering.training.evaluate import evaluate
 from llm_engineering.training.run import train
 from llm_engineering.training.save import save_model
 
+pytestmark = pytest.mark.slow
+
 
 def trained(config: Any, folder: Path) -> tuple[Any, ...]:
     """Everything that the save step is given."""
