@@ -8,9 +8,10 @@
 #   --no-tests        only `make finetune`, not `make test`
 #   --write           put the figures into the README's requirements
 #
-# root: `make finetune`, `make test`; then an ordinary user whose folder has spaces and umlauts:
-# `make finetune`, and all of it again without network. Needs root, debootstrap, Debian's packages
-# and a package index; pip and apt are configured as on this host, without its local wheels.
+# `make finetune` as root, then as an ordinary user whose folder has spaces and umlauts, then as both
+# without network; `make test` as root, and `make test-quick` as the other, without network again.
+# Needs root, debootstrap, Debian's packages and a package index, 25 GB of disk and 40 minutes; pip and
+# apt are configured as on this host, without its local wheels.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -21,11 +22,11 @@ while [ $# -gt 0 ]; do
     --wheels) wheels=$(cd "$2" && pwd); shift ;;
     --no-tests) tests='' ;;
     --write) write=1 ;;
-    *) sed -n '4,9s/^# *//p' "$0"; exit 2 ;;
+    *) sed -n '4,8s/^# *//p' "$0"; exit 2 ;;
   esac
   shift
 done
-for need in debootstrap unshare; do
+for need in debootstrap unshare ip; do
   command -v "$need" >/dev/null || { echo "$need is missing: apt-get install $need" >&2; exit 2; }
 done
 [ "$(id -u)" = 0 ] || { echo "needs root, to make a machine of its own" >&2; exit 2; }
@@ -47,7 +48,7 @@ debootstrap --variant=minbase --include=python3,python3-venv,git,make,ca-certifi
 
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-cp /etc/apt/apt.conf.d/*proxy* /etc/apt/apt.conf.d/*registry* "$root/etc/apt/apt.conf.d/" 2>/dev/null || true
+cp /etc/apt/apt.conf.d/*proxy* "$root/etc/apt/apt.conf.d/" 2>/dev/null || true
 {
   echo '[global]'
   python3 -m pip config list | sed -n "s/^global\.\(cert\|index-url\|proxy\|trusted-host\)='\(.*\)'$/\1 = \2/p"
@@ -66,7 +67,7 @@ enter() {
   unshare --mount --pid --fork --kill-child "${network[@]}" bash -c '
     mount --bind "$1" "$1"; cd "$1"
     mount -t proc proc proc; mount --rbind /dev dev; mount --rbind /sys sys
-    [ ! -e /sys/class/net/lo/operstate ] || ip link set lo up 2>/dev/null || true
+    ip link set lo up  # a network namespace of its own begins with nothing
     exec chroot --userspec="$2" . /usr/bin/env -i HOME="$3" USER="$2" LANG=C.UTF-8 TERM=dumb \
       PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -euo pipefail -c "$4"
   ' bash "$root" "$user" "$home" "$command"
@@ -94,24 +95,22 @@ python=$(enter root yes "$here/.venv/bin/python -c 'import platform; print(platf
 torch=$(enter root yes "$here/.venv/bin/python -c 'import torch; print(torch.__version__)'" 2>/dev/null)
 memory=$(enter root yes "sed -n 's/.*\"peak_memory_bytes\": \([0-9]*\).*/\1/p' $here/outputs/latest/metrics.json")
 
-tested='not run'
-if [ -n "$tests" ]; then
-  say "root: make test"
-  enter root yes "apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium cron >/dev/null"
-  enter root yes "cd $here && make setup-sagemaker"
-  timed seconds enter root yes "cd $here && make test"
-  tested=$(minutes "$seconds")
-fi
-
 say "an ordinary user, in a folder with spaces and umlauts: make finetune"
 enter root yes "useradd --create-home alice"
 there='/home/alice/Für alle Fälle/llm-engineering-finetuning'
 enter alice yes "mkdir -p '${there%/*}' && git clone --quiet /srv/project.git '$there' && cd '$there' && make finetune"
 
 say "the same two without network"
-enter root no "cd $here && make finetune && .venv/bin/python tools/run.py --finetune --no-cache"
-enter alice no "cd '$there' && make finetune"
+enter root no "cd $here && make finetune"
+enter alice no "cd '$there' && make finetune && .venv/bin/python tools/run.py --finetune --no-cache"
+tested='not run'
 if [ -n "$tests" ]; then
+  say "root: make test, with what Debian brings for it"
+  enter root yes "apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium cron >/dev/null"
+  enter root yes "cd $here && make setup-sagemaker"
+  timed seconds enter root yes "cd $here && make test"
+  tested=$(minutes "$seconds")
+  say "an ordinary user without network: make test-quick"
   enter alice no "cd '$there' && make test-quick"
 fi
 
