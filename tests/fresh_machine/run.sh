@@ -48,7 +48,7 @@ debootstrap --variant=minbase --include=python3,python3-venv,git,make,ca-certifi
 
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-cp /etc/apt/apt.conf.d/*proxy* "$root/etc/apt/apt.conf.d/" 2>/dev/null || true
+grep -ls Acquire /etc/apt/apt.conf.d/* | xargs -r cp -t "$root/etc/apt/apt.conf.d/"
 {
   echo '[global]'
   python3 -m pip config list | sed -n "s/^global\.\(cert\|index-url\|proxy\|trusted-host\)='\(.*\)'$/\1 = \2/p"
