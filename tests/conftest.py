@@ -52,6 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.import_plugin("sagemaker_service.fixtures")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: a long one at the end would leave all workers but one without work."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Remembered digests go to a folder of this session, and nothing asks the Hub."""
