@@ -56,6 +56,7 @@ grep -ls Acquire /etc/apt/apt.conf.d/* | xargs -r cp -t "$root/etc/apt/apt.conf.
 } >"$root/etc/pip.conf"
 [ -z "$wheels" ] || { mkdir "$root/opt/torch-wheels"; cp "$wheels"/torch-*.whl "$root/opt/torch-wheels/"; }
 git clone --quiet --bare . "$root/srv/project.git"
+git config --file "$root/etc/gitconfig" safe.directory /srv/project.git  # root's, cloned by others
 commit=$(git rev-parse --short HEAD)
 [ -z "$(git status --porcelain)" ] || echo "note: what is not committed is not tested"
 
@@ -95,6 +96,15 @@ python=$(enter root yes "$here/.venv/bin/python -c 'import platform; print(platf
 torch=$(enter root yes "$here/.venv/bin/python -c 'import torch; print(torch.__version__)'" 2>/dev/null)
 memory=$(enter root yes "sed -n 's/.*\"peak_memory_bytes\": \([0-9]*\).*/\1/p' $here/outputs/latest/metrics.json")
 
+name=$(sed -n 's/^PRETTY_NAME="Debian GNU\/Linux \([^"]*\)"/Debian \1/p' "$root/etc/os-release")
+case $torch in *+cpu) build=CPU ;; *) build=CUDA ;; esac
+# row TESTED: the line of the README's table, its figures so far.
+row() {
+  row="| $name | $python | $torch ($build) | $(gb "$fetched") | $(minutes "$setup") | $(gb "$used") + $(gb "$kept") | $(minutes "$finetune"), $(gb "$memory") | $1 | $(date +%F), $commit |"
+  echo "$row"
+}
+row 'not yet run'
+
 say "an ordinary user, in a folder with spaces and umlauts: make finetune"
 enter root yes "useradd --create-home alice"
 there='/home/alice/Für alle Fälle/llm-engineering-finetuning'
@@ -114,11 +124,8 @@ if [ -n "$tests" ]; then
   enter alice no "cd '$there' && make test-quick"
 fi
 
-name=$(sed -n 's/^PRETTY_NAME="Debian GNU\/Linux \([^"]*\)"/Debian \1/p' "$root/etc/os-release")
-case $torch in *+cpu) build=CPU ;; *) build=CUDA ;; esac
-row="| $name | $python | $torch ($build) | $(gb "$fetched") | $(minutes "$setup") | $(gb "$used") + $(gb "$kept") | $(minutes "$finetune"), $(gb "$memory") | $tested | $(date +%F), $commit |"
+row "$tested"
 say "passed"
-echo "$row"
 if [ -n "$write" ]; then
   python3 - "$name" "$build" "$row" <<'PYTHON'
 import pathlib, re, sys
