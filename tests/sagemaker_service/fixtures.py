@@ -29,8 +29,11 @@ def sagemaker_job_hidden() -> Sequence[Path]:
 
 @pytest.fixture(scope="session")
 def sagemaker_image_environment() -> Mapping[str, str]:
-    """Variables that the "image" sets, beyond those of the Deep Learning Containers."""
-    return {}
+    """Variables that the "image" sets, beyond those of the Deep Learning Containers.
+
+    As many threads as here, where tests limit them: by them sums are split, and the bits with them.
+    """
+    return {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ}
 
 
 @pytest.fixture(scope="session")
