@@ -42,17 +42,17 @@ def chosen_build() -> str:
 
 def missing(build: str) -> str | None:
     """What this host lacks for set-up with a build of PyTorch, in a line; None if nothing."""
-    if not _can_write(ROOT):
+    from llm_engineering.errors import SetupError
+    from llm_engineering.lineage.store import can_write, require_store
+
+    if not can_write(ROOT):
         return f"{ROOT} cannot be written: set-up needs a checkout of your own (git clone)"
     home = Path(os.path.expanduser("~"))
-    if not home.is_absolute() or not _can_write(home):
+    if not home.is_absolute() or not can_write(home):
         return (
             f"your home folder ({home}) cannot be written, and pip and ZenML keep files there: set "
             "HOME to a folder of yours"
         )
-    from llm_engineering.errors import SetupError
-    from llm_engineering.lineage.store import require_store
-
     try:
         note = require_store()
     except SetupError as problem:
@@ -77,8 +77,10 @@ def memory_note() -> str | None:
 
 def _missing_disk(build: str, home: Path) -> str | None:
     """Adds up what goes to one file system, since most hosts have only one."""
+    from llm_engineering.lineage.store import existing
+
     cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    asked = ((ROOT, DISK), (_existing(cache), FETCHED), (Path(tempfile.gettempdir()), TEMPORARY))
+    asked = ((ROOT, DISK), (existing(cache), FETCHED), (Path(tempfile.gettempdir()), TEMPORARY))
     needs: dict[int, float] = {}
     for folder, size in asked:
         device = folder.stat().st_dev
@@ -92,19 +94,6 @@ def _missing_disk(build: str, home: Path) -> str | None:
                 + ("" if folder == ROOT else ", or set TMPDIR or XDG_CACHE_HOME to another disk")
             )
     return None
-
-
-def _existing(folder: Path) -> Path:
-    return folder if folder.exists() else _existing(folder.parent)
-
-
-def _can_write(folder: Path) -> bool:
-    """By writing: permissions alone do not tell of a read-only file system."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
 
 
 def main() -> None:

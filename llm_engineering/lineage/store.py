@@ -37,7 +37,7 @@ def require_store() -> str | None:
         SetupError: It is not this user's to write, or a newer ZenML made it.
     """
     folder = store_folder()
-    if not _can_write(folder):
+    if not can_write(existing(folder)):
         raise SetupError(f"ZenML's store {folder} cannot be written by this user: {_OTHER}")
     found = _made_by(folder / "local_stores" / "default_zen_store" / "zenml.db")
     ours = _release(_installed())
@@ -79,12 +79,16 @@ def _release(version: str) -> tuple[int, ...] | None:
     return tuple(map(int, version.split("."))) if re.fullmatch(r"\d+(\.\d+)+", version) else None
 
 
-def _can_write(folder: Path) -> bool:
-    """By writing, since permissions do not tell all; a folder that is not there will be made."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+def can_write(folder: Path) -> bool:
+    """Whether this user can write in a folder, by writing: permissions alone do not tell of a
+    read-only file system."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:
         return False
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return folder if folder.exists() else existing(folder.parent)
