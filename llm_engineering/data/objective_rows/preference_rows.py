@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from llm_engineering.configuration.data import RowForm
 from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.data.rows.keys import RowKeys, answers_key, shingles, split_key, text_key
-from llm_engineering.data.rows.message import Message, to_dicts
 from llm_engineering.data.rows.preferences import (
     AnswerName,
     Preference,
@@ -70,24 +69,27 @@ class PreferenceRows:
 
     def keys(self, item: Preference, seed: int) -> RowKeys:
         """The equal one ends with the sense: which answer is better, or whether it is good."""
-        texts = list(item.answers.values())
-        sense = texts[0] < texts[1] if item.label is None else item.label
+        answers = list(item.answers.values())
+        sense = item.label
+        if sense is None:
+            first, second = (answers_key(item.prompt, [one]) for one in answers)
+            sense = first < second
         return RowKeys(
-            equal=answers_key(item.prompt, texts) & ~1 | sense,
+            equal=answers_key(item.prompt, answers) & ~1 | sense,
             split=split_key(item.prompt, seed),
             leak=text_key(item.prompt),
         )
 
     def leak_shingles(self, item: Preference) -> set[str]:
         """Of the prompt."""
-        return shingles(item.prompt)
+        return shingles(item.prompt.messages)
 
     def answer_shingles(self, item: Preference) -> set[str]:
         """Of each answer in its place: several pairs to a long prompt are alike for the most part."""
         return {
             f"{item.label} {name} {shingle}"
-            for name, text in item.answers.items()
-            for shingle in shingles([Message("assistant", text)])
+            for name, answer in item.answers.items()
+            for shingle in shingles([answer])
         }
 
     def tokenize(
@@ -116,14 +118,14 @@ class PreferenceRows:
     ) -> PreparedPair | PreparedAnswer:
         """Prompt and answers on their own, beside the better answer's conversation."""
         better = tokens.labelled(self._better)
-        answer = Message("assistant", row.item.answers[self._better])
-        messages = JsonText(json.dumps(to_dicts([*row.item.prompt, answer]), ensure_ascii=False))
+        whole = row.item.prompt.with_answer(row.item.answers[self._better])
+        conversation = JsonText(json.dumps(whole.to_dict(), ensure_ascii=False))
         if tokens.label is None:
             return PreparedPair(
                 input_ids=better.input_ids,
                 labels=better.labels,
                 origin=row.origin,
-                messages=messages,
+                conversation=conversation,
                 prompt_ids=tokens.prompt_ids,
                 chosen_ids=tokens.answer_ids["chosen"],
                 rejected_ids=tokens.answer_ids["rejected"],
@@ -132,7 +134,7 @@ class PreferenceRows:
             input_ids=better.input_ids,
             labels=better.labels,
             origin=row.origin,
-            messages=messages,
+            conversation=conversation,
             prompt_ids=tokens.prompt_ids,
             completion_ids=tokens.answer_ids["completion"],
             label=tokens.label,

@@ -9,7 +9,7 @@ from llm_engineering.configuration.data import RowForm
 from llm_engineering.data.rows.conversations import to_conversation
 from llm_engineering.data.rows.forms import form_of
 from llm_engineering.data.rows.keys import RowKeys, shingles, split_key, text_key
-from llm_engineering.data.rows.message import Message, MessageDict, from_dicts, to_dicts
+from llm_engineering.data.rows.message import Conversation, ConversationDict
 from llm_engineering.data.rows.row_store import StoredRow
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.audit import LabelAuditor
@@ -39,34 +39,34 @@ class SupervisedRows:
         """As ``forms.form_of``."""
         return form_of(values)
 
-    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[list[Message]]:
+    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[Conversation]:
         """One conversation, as ``to_conversation``."""
         return [to_conversation(values, form)]
 
-    def to_json(self, item: list[Message]) -> list[MessageDict]:
-        """As ``to_dicts``."""
-        return to_dicts(item)
+    def to_json(self, item: Conversation) -> ConversationDict:
+        """As ``Conversation.to_dict``."""
+        return item.to_dict()
 
-    def from_json(self, values: Any) -> list[Message]:
-        """As ``from_dicts``."""
-        return from_dicts(values)
+    def from_json(self, values: Any) -> Conversation:
+        """As ``Conversation.from_dict``."""
+        return Conversation.from_dict(values)
 
-    def keys(self, item: list[Message], seed: int) -> RowKeys:
+    def keys(self, item: Conversation, seed: int) -> RowKeys:
         """All by the whole conversation."""
         whole = split_key(item, seed)
         return RowKeys(equal=whole, split=whole, leak=text_key(item))
 
-    def leak_shingles(self, item: list[Message]) -> set[str]:
+    def leak_shingles(self, item: Conversation) -> set[str]:
         """Of the whole conversation."""
-        return shingles(item)
+        return shingles(item.messages)
 
-    def answer_shingles(self, item: list[Message]) -> set[str]:
+    def answer_shingles(self, item: Conversation) -> set[str]:
         """None: the conversation has them all."""
         return set()
 
     def tokenize(
         self,
-        items: Sequence[list[Message]],
+        items: Sequence[Conversation],
         tokenizer: PreTrainedTokenizerBase,
         *,
         max_length: int,
@@ -87,13 +87,13 @@ class SupervisedRows:
         """Token ids and labels."""
         return [tokens.input_ids, tokens.labels]
 
-    def prepare(self, row: StoredRow[list[Message]], tokens: TokenizedRow) -> PreparedConversation:
+    def prepare(self, row: StoredRow[Conversation], tokens: TokenizedRow) -> PreparedConversation:
         """Tokens and labels, with the conversation that they are of."""
         return PreparedConversation(
             input_ids=tokens.input_ids,
             labels=tokens.labels,
             origin=row.origin,
-            messages=row.text,
+            conversation=row.text,
             prompt_tokens=tokens.prompt_tokens,
             answer=tokens.answer,
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from llm_engineering.configuration.data import RowForm
 from llm_engineering.data.rows.forms import RESPONSE_COLUMNS, form_of
-from llm_engineering.data.rows.message import TEXT_ROLE, Message, Role, to_dicts
+from llm_engineering.data.rows.message import TEXT_ROLE, Conversation, Message, Role
 from llm_engineering.data.rows.unusable import UnusableRowError
 
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
@@ -21,8 +21,8 @@ _SHAREGPT_ROLES: Mapping[str, Role] = {
 }
 
 
-def to_conversation(values: Mapping[str, object], form: RowForm | None = None) -> list[Message]:
-    """Read a row as chat messages.
+def to_conversation(values: Mapping[str, object], form: RowForm | None = None) -> Conversation:
+    """Read a row as a conversation.
 
     - messages: a list of ``{"role", "content"}``, the last from the assistant;
     - sharegpt: ``conversations``, a list of ``{"from", "value"}``, or of the former;
@@ -43,7 +43,7 @@ def to_conversation(values: Mapping[str, object], form: RowForm | None = None) -
     Raises:
         UnusableRowError: The row is of no known form, or a text is missing, empty or no text.
     """
-    return _READERS[form or form_of(values)](values)
+    return Conversation(_READERS[form or form_of(values)](values))
 
 
 def _from_alpaca(values: Mapping[str, object]) -> list[Message]:
@@ -90,7 +90,7 @@ def _from_sharegpt(values: Mapping[str, object]) -> list[Message]:
     given = _list(values, "conversations", "from and value")
     first = given[0]
     if isinstance(first, dict) and "role" in first and "from" not in first:
-        return _turns([*to_dicts(_system(values)), *given])
+        return _turns([*_system_dicts(values), *given])
     messages: list[object] = []
     for number, turn in enumerate(given, start=1):
         if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
@@ -102,7 +102,7 @@ def _from_sharegpt(values: Mapping[str, object]) -> list[Message]:
                 f"message {number} is from {speaker!r}; known: {', '.join(_SHAREGPT_ROLES)}"
             )
         messages.append({"role": role, "content": turn["value"]})
-    return _turns([*to_dicts(_system(values)), *messages])
+    return _turns([*_system_dicts(values), *messages])
 
 
 def _from_text(values: Mapping[str, object]) -> list[Message]:
@@ -125,6 +125,10 @@ def _system(values: Mapping[str, object]) -> list[Message]:
     if value is None or value == "":
         return []
     return [Message("system", _text(value, "system"))]
+
+
+def _system_dicts(values: Mapping[str, object]) -> list[object]:
+    return [message.to_dict() for message in _system(values)]
 
 
 def _list(values: Mapping[str, object], column: str, keys: str) -> list[object]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from llm_engineering.data.rows.message import Message, to_dicts
+from llm_engineering.data.rows.message import Conversation, Message
 from llm_engineering.data.rows.unusable import UnusableRowError
 
 _SHINGLE = 5  # characters
@@ -24,9 +24,9 @@ class RowKeys(NamedTuple):
     """A training row leaks the held-out rows that share it."""
 
 
-def split_key(conversation: Sequence[Message], seed: int) -> int:
+def split_key(conversation: Conversation, seed: int) -> int:
     """A number of 64 bits, evenly spread, that the text and the seed decide."""
-    return _spread([seed, to_dicts(conversation)])
+    return _spread([seed, conversation.to_dict()])
 
 
 def group_split_key(values: Mapping[str, object], column: str, seed: int) -> int:
@@ -42,27 +42,31 @@ def group_split_key(values: Mapping[str, object], column: str, seed: int) -> int
     return _spread([seed, "group", str(value)])
 
 
-def text_key(conversation: Sequence[Message]) -> int:
+def text_key(conversation: Conversation) -> int:
     """A hash of 64 bits of what is said, whatever its case, its spaces and its form.
 
     Of ten million rows, two different ones share it in one of 370,000 data sets.
     """
-    return _hash(_plain(conversation))
+    return _hash(_plain(conversation.messages))
 
 
-def answers_key(prompt: Sequence[Message], answers: Sequence[str]) -> int:
+def answers_key(prompt: Conversation, answers: Sequence[Message]) -> int:
     """A hash of 64 bits of a prompt and its answers, as they stand and in any order."""
-    return _hash(json.dumps([to_dicts(prompt), sorted(answers)], sort_keys=True))
+    return _hash(json.dumps([prompt.to_dict(), sorted(map(_as_text, answers))], sort_keys=True))
 
 
-def shingles(conversation: Sequence[Message]) -> set[str]:
+def shingles(messages: Sequence[Message]) -> set[str]:
     """Every five characters of what is said, whatever its case and its spaces."""
-    text = _plain(conversation)
+    text = _plain(messages)
     return {text[i : i + _SHINGLE] for i in range(max(1, len(text) - _SHINGLE + 1))}
 
 
-def _plain(conversation: Sequence[Message]) -> str:
-    return " ".join("\n".join(message.content for message in conversation).casefold().split())
+def _as_text(message: Message) -> str:
+    return json.dumps(message.to_dict(), sort_keys=True)
+
+
+def _plain(messages: Sequence[Message]) -> str:
+    return " ".join("\n".join(message.content for message in messages).casefold().split())
 
 
 def _hash(text: str) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.data.rows.conversations import to_conversation
-from llm_engineering.data.rows.message import Message, MessageDict, from_dicts, to_dicts
+from llm_engineering.data.rows.message import Conversation, ConversationDict, Message, MessageDict
 from llm_engineering.data.rows.unusable import UnusableRowError
 from llm_engineering.objectives import OBJECTIVES
 
@@ -21,8 +21,8 @@ _LABELS = {"true": True, "false": False, "1": True, "0": False}  # CSV has text 
 class PreferenceDict(TypedDict):
     """A preference as JSON stores it."""
 
-    prompt: list[MessageDict]
-    answers: dict[AnswerName, str]
+    prompt: ConversationDict
+    answers: dict[AnswerName, MessageDict]
     label: bool | None
 
 
@@ -34,18 +34,20 @@ class Preference:
     says whether it is good.
     """
 
-    prompt: list[Message]
-    answers: dict[AnswerName, str]
+    prompt: Conversation
+    answers: dict[AnswerName, Message]
     label: bool | None = None
 
     def to_dict(self) -> PreferenceDict:
         """As JSON stores it."""
-        return {"prompt": to_dicts(self.prompt), "answers": self.answers, "label": self.label}
+        answers = {name: answer.to_dict() for name, answer in self.answers.items()}
+        return {"prompt": self.prompt.to_dict(), "answers": answers, "label": self.label}
 
     @classmethod
     def from_dict(cls, values: PreferenceDict) -> Preference:
         """What ``to_dict`` gave."""
-        return cls(from_dicts(values["prompt"]), values["answers"], values["label"])
+        answers = {name: Message.from_dict(one) for name, one in values["answers"].items()}
+        return cls(Conversation.from_dict(values["prompt"]), answers, values["label"])
 
 
 def to_preferences(values: Mapping[str, object], objective: ObjectiveName) -> list[Preference]:
@@ -62,13 +64,16 @@ def to_preferences(values: Mapping[str, object], objective: ObjectiveName) -> li
     judged = OBJECTIVES[objective].learns_from == "judged answers"
     if "chosen" in values and "rejected" in values:
         pair = _answers(values, ("chosen", "rejected"))
-        if pair.answers["chosen"].strip() == pair.answers["rejected"].strip():
+        chosen, rejected = pair.answers["chosen"], pair.answers["rejected"]
+        if replace(chosen, content=chosen.content.strip()) == replace(
+            rejected, content=rejected.content.strip()
+        ):
             raise UnusableRowError("chosen and rejected are the same text: nothing is preferred")
         if not judged:
             return [pair]
         return [
-            Preference(pair.prompt, {"completion": pair.answers["chosen"]}, label=True),
-            Preference(pair.prompt, {"completion": pair.answers["rejected"]}, label=False),
+            Preference(pair.prompt, {"completion": chosen}, label=True),
+            Preference(pair.prompt, {"completion": rejected}, label=False),
         ]
     if judged and "completion" in values and "label" in values:
         single = _answers(values, ("completion",))
@@ -82,8 +87,8 @@ def to_preferences(values: Mapping[str, object], objective: ObjectiveName) -> li
 def _answers(values: Mapping[str, object], names: tuple[AnswerName, ...]) -> Preference:
     """Prompt and answers, wherever the prompt stands."""
     given = _messages(values["prompt"], "prompt", "user") if "prompt" in values else None
-    prompts: list[list[Message]] = []
-    answers: dict[AnswerName, str] = {}
+    prompts: list[Conversation] = []
+    answers: dict[AnswerName, Message] = {}
     for name in names:
         *before, answer = _messages(values[name], name, "assistant")
         if given is None and not before:
@@ -92,11 +97,11 @@ def _answers(values: Mapping[str, object], names: tuple[AnswerName, ...]) -> Pre
             raise UnusableRowError(f"{name} does not begin with the prompt")
         prompt = before if given is None else given
         try:
-            *asked, checked = to_conversation({"messages": [*prompt, answer]})
+            whole = to_conversation({"messages": [*prompt, answer]})
         except UnusableRowError as reason:
             raise UnusableRowError(f"prompt with {name}: {reason}") from None
-        prompts.append(asked)
-        answers[name] = checked.content
+        prompts.append(whole.until(-1))
+        answers[name] = whole.messages[-1]
     if prompts[0] != prompts[-1]:
         raise UnusableRowError("chosen and rejected do not answer the same prompt")
     return Preference(prompts[0], answers)

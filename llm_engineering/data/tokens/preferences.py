@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_engineering.data.rows.message import Message
 from llm_engineering.data.rows.preferences import AnswerName, Preference
 from llm_engineering.data.rows.unusable import UnusableRow, UnusableRowError
 from llm_engineering.data.tokens.audit import LabelAudit, LabelAuditor
@@ -64,9 +63,9 @@ def tokenize_preferences(
     tokenized = iter(
         tokenize_conversations(
             [
-                [*one.prompt, Message("assistant", text)]
+                one.prompt.with_answer(answer)
                 for one in preferences
-                for text in one.answers.values()
+                for answer in one.answers.values()
             ],
             tokenizer,
             max_length=sys.maxsize,

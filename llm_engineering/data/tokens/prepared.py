@@ -16,8 +16,8 @@ class PreparedRow:
     labels: list[Label]
     origin: str
     """``file:line`` that the row came from."""
-    messages: JsonText
-    """The conversation, as JSON holds it."""
+    conversation: JsonText
+    """As ``Conversation.to_dict`` in JSON."""
 
 
 @dataclass(frozen=True, slots=True)

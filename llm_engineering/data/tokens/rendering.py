@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from llm_engineering.data.rows.message import Message, MessageDict, to_dicts
+from llm_engineering.data.rows.message import Conversation
 from llm_engineering.data.rows.unusable import UnusableRow, UnusableRowError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Turn(NamedTuple):
 
 
 def render_turns(
-    conversations: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase
+    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase
 ) -> list[list[Turn] | UnusableRow]:
     """The turns of each conversation, one an answer, or why its text could not be trained on.
 
@@ -37,8 +37,8 @@ def render_turns(
         for conversation in conversations
         for index in answer_positions(conversation)
     ]
-    prompts = _render([conversation[:index] for conversation, index in ends], tokenizer, True)
-    whole = _render([conversation[: index + 1] for conversation, index in ends], tokenizer, False)
+    prompts = _render([conversation.until(index) for conversation, index in ends], tokenizer, True)
+    whole = _render([conversation.until(index + 1) for conversation, index in ends], tokenizer, False)
     rendered = iter(zip(prompts, whole, strict=True))
     turns: list[list[Turn] | UnusableRow] = []
     for conversation in conversations:
@@ -50,13 +50,13 @@ def render_turns(
     return turns
 
 
-def answer_positions(conversation: Sequence[Message]) -> list[int]:
+def answer_positions(conversation: Conversation) -> list[int]:
     """Which of the messages are the assistant's, counted from 0."""
-    return [i for i, message in enumerate(conversation) if message.role == "assistant"]
+    return [i for i, message in enumerate(conversation.messages) if message.role == "assistant"]
 
 
 def _turns(
-    conversation: Sequence[Message],
+    conversation: Conversation,
     answers: Sequence[int],
     rendered: Sequence[tuple[str | UnusableRow, str | UnusableRow]],
 ) -> list[Turn]:
@@ -73,7 +73,7 @@ def _turns(
 
 
 def _turn(
-    conversation: Sequence[Message], start: int, index: int, before: str, prompt: str, whole: str
+    conversation: Conversation, start: int, index: int, before: str, prompt: str, whole: str
 ) -> Turn:
     """What the messages from ``start`` to ``index`` add to the text before them."""
     if not prompt.startswith(before) or not whole.startswith(prompt):
@@ -84,7 +84,7 @@ def _turn(
         )
     turn = Turn(prompt[len(before) :], whole[len(prompt) :])
     for number in range(start, index + 1):
-        message = conversation[number]
+        message = conversation.messages[number]
         # Templates may trim a message; anything else would train other text than the data's.
         if message.content.strip() not in (turn.answer if number == index else turn.prompt):
             raise UnusableRowError(
@@ -96,25 +96,28 @@ def _turn(
 
 
 def _render(
-    conversations: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase, prompt: bool
+    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, prompt: bool
 ) -> list[str | UnusableRow]:
     """Render each with the chat template; ``prompt`` asks for the beginning of an answer too."""
     import jinja2
 
-    def render(some: list[list[MessageDict]]) -> list[str]:
-        text = tokenizer.apply_chat_template(some, tokenize=False, add_generation_prompt=prompt)
+    def render(some: Sequence[Conversation]) -> list[str]:
+        text = tokenizer.apply_chat_template(
+            [[message.to_template() for message in one.messages] for one in some],
+            tokenize=False,
+            add_generation_prompt=prompt,
+        )
         return [str(one) for one in text]
 
     if not conversations:
         return []
-    messages = [to_dicts(one) for one in conversations]
     try:
-        return [*render(messages)]
+        return [*render(conversations)]
     except (jinja2.TemplateError, TypeError):
         pass
     # One of them is refused: one by one, to say which.
     found: list[str | UnusableRow] = []
-    for one in messages:
+    for one in conversations:
         try:
             found += render([one])
         except (jinja2.TemplateError, TypeError) as error:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NewType, cast
 
-from llm_engineering.data.rows.message import TEXT_ROLE, Message
+from llm_engineering.data.rows.message import TEXT_ROLE, Conversation
 from llm_engineering.data.rows.unusable import UnusableRow, UnusableRowError
 from llm_engineering.data.tokens.rendering import answer_positions, render_turns
 
@@ -45,7 +45,7 @@ class TokenizedRow:
 
 
 def tokenize_conversations(
-    conversations: Sequence[Sequence[Message]],
+    conversations: Sequence[Conversation],
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_length: int,
@@ -62,7 +62,7 @@ def tokenize_conversations(
     puts around a text and the EOS token at its end.
 
     Args:
-        conversations: Messages in order, ending with the assistant's; many, for few calls.
+        conversations: Ending with the assistant's message; many, for few calls.
         tokenizer: With the run's chat template set.
         max_length: Longest row, in tokens; the end is cut.
         loss_on: "completion" trains the assistant's turns, "last_turn" the last of them,
@@ -90,8 +90,8 @@ def tokenize_conversations(
             continue
         ids = [(next(encoded), next(encoded)) for _ in turns]
         try:
-            if conversation[0].role == TEXT_ROLE:
-                row = _text_row(conversation[0].content, tokenizer, stop_ids)
+            if conversation.messages[0].role == TEXT_ROLE:
+                row = _text_row(conversation.messages[0].content, tokenizer, stop_ids)
             else:
                 row = _labelled(conversation, ids, tokenizer, loss_on, stop_ids)
             rows.append(_cut(row, max_length))
@@ -112,7 +112,7 @@ def trained(ids: list[TokenId]) -> list[Label]:
 
 
 def _labelled(
-    conversation: Sequence[Message],
+    conversation: Conversation,
     turns: Sequence[tuple[list[TokenId], list[TokenId]]],
     tokenizer: PreTrainedTokenizerBase,
     loss_on: str,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.rows.message import MessageDict
+from llm_engineering.data.rows.message import Conversation, MessageDict
 from llm_engineering.data.tokens.tokenization import prompt_of
 from llm_engineering.model.evaluation.greedy import continue_greedily
 from llm_engineering.model.evaluation.inference import inference
@@ -181,13 +181,14 @@ def _kl(ids: list[int], a: list[float], a_sum: float, b: list[float], b_sum: flo
 
 
 def _probe_row(row: dict[str, Any], tokenizer: Any) -> ProbeRow:
-    messages = json.loads(row["messages"])
-    answer = next((i for i, m in enumerate(messages) if m["role"] == "assistant"), None)
+    messages = Conversation.from_dict(json.loads(row["conversation"])).messages
+    answer = next((i for i, m in enumerate(messages) if m.role == "assistant"), None)
     ids = list(row["input_ids"])[:_LONGEST]
     if answer is None:  # plain text: its second half continues its first
         prompt, prompt_ids, rendered = [], ids[: max(1, len(ids) // 2)], []
     else:
-        prompt, prompt_ids = messages[:answer], prompt_of(row["input_ids"], row["labels"])
+        prompt = [message.to_template() for message in messages[:answer]]
+        prompt_ids = prompt_of(row["input_ids"], row["labels"])
         rendered = render(tokenizer, prompt)
     return ProbeRow(
         origin=row["origin"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.rows.message import TEXT_ROLE
+from llm_engineering.data.rows.message import TEXT_ROLE, Conversation
 from llm_engineering.data.tokens.tokenization import prompt_of
 from llm_engineering.model.evaluation.greedy import continue_greedily
 
@@ -44,17 +44,17 @@ def choose_prompts(rows: datasets.Dataset, count: int, tokenizer: Any) -> list[P
     chosen = [rows[index * len(rows) // count] for index in range(count)]
     prompts = []
     for row in chosen:
-        messages = json.loads(row["messages"])
+        messages = Conversation.from_dict(json.loads(row["conversation"])).messages
         ids = row["input_ids"]
         if "prompt_tokens" in row:
             answer, prompt_ids = row["answer"], ids[: row["prompt_tokens"]]
         else:  # preferences: the last answer, alone, is judged
             answer, prompt_ids = len(messages) - 1, prompt_of(ids, row["labels"])
-        if messages[0]["role"] == TEXT_ROLE:
+        if messages[0].role == TEXT_ROLE:
             text = tokenizer.decode(prompt_ids, skip_special_tokens=True)
             reference = tokenizer.decode(ids[len(prompt_ids) :], skip_special_tokens=True)
         else:
-            text, reference = messages[answer - 1]["content"], messages[answer]["content"]
+            text, reference = messages[answer - 1].content, messages[answer].content
         prompts.append(
             Prompt(origin=row["origin"], text=text, reference=reference, input_ids=prompt_ids)
         )
