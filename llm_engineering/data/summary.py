@@ -28,6 +28,11 @@ class SourceSummary(BaseModel):
     rows: int
     form: str | None = Field(None, description="Form of its rows; none was good: None.")
     used: int | None = Field(None, description="Rows of it that are trained or evaluated on.")
+    unread: dict[str, int] = Field(
+        {},
+        description="What it holds and nothing reads, by name, and how often: 'column meta' and "
+        "'messages[].name' in rows, 'file README.md' in a folder, 'blank line' of a text.",
+    )
 
 
 class DatasetSummary(BaseModel):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from llm_engineering.configuration.data import RowForm
 from llm_engineering.data.rows.keys import RowKeys
 from llm_engineering.data.rows.row_store import StoredRow
+from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.data.tokens.prepared import PreparedRow
@@ -59,8 +60,10 @@ class ObjectiveRows(Protocol[ItemT, TokensT]):
             UnusableRowError: It has none.
         """
 
-    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[ItemT]:
-        """The items of a row.
+    def read(
+        self, values: Mapping[str, object], form: RowForm | None, unread: Unread
+    ) -> list[ItemT]:
+        """The items of a row; ``unread`` receives the names of what it holds and nothing uses.
 
         Raises:
             UnusableRowError: It cannot be trained on.

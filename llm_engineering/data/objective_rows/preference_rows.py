@@ -16,6 +16,7 @@ from llm_engineering.data.rows.preferences import (
     to_preferences,
 )
 from llm_engineering.data.rows.row_store import JsonText, StoredRow
+from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.preferences import (
     PreferenceAuditor,
@@ -55,9 +56,11 @@ class PreferenceRows:
         """None: pairs have no form to choose from."""
         return None
 
-    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[Preference]:
+    def read(
+        self, values: Mapping[str, object], form: RowForm | None, unread: Unread
+    ) -> list[Preference]:
         """As ``to_preferences``: for kto a pair gives two items."""
-        return to_preferences(values, self._objective)
+        return to_preferences(values, self._objective, unread)
 
     def to_json(self, item: Preference) -> PreferenceDict:
         """As ``Preference.to_dict``."""

@@ -11,6 +11,7 @@ from llm_engineering.data.rows.forms import form_of
 from llm_engineering.data.rows.keys import RowKeys, shingles, split_key, text_key
 from llm_engineering.data.rows.message import Conversation, ConversationDict
 from llm_engineering.data.rows.row_store import StoredRow
+from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.audit import LabelAuditor
 from llm_engineering.data.tokens.prepared import PreparedConversation
@@ -39,9 +40,11 @@ class SupervisedRows:
         """As ``forms.form_of``."""
         return form_of(values)
 
-    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[Conversation]:
+    def read(
+        self, values: Mapping[str, object], form: RowForm | None, unread: Unread
+    ) -> list[Conversation]:
         """One conversation, as ``to_conversation``."""
-        return [to_conversation(values, form)]
+        return [to_conversation(values, form, unread)]
 
     def to_json(self, item: Conversation) -> ConversationDict:
         """As ``Conversation.to_dict``."""

@@ -7,8 +7,10 @@ import json
 from collections.abc import Iterator
 from typing import IO
 
-from llm_engineering.data.read.lines import TOO_LONG, numbered_lines
+from llm_engineering.data.read.lines import TOO_LONG, numbered_lines, unique_keys
 from llm_engineering.data.read.row import BadRow, Row, object_row
+
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def read_jsonl(name: str, stream: IO[bytes]) -> Iterator[Row | BadRow]:
@@ -27,7 +29,7 @@ def read_jsonl(name: str, stream: IO[bytes]) -> Iterator[Row | BadRow]:
         if not raw.strip():
             continue
         try:
-            value = json.loads(raw.decode("utf-8").rstrip())
+            value = _DECODER.decode(raw.decode("utf-8").rstrip())
         except UnicodeDecodeError as error:
             yield BadRow(origin, f"is not UTF-8 (byte {error.start} of the line)")
         except json.JSONDecodeError as error:

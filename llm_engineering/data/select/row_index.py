@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
-from collections.abc import Iterable
-from itertools import islice
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from llm_engineering.configuration.data import DataSettings, RowForm
+from llm_engineering.configuration.data import DataSettings, DataSource, HeldOutSettings
 from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
 from llm_engineering.data.progress import row_bar
-from llm_engineering.data.read.row import BadRow, BadRows, Row
+from llm_engineering.data.read.row import BadRow, BadRows
 from llm_engineering.data.read.sources import read_rows
+from llm_engineering.data.rows.columns import map_columns
 from llm_engineering.data.rows.keys import group_split_key
 from llm_engineering.data.rows.row_store import RowStore
+from llm_engineering.data.rows.unread import Unread, count_unread, shown_name
 from llm_engineering.data.rows.unusable import UnusableRowError
 from llm_engineering.data.summary import SourceSummary
 
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 ItemT = TypeVar("ItemT")
 TokensT = TypeVar("TokensT")
@@ -74,34 +78,45 @@ class RowIndex(Generic[ItemT]):
         Raises:
             DataError: A source is missing or unreadable.
         """
-        for source in data.sources:
-            rows = read_rows(source.source, split=source.split, revision=source.revision)
+        for number, source in enumerate(data.sources):
             self._read_source(
                 objective_rows,
-                source.source,
-                islice(rows, source.max_rows),
+                f"data.sources.{number}",
+                source,
                 seed,
-                form=source.form,
+                default_split="train",
+                max_rows=source.max_rows,
                 group=data.held_out.group,
             )
-        held_out = data.held_out
-        if held_out.source:
-            rows = read_rows(held_out.source, split=held_out.split, revision=held_out.revision)
-            self._read_source(objective_rows, held_out.source, rows, seed)
+        if data.held_out.source:
+            self._read_source(
+                objective_rows, "data.held_out", data.held_out, seed, default_split="test"
+            )
         self.store.close()
 
     def _read_source(
         self,
         objective_rows: ObjectiveRows[ItemT, TokensT],
-        name: str,
-        rows: Iterable[Row | BadRow],
+        key: str,
+        source: DataSource | HeldOutSettings,
         seed: int,
         *,
-        form: RowForm | None = None,
+        default_split: str,
+        max_rows: int | None = None,
         group: str | None = None,
     ) -> None:
-        number, count = len(self.sources), 0
-        stated, first = form, ""
+        number, count, name = len(self.sources), 0, source.source or ""
+        form, first = source.form, ""
+        unread: Counter[str] = Counter()
+        rows = read_rows(
+            name,
+            split=source.split,
+            default_split=default_split,
+            subset=source.subset,
+            revision=source.revision,
+            max_rows=max_rows,
+            unread=unread,
+        )
         bar = row_bar(f"reading {name}")
         for row in rows:
             count += 1
@@ -109,20 +124,26 @@ class RowIndex(Generic[ItemT]):
             if isinstance(row, BadRow):
                 self.bad.add(row)
                 continue
+            names: Unread = set()
             try:
-                found = stated or objective_rows.form_of(row.values)
+                values = map_columns(row.values, source.columns, names)
+                found = source.form or objective_rows.form_of(values)
                 if form is not None and found != form:
                     raise UnusableRowError(
                         f"is of the form {found}, and {first} is {form}; a source has one form: "
                         f"make two of it, or state its form"
                     )
-                items = objective_rows.read(row.values, found)
+                items = objective_rows.read(values, found, names)
                 group_key = None if group is None else group_split_key(row.values, group, seed)
             except UnusableRowError as reason:
                 self.bad.add(BadRow(row.origin, str(reason)))
                 continue
             if form is None:
                 form, first = found, row.origin
+            if group is not None:
+                names.discard(f"column {shown_name(group)}")
+            if names:
+                count_unread(unread, names)
             for position, item in enumerate(items):
                 keys = objective_rows.keys(item, seed)
                 self.store.add(row.origin, item)
@@ -132,7 +153,15 @@ class RowIndex(Generic[ItemT]):
                 self._split.append(keys.split if group_key is None else group_key)
                 self._leak.append(keys.leak)
         bar.close()
-        self.sources.append(SourceSummary(source=name, rows=count, form=form))
+        listed = dict(unread.most_common())
+        if listed:
+            logger.warning(
+                "%s (%s): not read: %s",
+                key,
+                name,
+                ", ".join(f"{what} ({times:,})" for what, times in listed.items()),
+            )
+        self.sources.append(SourceSummary(source=name, rows=count, form=form, unread=listed))
 
 
 def _numbers(values: array[int]) -> NDArray[Any]:
