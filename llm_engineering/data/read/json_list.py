@@ -20,7 +20,7 @@ from llm_engineering.errors import DataError
 _BLANK = re.compile(r"[ \t\r\n]*")
 _NUMBER_GOES_ON = re.compile(r"[0-9.eE+-]+\Z")  # "1." of 1.5, where the window ends
 _CHUNK = 2**18  # bytes
-_LARGEST_OBJECT = 2**30  # characters; all of it is in memory
+_LARGEST_OBJECT = 2**28  # characters; all of it is in memory
 _DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
@@ -56,7 +56,8 @@ def read_json(
         raise DataError(f"data source {name}: split {split!r}, and the file has no splits; drop it")
     if first != "[":
         raise DataError(
-            f"{name}:1: expected a JSON list of objects; for one object a line use .jsonl"
+            f"{name}:1: expected a JSON list of objects, objects one after the other, or an object "
+            "that holds a list of them"
         )
     text.position += 1
     text.skip_blank()

@@ -37,7 +37,6 @@ _TOOLS = ("tools", "functions")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _THOUGHT_PARTS = ("thinking", "reasoning")
 _MAY_BE_EMPTY = ("system", "developer", "tool")
-_SPEAKS = "role and content"
 
 
 @dataclass(slots=True)
@@ -75,7 +74,7 @@ def read_messages(
     for number, value in enumerate(values, start=1):
         where = f"message {number}"
         if not isinstance(value, dict):
-            raise UnusableRowError(f"{where} has no {_SPEAKS}")
+            raise UnusableRowError(f"{where} has no {_keys(path)}")
         if len(value) == 2 and "content" in value and value.get("role") in ("user", "assistant"):
             content = value["content"]
             if isinstance(content, str):  # the most of them, by far
@@ -140,7 +139,7 @@ def _message(
     used = {speaker, content_key}
     said = value.get(speaker)
     if said is None:
-        raise UnusableRowError(f"{where} has no {_SPEAKS}")
+        raise UnusableRowError(f"{where} has no {_keys(path)}")
     name = said.strip().lower() if isinstance(said, str) else None
     role = _ROLES.get(name) if name is not None else None
     if role is None or name is None:
@@ -186,9 +185,14 @@ def _message(
     if not isinstance(value.get(content_key), str) and content is None and calls:
         content = ""
     if content is None and content_key not in value:
-        raise UnusableRowError(f"{where} has no {_SPEAKS}")
+        raise UnusableRowError(f"{where} has no {_keys(path)}")
     text = read_text(content, where, may_be_empty=bool(calls) or role in _MAY_BE_EMPTY)
     return Message(role, text, **extra), name in _CALLS
+
+
+def _keys(path: str) -> str:
+    """What a message of a column should have."""
+    return "from and value" if path.startswith("conversation") else "role and content"
 
 
 def _joined(before: Message, calls: Message, where: str) -> Message:
@@ -307,5 +311,5 @@ def message_list(value: object, column: str) -> list[object]:
         value = from_json(value, column)
     if not isinstance(value, list) or not value:
         seen = "an empty list" if value == [] else kind(value)
-        raise UnusableRowError(f"{column} is {seen}, expected a list of {_SPEAKS}")
+        raise UnusableRowError(f"{column} is {seen}, expected a list of {_keys(column)}")
     return value

@@ -11,16 +11,16 @@ import pytest
 
 from llm_engineering.data.read.row import Row
 from llm_engineering.data.read.sources import read_rows
-from llm_engineering.data.rows.message import Message, from_dicts, to_dicts
+from llm_engineering.data.rows.message import Conversation, Message
 from llm_engineering.data.rows.row_store import RowStore, StoredRow
 
 
-def said(number: int) -> list[Message]:
-    return [Message("user", f"Größe {number}\n日本")]
+def said(number: int) -> Conversation:
+    return Conversation([Message("user", f"Größe {number}\n日本")])
 
 
-def stored(path: Path, count: int) -> RowStore[list[Message]]:
-    store = RowStore(path, to_dicts, from_dicts)
+def stored(path: Path, count: int) -> RowStore[Conversation]:
+    store = RowStore(path, Conversation.to_dict, Conversation.from_dict)
     for number in range(count):
         store.add(f"rows.jsonl:{number}", said(number))
     store.close()
@@ -40,7 +40,7 @@ def test_chosen_rows_come_back_in_order(chosen: list[int], tmp_path: Path) -> No
         StoredRow(
             number,
             f"rows.jsonl:{number}",
-            json.dumps(to_dicts(said(number)), ensure_ascii=False),
+            json.dumps(said(number).to_dict(), ensure_ascii=False),
             said(number),
         )
         for number in chosen
@@ -63,10 +63,10 @@ def test_of_many_long_rows_few_are_in_memory(tmp_path: Path) -> None:
 
     tracemalloc.start()
     try:
-        store = RowStore(tmp_path / "rows.arrow", to_dicts, from_dicts)
+        store = RowStore(tmp_path / "rows.arrow", Conversation.to_dict, Conversation.from_dict)
         for row in read_rows(str(path)):
             assert isinstance(row, Row)
-            store.add(row.origin, [Message("text", str(row.values["text"]))])
+            store.add(row.origin, Conversation([Message("text", str(row.values["text"]))]))
         store.close()
         read = sum(len(batch) for batch in store.read(numpy.arange(400)))
         _, peak = tracemalloc.get_traced_memory()
