@@ -106,4 +106,4 @@ def test_a_stated_form_decides(
 
     assert "has columns of two forms" in refusal(prepare, make_config(sources(path)))
     prepared = prepare(make_config(sources(path, form="messages")))
-    assert json.loads(prepared.split("train")["messages"][0]) == MESSAGES["messages"]
+    assert json.loads(prepared.split("train")["conversation"][0]) == MESSAGES
