@@ -8,20 +8,33 @@ from typing import IO
 from llm_engineering.data.read.csv_table import read_csv
 from llm_engineering.data.read.files import DataFile
 from llm_engineering.data.read.json_list import read_json
-from llm_engineering.data.read.jsonl import read_jsonl
+from llm_engineering.data.read.jsonl import JsonLine, json_lines
 from llm_engineering.data.read.parquet import read_parquet
 from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.errors import DataError
 
-_READERS: dict[str, Callable[[str, IO[bytes]], Iterator[Row | BadRow]]] = {
-    ".jsonl": read_jsonl,
+UnparsedRow = Row | BadRow | JsonLine
+"""A row as it is read; that of a line is parsed by ``parsed``."""
+
+_READERS: dict[str, Callable[[str, IO[bytes]], Iterator[UnparsedRow]]] = {
+    ".jsonl": json_lines,
     ".json": read_json,
     ".csv": read_csv,
     ".parquet": read_parquet,
 }
 
 
+def parsed(row: UnparsedRow) -> Row | BadRow:
+    """A row as its columns, or why it cannot be read."""
+    return row.parse() if isinstance(row, JsonLine) else row
+
+
 def read_file(file: DataFile) -> Iterator[Row | BadRow]:
+    """As ``unparsed_rows``, with every row parsed."""
+    return map(parsed, unparsed_rows(file))
+
+
+def unparsed_rows(file: DataFile) -> Iterator[UnparsedRow]:
     """Yield the rows of a file in order, and a ``BadRow`` where one cannot be read.
 
     Raises:

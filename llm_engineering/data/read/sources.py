@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llm_engineering.data.read.artifacts import SCHEME, read_artifact
 from llm_engineering.data.read.files import KINDS, find_files
-from llm_engineering.data.read.readers import read_file
+from llm_engineering.data.read.readers import UnparsedRow, parsed, unparsed_rows
 from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.errors import DataError
 
@@ -29,6 +29,13 @@ def is_file(source: str) -> bool:
 def read_rows(
     source: str, *, split: str = "train", revision: str | None = None
 ) -> Iterator[Row | BadRow]:
+    """As ``read_unparsed``, with every row parsed."""
+    return map(parsed, read_unparsed(source, split=split, revision=revision))
+
+
+def read_unparsed(
+    source: str, *, split: str = "train", revision: str | None = None
+) -> Iterator[UnparsedRow]:
     """Yield the rows of a source in order, and a ``BadRow`` where one cannot be read.
 
     Raises:
@@ -38,7 +45,7 @@ def read_rows(
         yield from read_artifact(source, split)
     elif is_file(source):
         for file in find_files(source):
-            yield from read_file(file)
+            yield from unparsed_rows(file)
     else:
         yield from _read_hub(source, split, revision)
 

@@ -56,7 +56,6 @@ def prepare(make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path) ->
             config.data,
             config.model,
             objective=config.train.objective,
-            seed=config.run.seed,
             folder=next(folders),
             trains=False,
         )
