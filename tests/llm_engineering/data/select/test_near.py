@@ -88,13 +88,13 @@ def test_a_row_may_be_near_any_of_the_others(stored: Stored) -> None:
 
 
 def test_a_row_that_is_near_another_stands_for_none(stored: Stored) -> None:
-    drift = [TEXT + "x" * 0, TEXT[4:] + " and 1", TEXT[8:] + " and 1 and 2"]
+    drift = [TEXT, TEXT[4:] + " and 1", TEXT[8:] + " and 1 and 2"]
     assert similarity(whole(drift[0]), whole(drift[1])) > 0.85
     assert similarity(whole(drift[1]), whole(drift[2])) > 0.85
-    assert similarity(whole(drift[0]), whole(drift[2])) < 0.8
+    assert similarity(whole(drift[0]), whole(drift[2])) < 0.85
 
     for batch in (1, 1000):
-        assert near(stored(drift, batch), 0.82) == {1: 0}
+        assert near(stored(drift, batch), 0.85) == {1: 0}
 
 
 def test_rows_of_different_groups_are_not_near(stored: Stored) -> None:
