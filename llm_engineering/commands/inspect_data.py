@@ -107,7 +107,6 @@ def _prepare(config: FinetuningConfig, folder: Path, refusals: list[str]) -> Dat
         config.data,
         config.model,
         objective=config.train.objective,
-        seed=config.run.seed,
         folder=folder,
         refuse=refusals.append,
         trains=False,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from llm_engineering.configuration.section import PositiveInt, Section, Share
+from llm_engineering.configuration.section import PositiveInt, Section, Seed, Share
 
 RowForm = Literal["alpaca", "prompt_completion", "messages", "sharegpt", "text", "continuation"]
 Column = Literal[
@@ -87,17 +87,20 @@ class HeldOutSettings(Section):
     revision: ColumnName | None = Field(None, description=_REVISION)
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         None,
-        description="Share of the training rows to hold out, about; a row's text and the run's "
-        "seed decide, so that data that grows never moves a trained row here.",
+        description="Share of the training rows to hold out, about; a row's first prompt (system and "
+        "first user message) and data.seed decide, so that rows that begin alike stay together, and "
+        "data that grows never moves a trained row here.",
     )
     group: str | None = Field(
         None,
         min_length=1,
-        description="Column whose value decides instead of the text (of preferences: the prompt): "
-        "rows that share it (an author, a document) stay together.",
+        description="Column whose value decides instead of the first prompt: rows that share it (an "
+        "author, a document) stay together.",
     )
     max_rows: PositiveInt | None = Field(
-        None, description="Evaluate on the first so many held-out rows; default: all."
+        None,
+        description="Evaluate on so many held-out rows at most, drawn from all sources and files by "
+        "each row's text and data.seed; the others are not used. Default: all.",
     )
 
     @model_validator(mode="after")
@@ -132,8 +135,8 @@ class DataSettings(Section):
     )
     on_leaks: Literal["warn", "drop", "error"] = Field(
         "warn",
-        description="Training rows whose text (of preferences: whose prompt), but for case and "
-        "spaces, is held out too: a warning, left out of training, or an error.",
+        description="Training rows whose first prompt, but for case and spaces, is held out too: a "
+        "warning, left out of training, or an error.",
     )
     on_contradictions: Literal["warn", "drop", "error"] = Field(
         "warn",
@@ -142,8 +145,20 @@ class DataSettings(Section):
     )
     near_duplicates: Annotated[float, Field(ge=0.5, lt=1.0)] | None = Field(
         None,
-        description="Similarity (estimated Jaccard of five-character pieces, MinHash) from which "
-        "rows count as repeated or leaked too, e.g. 0.8; default: equal ones alone.",
+        description="Similarity (Jaccard, of five-character pieces) from which rows count as repeated, "
+        "and their first prompts as leaked, e.g. 0.8; found by MinHash: 95 % of the pairs at it, and "
+        "98 % of those 0.05 above. Default: equal ones alone.",
+    )
+    seed: Seed = Field(
+        0,
+        description="Decides which rows are held out by fraction or max_rows, and which are drawn by "
+        "weight. It is no part of run.seed, which moves no row: keep it, or a version in production "
+        "is judged on rows that it was trained on.",
+    )
+    num_proc: PositiveInt | None = Field(
+        None,
+        description="Processes that check and tokenize many rows; the result is the same. Default: "
+        "one a core, if there are more than two.",
     )
     loss_on: Literal["completion", "last_turn", "everything"] = Field(
         "completion",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,10 +15,10 @@ from llm_engineering.data.dataset import PreparedDataset, SplitWriter
 from llm_engineering.data.objective_rows.objective_rows import Auditor, ObjectiveRows
 from llm_engineering.data.objective_rows.preference_rows import PreferenceRows
 from llm_engineering.data.objective_rows.supervised_rows import SupervisedRows
+from llm_engineering.data.prepare_batch import PrepareBatch, SourcedBatch
 from llm_engineering.data.progress import row_bar
-from llm_engineering.data.read.row import BadRow, BadRows
-from llm_engineering.data.rows.row_store import RowStore, StoredRow
-from llm_engineering.data.rows.unusable import UnusableRow
+from llm_engineering.data.read.row import BadRows
+from llm_engineering.data.rows.row_store import RowStore
 from llm_engineering.data.select.refusals import (
     Refuse,
     raise_data_error,
@@ -28,15 +27,15 @@ from llm_engineering.data.select.refusals import (
 )
 from llm_engineering.data.select.row_index import RowIndex
 from llm_engineering.data.select.selection import select_rows, used_sources
-from llm_engineering.data.summary import DatasetSummary
+from llm_engineering.data.summary import DatasetSummary, ExampleRow
+from llm_engineering.data.workers import Workers
 from llm_engineering.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from llm_engineering.data.rows.row_store import RowNumbers
 
 SPLITS = ("train", "held_out")
+_MOST_EXAMPLES = 20  # sources whose first row is shown
 
 ItemT = TypeVar("ItemT")
 TokensT = TypeVar("TokensT")
@@ -47,7 +46,6 @@ def prepare_data(
     model: ModelSettings,
     *,
     objective: ObjectiveName = "sft",
-    seed: int,
     folder: Path,
     refuse: Refuse = raise_data_error,
     trains: bool = True,
@@ -55,11 +53,10 @@ def prepare_data(
     """Turn the configured sources into two tokenized, audited splits on disk.
 
     Args:
-        data: Sources, held-out rows and what to do about bad, repeated and leaked rows.
+        data: Sources, held-out rows, the seed that draws rows, and what to do about bad, repeated and
+            leaked rows.
         model: The base model whose tokenizer and chat template are used; no weight is read.
         objective: What the rows are: conversations, pairs of answers, or judged answers.
-        seed: Chooses the held-out rows when ``data.held_out.fraction`` is set, and those drawn by
-            weight.
         folder: Empty folder that receives the splits (Arrow) and ``summary.json``.
         refuse: Hears why a run must not use the data, and may let it go on.
         trains: False in a process that loads no model.
@@ -70,50 +67,51 @@ def prepare_data(
             are repeated, leaked or contradictory where that is an error.
     """
     if OBJECTIVES[objective].is_preference:
-        return _prepare(PreferenceRows(objective), data, model, seed, folder, refuse, trains)
-    return _prepare(SupervisedRows(data.loss_on), data, model, seed, folder, refuse, trains)
+        return _prepare(PreferenceRows(objective), data, model, folder, refuse, trains)
+    return _prepare(SupervisedRows(data.loss_on), data, model, folder, refuse, trains)
 
 
 def _prepare(
     objective_rows: ObjectiveRows[ItemT, TokensT],
     data: DataSettings,
     model: ModelSettings,
-    seed: int,
     folder: Path,
     refuse: Refuse,
     trains: bool,
 ) -> PreparedDataset:
     """Keep checked rows in a file beside the splits while they are made; failed splits go."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = RowStore(folder / "rows.arrow", objective_rows.to_json, objective_rows.from_json)
+    store = RowStore(folder / "rows.arrow", objective_rows.from_json)
     try:
-        return _prepare_stored(objective_rows, store, data, model, seed, folder, refuse, trains)
+        with Workers(data.num_proc) as workers:
+            return _prepare_stored(
+                objective_rows, store, workers, data, model, folder, refuse, trains
+            )
     except BaseException:
         for name in SPLITS:
             shutil.rmtree(folder / name, ignore_errors=True)
         raise
     finally:
-        store.close()
-        store.path.unlink(missing_ok=True)
+        store.remove()
 
 
 def _prepare_stored(
     objective_rows: ObjectiveRows[ItemT, TokensT],
     store: RowStore[ItemT],
+    workers: Workers,
     data: DataSettings,
     model: ModelSettings,
-    seed: int,
     folder: Path,
     refuse: Refuse,
     trains: bool,
 ) -> PreparedDataset:
     # Read and check, before the tokenizer, whose import takes seconds, is even loaded.
     index = RowIndex(store)
-    index.read(objective_rows, data, seed)
+    index.read(objective_rows, data, workers)
     report_bad_rows(index.bad, data.on_bad_rows, refuse)
 
     # Select what is trained and what is held out.
-    selection = select_rows(objective_rows, data, index, refuse)
+    selection = select_rows(objective_rows, data, index, workers, refuse)
 
     # Tokenize, audit and store.
     from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
@@ -123,33 +121,33 @@ def _prepare_stored(
     bad, lost, digest = BadRows(), list[int](), hashlib.sha256()
     auditors: dict[str, Auditor[TokensT]] = {}
     digests: dict[str, str] = {}
+    examples: dict[int, ExampleRow] = {}
+    first_cut: ExampleRow | None = None
     for name in SPLITS:
         auditor = auditors[name] = objective_rows.auditor(name, tokenizer, stop_ids=stop_ids)
         digest.update(name.encode())
         own_digest = hashlib.sha256(name.encode())
-        batches = _tokenized(
-            objective_rows,
-            store,
-            selection.rows[name],
-            tokenizer,
-            what=f"tokenizing {name.replace('_', '-')} rows",
-            max_length=model.max_seq_length,
-            stop_ids=stop_ids,
-        )
+        numbers = selection.rows[name]
+        bar = row_bar(f"tokenizing {name.replace('_', '-')} rows", len(numbers))
         with SplitWriter(folder / name, objective_rows.columns) as writer:
-            for batch in batches:
-                prepared = []
-                for row, tokens in batch:
-                    if isinstance(tokens, UnusableRow):
-                        bad.add(BadRow(row.origin, tokens.reason))
-                        lost.append(row.number)
-                        continue
-                    auditor.add(row.origin, tokens)
-                    trained = json.dumps(objective_rows.trained(tokens)).encode()
-                    digest.update(trained)
-                    own_digest.update(trained)
-                    prepared.append(objective_rows.prepare(row, tokens))
-                writer.add(prepared)
+            prepare = PrepareBatch(
+                objective_rows, tokenizer, name, model.max_seq_length, stop_ids, writer.schema
+            )
+            for batch, prepared in workers.map(
+                prepare, _sourced(store, numbers, index), rows=len(numbers)
+            ):
+                writer.add(prepared.table)
+                auditor.merge(prepared.auditor)
+                digest.update(prepared.trained)
+                own_digest.update(prepared.trained)
+                for row in prepared.bad:
+                    bad.add(row)
+                lost += prepared.lost
+                if name == "train":
+                    examples = prepared.examples | examples
+                    first_cut = first_cut or prepared.cut
+                bar.update(len(batch.stored.numbers))
+        bar.close()
         digests[name] = own_digest.hexdigest()
 
     # Refuse what a run must not use.
@@ -171,28 +169,24 @@ def _prepare_stored(
         leaks=selection.leaks,
         train=audits["train"],
         held_out=audits["held_out"],
+        held_out_unused=selection.held_out_unused,
+        examples=_examples(examples, first_cut),
         digest=digest.hexdigest(),
         held_out_digest=digests["held_out"],
     )
     return PreparedDataset.write(folder, summary)
 
 
-def _tokenized(
-    objective_rows: ObjectiveRows[ItemT, TokensT],
-    store: RowStore[ItemT],
-    numbers: RowNumbers,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    what: str,
-    max_length: int,
-    stop_ids: frozenset[int],
-) -> Iterator[list[tuple[StoredRow[ItemT], TokensT | UnusableRow]]]:
-    """The rows with these numbers and their tokens, in batches, with a progress bar."""
-    bar = row_bar(what, len(numbers))
-    for batch in store.read(numbers):
-        tokens = objective_rows.tokenize(
-            [row.item for row in batch], tokenizer, max_length=max_length, stop_ids=stop_ids
-        )
-        yield list(zip(batch, tokens, strict=True))
-        bar.update(len(batch))
-    bar.close()
+def _sourced(
+    store: RowStore[ItemT], numbers: RowNumbers, index: RowIndex[ItemT]
+) -> Iterator[SourcedBatch]:
+    """The rows with these numbers, each with its source's."""
+    source = index.source
+    for stored in store.batches(numbers):
+        yield SourcedBatch(stored, source[stored.numbers].tolist())
+
+
+def _examples(by_source: Mapping[int, ExampleRow], cut: ExampleRow | None) -> list[ExampleRow]:
+    """A row of each source, in their order, and one that was cut if none of those was."""
+    found = [row for _, row in sorted(by_source.items())][:_MOST_EXAMPLES]
+    return found if cut is None or any(row.cut for row in found) else [*found, cut]

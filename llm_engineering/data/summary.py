@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.tokens.audit import LabelAudit
+from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece
 
 
 class Repeats(BaseModel):
@@ -35,6 +35,14 @@ class SourceSummary(BaseModel):
     )
 
 
+class ExampleRow(BaseModel):
+    """One training row as the model sees it."""
+
+    origin: str = Field(description="file:line that it came from.")
+    cut: bool = Field(False, description="It was cut at model.max_seq_length.")
+    pieces: list[LabelledPiece]
+
+
 class DatasetSummary(BaseModel):
     """What the data is, for the report, the manifest and the dashboard."""
 
@@ -53,6 +61,16 @@ class DatasetSummary(BaseModel):
     )
     train: LabelAudit
     held_out: LabelAudit
+    held_out_unused: int = Field(
+        0,
+        description="Held-out rows beyond data.held_out.max_rows: neither trained nor evaluated on.",
+    )
+    examples: list[ExampleRow] = Field(
+        [], description="The first training row of each source, and the first that was cut."
+    )
+    notices: list[str] = Field(
+        [], description="What a reader should know of the data, and did not ask for."
+    )
     digest: str = Field(description="SHA-256 over all token ids and labels, in order.")
     held_out_digest: str = Field(description="The same over the held-out rows alone.")
 
@@ -71,6 +89,7 @@ class DatasetSummary(BaseModel):
             "truncated_rows": self.train.truncated_rows,
             "held_out_rows": self.held_out.rows,
             "held_out_row_tokens": self.held_out.tokens,
+            "held_out_unused_rows": self.held_out_unused,
             "bad_rows": self.bad_row_count,
             "digest": self.digest,
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.data.read.files import find_files
-from llm_engineering.data.read.readers import read_file
+from llm_engineering.data.read.readers import parsed, unparsed_rows
 from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.errors import DataError
 
@@ -72,7 +72,7 @@ def read_artifact(
     if isinstance(value, Path):
         files = find_files(str(value), split=split, default_split=default_split, unread=unread)
         for file in files:
-            for row in read_file(file, unread):
+            for row in map(parsed, unparsed_rows(file, unread)):
                 position = row.origin.removeprefix(str(value)).lstrip("/:")
                 origin = f"{name}:{position}"
                 yield (

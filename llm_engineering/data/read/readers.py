@@ -11,24 +11,31 @@ from llm_engineering.data.read.arrow import read_arrow
 from llm_engineering.data.read.csv_table import read_csv
 from llm_engineering.data.read.files import DataFile
 from llm_engineering.data.read.json_list import read_json
-from llm_engineering.data.read.jsonl import read_jsonl
+from llm_engineering.data.read.jsonl import JsonLine, json_lines
 from llm_engineering.data.read.parquet import read_parquet
 from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.data.read.text_lines import read_text_lines
 from llm_engineering.errors import DataError
 
-Reader = Callable[[str, IO[bytes]], Iterator[Row | BadRow]]
+UnparsedRow = Row | BadRow | JsonLine
+"""A row as it is read; that of a line is parsed by ``parsed``."""
+Reader = Callable[[str, IO[bytes]], Iterator[UnparsedRow]]
 
 _READERS: dict[str, Reader] = {
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
     ".csv": read_csv,
     ".parquet": read_parquet,
     ".arrow": read_arrow,
 }
 
 
-def read_file(file: DataFile, unread: Counter[str]) -> Iterator[Row | BadRow]:
+def parsed(row: UnparsedRow) -> Row | BadRow:
+    """A row as its columns, or why it cannot be read."""
+    return row.parse() if isinstance(row, JsonLine) else row
+
+
+def unparsed_rows(file: DataFile, unread: Counter[str]) -> Iterator[UnparsedRow]:
     """Yield the rows of a file in order, and a ``BadRow`` where one cannot be read.
 
     Args:

@@ -69,7 +69,7 @@ def report_repeats(found: Repeats, what: str, advice: str, *, error: bool, refus
     if error:
         refuse(f"{lines}\n{found.count} {what}{near}. Remove them: {advice}")
     elif found.dropped:
-        logger.warning("leaving out %d %s%s:\n%s", found.count, what, near, lines)
+        logger.warning("%d %s%s, and are left out:\n%s", found.count, what, near, lines)
     else:
         logger.warning("%d %s%s: %s\n%s", found.count, what, near, advice, lines)
 

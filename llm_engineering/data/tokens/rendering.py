@@ -38,7 +38,9 @@ def render_turns(
         for index in answer_positions(conversation)
     ]
     prompts = _render([conversation.until(index) for conversation, index in ends], tokenizer, True)
-    whole = _render([conversation.until(index + 1) for conversation, index in ends], tokenizer, False)
+    whole = _render(
+        [conversation.until(index + 1) for conversation, index in ends], tokenizer, False
+    )
     rendered = iter(zip(prompts, whole, strict=True))
     turns: list[list[Turn] | UnusableRow] = []
     for conversation in conversations:

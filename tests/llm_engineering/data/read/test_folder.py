@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llm_engineering.data.read.row import Row
-from llm_engineering.data.read.sources import read_rows
+from llm_engineering.data.read.sources import Asked, read_rows
 from llm_engineering.errors import DataError
 
 
@@ -24,15 +24,14 @@ def fill(folder: Path, *names: str) -> Path:
     return folder
 
 
-def texts(folder: Path, **asked: Any) -> list[str]:
-    return [
-        str(row.values["text"]) for row in read_rows(str(folder), **asked) if isinstance(row, Row)
-    ]
+def texts(folder: Path, unread: Counter[str] | None = None, **asked: Any) -> list[str]:
+    rows = read_rows(str(folder), Asked(**asked), unread)
+    return [str(row.values["text"]) for row in rows if isinstance(row, Row)]
 
 
 def refusal(folder: Path, **asked: Any) -> str:
     with pytest.raises(DataError) as caught:
-        list(read_rows(str(folder), **asked))
+        list(read_rows(str(folder), Asked(**asked)))
     return str(caught.value).replace(str(folder), "FOLDER")
 
 

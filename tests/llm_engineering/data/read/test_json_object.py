@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llm_engineering.data.read.row import Row
-from llm_engineering.data.read.sources import read_rows
+from llm_engineering.data.read.sources import Asked, read_rows
 from llm_engineering.errors import DataError
 
 Read = Callable[[Path], list[tuple[str, Any]]]
@@ -79,9 +79,13 @@ def test_of_several_lists_the_splits_is_read(tmp_path: Path) -> None:
 
     assert [row.values for row in read_rows(str(path)) if isinstance(row, Row)] == [A]
     assert [
-        row.values for row in read_rows(str(path), default_split="test") if isinstance(row, Row)
+        row.values
+        for row in read_rows(str(path), Asked(default_split="test"))
+        if isinstance(row, Row)
     ] == [B]
-    assert [row.values for row in read_rows(str(path), split="test") if isinstance(row, Row)] == [B]
+    assert [
+        row.values for row in read_rows(str(path), Asked(split="test")) if isinstance(row, Row)
+    ] == [B]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_a_split_that_is_not_there_is_refused(
     path = write(tmp_path, value)
 
     with pytest.raises(DataError) as caught:
-        list(read_rows(str(path), split=split))
+        list(read_rows(str(path), Asked(split=split)))
 
     assert str(caught.value) == f"data source {path}: {message}"
 

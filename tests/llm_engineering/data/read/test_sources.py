@@ -12,7 +12,7 @@ import pytest
 
 from llm_engineering.data.read.files import WHAT_TO_GIVE
 from llm_engineering.data.read.row import BadRow, Row
-from llm_engineering.data.read.sources import is_file, read_rows
+from llm_engineering.data.read.sources import Asked, is_file, read_rows
 from llm_engineering.errors import DataError
 
 Write = Callable[[Path, str | bytes], Path]
@@ -71,7 +71,7 @@ def test_a_file_that_may_not_be_read(write: Write, refusal: Refusal, tmp_path: P
 @pytest.mark.parametrize("source", ["nobody/nothing-here", "data/mydata"])
 def test_what_is_neither_here_nor_on_the_hub(source: str) -> None:
     with pytest.raises(DataError) as caught:
-        list(read_rows(source, split="validation", subset="de"))
+        list(read_rows(source, Asked(split="validation", subset="de")))
 
     message = str(caught.value)
     assert message.startswith(
@@ -114,7 +114,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def test_a_hub_data_set_is_asked_for_what_is_configured(hub: Hub) -> None:
-    rows = list(read_rows("owner/name", subset="de", revision="v1"))
+    rows = list(read_rows("owner/name", Asked(subset="de", revision="v1")))
 
     assert hub.asked == {
         "source": "owner/name",
@@ -132,7 +132,7 @@ def test_a_hub_data_set_is_asked_for_what_is_configured(hub: Hub) -> None:
 
 
 def test_of_a_hub_data_set_no_more_rows_are_fetched_than_are_used(hub: Hub) -> None:
-    rows = list(read_rows("owner/name", default_split="test", max_rows=2))
+    rows = list(read_rows("owner/name", Asked(default_split="test", max_rows=2)))
 
     assert [row.origin for row in rows] == ["owner/name[test]:row 1", "owner/name[test]:row 2"]
     assert hub.asked["streaming"] is True
@@ -153,7 +153,7 @@ def test_what_a_file_cannot_have_is_refused(
     path = write(tmp_path / "rows.jsonl", json.dumps(FIRST))
 
     with pytest.raises(DataError) as caught:
-        list(read_rows(str(path), **{key: "x"}))  # type: ignore[arg-type]
+        list(read_rows(str(path), Asked(**{key: "x"})))  # type: ignore[arg-type]
 
     assert str(caught.value) == f"data source {path}: {reason}"
 

