@@ -17,13 +17,13 @@ from llm_engineering.data.objective_rows.preference_rows import PreferenceRows
 from llm_engineering.data.objective_rows.supervised_rows import SupervisedRows
 from llm_engineering.data.prepare_batch import PrepareBatch, SourcedBatch
 from llm_engineering.data.progress import row_bar
-from llm_engineering.data.read.row import BadRows
 from llm_engineering.data.rows.row_store import RowStore
 from llm_engineering.data.select.refusals import (
     Refuse,
     raise_data_error,
     refuse_empty,
     report_bad_rows,
+    report_unused_sources,
 )
 from llm_engineering.data.select.row_index import RowIndex
 from llm_engineering.data.select.selection import select_rows, used_sources
@@ -108,7 +108,9 @@ def _prepare_stored(
     # Read and check, before the tokenizer, whose import takes seconds, is even loaded.
     index = RowIndex(store)
     index.read(objective_rows, data, workers)
-    report_bad_rows(index.bad, data.on_bad_rows, refuse)
+    bad = index.bad
+    if refuse is raise_data_error and data.on_bad_rows == "error":
+        report_bad_rows(bad, data.on_bad_rows, refuse)
 
     # Select what is trained and what is held out.
     selection = select_rows(objective_rows, data, index, workers, refuse)
@@ -118,7 +120,7 @@ def _prepare_stored(
 
     tokenizer = load_tokenizer(model, trains=trains)
     stop_ids = stop_token_ids(model, tokenizer)
-    bad, lost, digest = BadRows(), list[int](), hashlib.sha256()
+    lost, digest = list[int](), hashlib.sha256()
     auditors: dict[str, Auditor[TokensT]] = {}
     digests: dict[str, str] = {}
     examples: dict[int, ExampleRow] = {}
@@ -153,17 +155,18 @@ def _prepare_stored(
     # Refuse what a run must not use.
     report_bad_rows(bad, data.on_bad_rows, refuse)
     audits = {name: auditor.audit() for name, auditor in auditors.items()}
+    sources = used_sources(index, selection, lost)
+    report_unused_sources(sources, data, refuse)
     refuse_empty(audits["train"].rows, audits["held_out"].rows, data, refuse)
     for auditor in auditors.values():
         for reason in auditor.refusals(data.max_truncated_share):
             refuse(reason)
 
     # Say what the data is.
-    listed = [*index.bad.rows, *bad.rows]
     summary = DatasetSummary(
-        sources=used_sources(index, selection, lost),
-        bad_rows=[f"{row.origin}: {row.reason}" for row in listed],
-        bad_rows_unlisted=index.bad.count + bad.count - len(listed),
+        sources=sources,
+        bad_rows=[f"{row.origin}: {row.reason}" for row in bad.rows],
+        bad_rows_unlisted=bad.count - len(bad.rows),
         contradictions=selection.contradictions,
         duplicates=selection.duplicates,
         leaks=selection.leaks,
