@@ -22,6 +22,7 @@ _ROLES: Final[Mapping[str, Role]] = {
     "chatgpt": "assistant",
     "model": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llm_engineering.configuration.data import RowForm
@@ -18,7 +19,7 @@ from llm_engineering.data.rows.chat import (
 from llm_engineering.data.rows.forms import RESPONSE_COLUMNS, form_of
 from llm_engineering.data.rows.message import TEXT_ROLE, Conversation, Message
 from llm_engineering.data.rows.text import holds_nothing, kind, read_text
-from llm_engineering.data.rows.tools import read_tools
+from llm_engineering.data.rows.tools import from_json, read_tools
 from llm_engineering.data.rows.unread import Columns, Unread
 from llm_engineering.data.rows.unusable import UnusableRowError
 
@@ -38,8 +39,9 @@ def to_conversation(
     - sharegpt: ``conversations`` (or ``conversation``), likewise, or a list of turns;
     - alpaca: ``instruction`` with ``response``, ``output`` or ``answer``; ``input`` or ``context``,
       if there is one, is appended to the instruction, and ``history`` comes before;
-    - prompt_completion: both of them texts, or lists of messages (as trl takes them). Texts are a
-      user's and an assistant's message, where trl joins them as plain text: see continuation;
+    - prompt_completion: both of them texts, or lists of messages (as trl takes them): of the
+      prompt's, none is trained. Texts are a user's and an assistant's message, where trl joins them
+      as plain text: see continuation;
     - text: ``text``, as one message of role "text";
     - continuation: ``prompt`` and ``completion``, as two messages of role "text", of which the
       second is trained.
@@ -152,7 +154,7 @@ def _from_prompt_completion(row: Columns, loss: bool) -> Chat:
         if isinstance(value, list | dict):
             listed = message_list([value] if isinstance(value, dict) else value, column)
             part = read_messages(listed, column, row.unread, loss=loss)
-            whole.messages += part.messages
+            whole.messages += _as_prompt(part.messages) if role == "user" else part.messages
             same_tools(whole.tools, part.tools, column)
         else:
             said = read_text(value, column)
@@ -160,6 +162,14 @@ def _from_prompt_completion(row: Columns, loss: bool) -> Chat:
                 Message("user", said) if role == "user" else Message("assistant", said)
             )
     return whole
+
+
+def _as_prompt(messages: list[Message]) -> list[Message]:
+    """The messages of a prompt: its answers are not trained, as in trl, unless they are marked."""
+    return [
+        replace(one, trained=False) if one.role == "assistant" and one.trained is None else one
+        for one in messages
+    ]
 
 
 def _from_messages(row: Columns, loss: bool) -> Chat:
@@ -229,7 +239,7 @@ def _history(row: Columns) -> list[Message]:
     """Earlier turns of alpaca and ms-swift: a list of a question and its answer each."""
     if not row.has("history"):
         return []
-    given: Any = row.get("history")
+    given: Any = from_json(row.get("history"), "history")
     if not isinstance(given, list):
         raise UnusableRowError(f"history is {kind(given)}, expected a list of two texts each")
     messages: list[Message] = []

@@ -13,6 +13,7 @@ RESPONSE_COLUMNS = ("response", "output", "answer")
 PREFERRED = {
     "chosen": "rejected",
     "chosen_response": "rejected_response",
+    "chosen_conversations": "rejected_conversations",
     "preferred_output": "non_preferred_output",
 }
 """Column of the better answer, and that of the worse one."""

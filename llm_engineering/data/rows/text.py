@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from llm_engineering.data.rows.unusable import UnusableRowError
 
 
@@ -31,10 +33,12 @@ def read_text(value: object, what: str, *, may_be_empty: bool = False) -> str:
 
 
 def holds_nothing(value: object) -> bool:
-    """Whether a value says nothing: null, an empty text, list or object.
+    """Whether a value says nothing: null, a number that is none, an empty text, list or object.
 
     Tables fill with such values the keys that a row does not have.
     """
+    if isinstance(value, float):
+        return math.isnan(value)
     return value is None or (isinstance(value, str | list | dict | tuple) and not value)
 
 
