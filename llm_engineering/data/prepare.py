@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -29,12 +31,16 @@ from llm_engineering.data.select.refusals import (
 from llm_engineering.data.select.row_index import RowIndex
 from llm_engineering.data.select.selection import select_rows, used_sources
 from llm_engineering.data.summary import DatasetSummary
+from llm_engineering.data.tokens.rendering import Notice
+from llm_engineering.model.chat_template import TemplateInputs, template_inputs
 from llm_engineering.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from llm_engineering.data.rows.row_store import RowNumbers
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "held_out")
 
@@ -120,6 +126,8 @@ def _prepare_stored(
 
     tokenizer = load_tokenizer(model, trains=trains)
     stop_ids = stop_token_ids(model, tokenizer)
+    inputs = template_inputs(model, tokenizer.chat_template)
+    notices = Counter[Notice]()
     bad, lost, digest = BadRows(), list[int](), hashlib.sha256()
     auditors: dict[str, Auditor[TokensT]] = {}
     digests: dict[str, str] = {}
@@ -135,20 +143,23 @@ def _prepare_stored(
             what=f"tokenizing {name.replace('_', '-')} rows",
             max_length=model.max_seq_length,
             stop_ids=stop_ids,
+            inputs=inputs,
+            notices=notices,
         )
         with SplitWriter(folder / name, objective_rows.columns) as writer:
             for batch in batches:
                 prepared = []
-                for row, tokens in batch:
-                    if isinstance(tokens, UnusableRow):
-                        bad.add(BadRow(row.origin, tokens.reason))
+                for row, training_rows in batch:
+                    if isinstance(training_rows, UnusableRow):
+                        bad.add(BadRow(row.origin, training_rows.reason))
                         lost.append(row.number)
                         continue
-                    auditor.add(row.origin, tokens)
-                    trained = json.dumps(objective_rows.trained(tokens)).encode()
-                    digest.update(trained)
-                    own_digest.update(trained)
-                    prepared.append(objective_rows.prepare(row, tokens))
+                    for tokens in training_rows:
+                        auditor.add(row.origin, tokens)
+                        trained = json.dumps(objective_rows.trained(tokens)).encode()
+                        digest.update(trained)
+                        own_digest.update(trained)
+                        prepared.append(objective_rows.prepare(row, tokens))
                 writer.add(prepared)
         digests[name] = own_digest.hexdigest()
 
@@ -160,7 +171,10 @@ def _prepare_stored(
         for reason in auditor.refusals(data.max_truncated_share):
             refuse(reason)
 
-    # Say what the data is.
+    # Say what the data is, and what the chat template makes of it.
+    said = [f"{count} {notice.what}: {notice.advice}" for notice, count in notices.items() if count]
+    for notice in said:
+        logger.warning("%s", notice)
     listed = [*index.bad.rows, *bad.rows]
     summary = DatasetSummary(
         sources=used_sources(index, selection, lost),
@@ -173,6 +187,8 @@ def _prepare_stored(
         held_out=audits["held_out"],
         digest=digest.hexdigest(),
         held_out_digest=digests["held_out"],
+        template_inputs=inputs,
+        notices=said,
     )
     return PreparedDataset.write(folder, summary)
 
@@ -186,12 +202,19 @@ def _tokenized(
     what: str,
     max_length: int,
     stop_ids: frozenset[int],
-) -> Iterator[list[tuple[StoredRow[ItemT], TokensT | UnusableRow]]]:
+    inputs: TemplateInputs,
+    notices: Counter[Notice],
+) -> Iterator[list[tuple[StoredRow[ItemT], list[TokensT] | UnusableRow]]]:
     """The rows with these numbers and their tokens, in batches, with a progress bar."""
     bar = row_bar(what, len(numbers))
     for batch in store.read(numbers):
         tokens = objective_rows.tokenize(
-            [row.item for row in batch], tokenizer, max_length=max_length, stop_ids=stop_ids
+            [row.item for row in batch],
+            tokenizer,
+            max_length=max_length,
+            stop_ids=stop_ids,
+            inputs=inputs,
+            notices=notices,
         )
         yield list(zip(batch, tokens, strict=True))
         bar.update(len(batch))

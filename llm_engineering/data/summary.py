@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from llm_engineering.data.tokens.audit import LabelAudit
+from llm_engineering.model.chat_template import TemplateInputs
 
 
 class Repeats(BaseModel):
@@ -50,6 +51,12 @@ class DatasetSummary(BaseModel):
     held_out: LabelAudit
     digest: str = Field(description="SHA-256 over all token ids and labels, in order.")
     held_out_digest: str = Field(description="The same over the held-out rows alone.")
+    template_inputs: TemplateInputs = Field(
+        TemplateInputs(), description="What the chat template was given beside messages."
+    )
+    notices: list[str] = Field(
+        [], description="What the chat template made of rows that wants to be known."
+    )
 
     @property
     def bad_row_count(self) -> int:
