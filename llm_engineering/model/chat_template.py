@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SHIPPED = Path(__file__).parent / "chat_templates"
 _DATE = "strftime_now"  # the one way that transformers gives a template to the clock
-_REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+_REASONING_KEYS = ("reasoning_content", "thinking", "reasoning", "thought")
 _GIVEN = {  # what every template is given, whatever the configuration says
     *("messages", "tools", "documents", "add_generation_prompt", "raise_exception", _DATE),
     *("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"),

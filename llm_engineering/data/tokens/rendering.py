@@ -26,10 +26,12 @@ from llm_engineering.data.tokens.template_text import (
     is_empty_thinking,
     lacking_call,
     lacking_tool,
+    past_empty_thinking,
     shown,
     stop_of_answer,
     stop_pattern,
     thought,
+    without_closed_thinking,
 )
 from llm_engineering.model.chat_template import (
     TemplateInputs,
@@ -372,34 +374,29 @@ def _continuation(
         renderer.notices[OTHERWISE_ONCE_ANSWERED] += 1
         return whole[place + len(beginning) :]
     # The prompt may open the thinking, or close it, which the template does not do in the whole.
-    stripped = header.rstrip()
-    opened = stripped.endswith(THINK)
-    closed = stripped.endswith(END_THINK)
-    if opened or closed:
-        kept = stripped.removesuffix(THINK if opened else END_THINK)
-        if closed and kept.rstrip().endswith(THINK):
-            kept = kept.rstrip().removesuffix(THINK)
-        beginning = anchor + kept
-        place = whole.rfind(beginning)
-        rest = whole[place + len(beginning) :].lstrip() if place >= 0 else ""
-        rest = _without_thinking(rest, own.content)
-        if rest is not None and place >= 0:
-            if closed and not own.reasoning:
-                return rest
-            if opened and own.reasoning:
-                gap = "" if header.endswith("\n") else "\n"
-                return f"{gap}{own.reasoning}\n{END_THINK}\n\n{rest}"
+    opened = header.rstrip().endswith(THINK)
+    kept = header.rstrip().removesuffix(THINK) if opened else without_closed_thinking(header)
+    if kept is not None:
+        place = whole.rfind(anchor + kept)
+        rest = past_empty_thinking(whole[place + len(anchor + kept) :]) if place >= 0 else ""
+        said = rest.startswith(own.content)
         if opened and not own.reasoning:
             raise UnusableRowError(
                 "the chat template lets every answer begin with thinking (its prompt ends with "
                 f"{THINK}), and this one has none: bring reasoning_content in the data, "
                 f"{_switch(renderer, 'false')}or choose another model.chat_template"
             )
-        if closed and own.reasoning:
+        if opened and said:
+            gap = "" if header.endswith("\n") else "\n"
+            return f"{gap}{own.reasoning}\n{END_THINK}\n\n{rest}"
+        if not opened and own.reasoning:
             raise UnusableRowError(
-                f"the chat template closes the thinking in its prompt ({END_THINK}), and this "
-                f"answer has some: {_switch(renderer, 'true')}or leave it out of the data"
+                "the chat template closes the thinking in its prompt, which ends with "
+                f"{header[len(kept) :].strip()!r}, and this answer has some: "
+                f"{_switch(renderer, 'true')}or leave it out of the data"
             )
+        if not opened and said:
+            return rest
     raise UnusableRowError(
         "the chat template's prompt is not how it begins the answer, so what is trained would not "
         f"be what is generated: {difference(prompt, whole)}; choose another model.chat_template"
@@ -411,16 +408,6 @@ def _switch(renderer: Renderer, value: str) -> str:
     known = variables(renderer.template)
     name = next((one for one in ("enable_thinking", "thinking") if one in known), None)
     return "" if name is None else f"set model.chat_template_kwargs: {{{name}: {value}}}, "
-
-
-def _without_thinking(rest: str, content: str) -> str | None:
-    """A text from an answer's content on, past thinking without a thought; None: it is not there."""
-    rest = rest.lstrip()
-    if rest.startswith(THINK):
-        before, found, after = rest.partition(END_THINK)
-        if found and not before.removeprefix(THINK).strip():
-            rest = after.lstrip()
-    return rest if rest.startswith(content) else None
 
 
 def _next_stop(conversation: Conversation, index: int, renderer: Renderer) -> str:
@@ -493,9 +480,11 @@ def _check(
         elif message.trained is not None and (is_main or loss_on == "everything"):
             wanted[number] = (start, end)
     if conversation.tools:
+        before = conversation.until(last)
+        (without,) = renderer.render([replace(before, tools=())], prompt=True)
         lacking = lacking_tool(conversation.tools, prompt)
-        if lacking is not None:
-            raise UnusableRowError(_leaves_out(f"tools ({lacking})"))
+        if without == prompt or lacking is not None:
+            raise UnusableRowError(_leaves_out("tools" + (f" ({lacking})" if lacking else "")))
     if dropped:
         renderer.notices[EARLIER_REASONING] += 1
     return wanted

@@ -13,7 +13,19 @@ from llm_engineering.data.rows.unusable import UnusableRowError
 THINK, END_THINK = "<think>", "</think>"
 """How the open models write what they thought, where a text and not the template says it."""
 
-_EMPTY_THINKING = re.compile(r"(?:<think>)?\s*</think>")
+_THINKING = (
+    (THINK, END_THINK),
+    ("<|channel>thought", "<channel|>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("[THINK]", "[/THINK]"),
+)
+"""How families of models enclose what they thought."""
+
+_EMPTY_THINKING = re.compile(
+    "|".join(rf"(?:{re.escape(begin)})?\s*{re.escape(end)}" for begin, end in _THINKING)
+)
+_CLOSED = re.compile(rf"(?:{_EMPTY_THINKING.pattern})\s*$")
 _SHOWN = 60  # characters of a text in a message
 
 
@@ -36,6 +48,20 @@ def thought(message: Message) -> Thought:
 def is_empty_thinking(answer: str) -> bool:
     """Whether an answer begins with thinking that has no thought in it."""
     return _EMPTY_THINKING.match(answer.lstrip()) is not None
+
+
+def without_closed_thinking(prompt: str) -> str | None:
+    """A prompt without the thinking that it closes, empty, at its end; None: it closes none."""
+    for found in _CLOSED.finditer(prompt):
+        return prompt[: found.start()]
+    return None
+
+
+def past_empty_thinking(text: str) -> str:
+    """A text behind thinking that it begins with and that has no thought in it."""
+    text = text.lstrip()
+    found = _EMPTY_THINKING.match(text)
+    return text if found is None else text[found.end() :].lstrip()
 
 
 def shown(text: str) -> str:

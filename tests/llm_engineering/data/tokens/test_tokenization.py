@@ -9,7 +9,7 @@ import pytest
 
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.data.rows.conversations import to_conversation
-from llm_engineering.data.rows.message import Message, to_dicts
+from llm_engineering.data.rows.message import Conversation, Message
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.tokenization import (
     IGNORED,
@@ -18,22 +18,19 @@ from llm_engineering.data.tokens.tokenization import (
     tokenize_conversations,
 )
 
-Conversation = list[Message]
-
 EOS = "<|im_end|>"
 LONG_ENOUGH = 512
 
-SINGLE: Conversation = [
-    Message("user", "What is 1 + 1?"),
-    Message("assistant", "Two."),
-]
-SEVERAL: Conversation = [
-    Message("system", "Be short."),
-    Message("user", "What is 1 + 1?"),
-    Message("assistant", "Two."),
-    Message("user", "And 2 + 2?"),
-    Message("assistant", "Four.\n"),
-]
+ASKED = Message("user", "What is 1 + 1?")
+SINGLE = Conversation([ASKED, Message("assistant", "Two.")])
+SEVERAL = Conversation(
+    [
+        Message("system", "Be short."),
+        *SINGLE.messages,
+        Message("user", "And 2 + 2?"),
+        Message("assistant", "Four.\n"),
+    ]
+)
 
 
 def load(tiny_model: Path, template: str = "chatml") -> Any:
@@ -54,8 +51,9 @@ def label(
     max_length: int = LONG_ENOUGH,
     loss_on: str = "completion",
 ) -> TokenizedRow:
-    row = tokenized(conversation, tokenizer, max_length=max_length, loss_on=loss_on)
-    assert isinstance(row, TokenizedRow)
+    rows = tokenized(conversation, tokenizer, max_length=max_length, loss_on=loss_on)
+    assert isinstance(rows, list)
+    (row,) = rows
     return row
 
 
@@ -65,7 +63,7 @@ def tokenized(
     *,
     max_length: int = LONG_ENOUGH,
     loss_on: str = "completion",
-) -> TokenizedRow | UnusableRow:
+) -> list[TokenizedRow] | UnusableRow:
     (row,) = tokenize_conversations(
         [conversation],
         tokenizer,
@@ -176,7 +174,9 @@ def test_a_prompt_has_the_tokens_that_generation_will_give_it(
         tokens = label(conversation, tokenizer)
 
         generated_from = tokenizer.apply_chat_template(
-            to_dicts(conversation[:-1]), add_generation_prompt=True, return_dict=False
+            [one.to_template() for one in conversation.messages[:-1]],
+            add_generation_prompt=True,
+            return_dict=False,
         )
 
         assert prompt_of(tokens.input_ids, tokens.labels) == generated_from
@@ -186,7 +186,7 @@ def test_a_prompt_has_the_tokens_that_generation_will_give_it(
 def test_a_prompts_tokens_do_not_depend_on_the_answer(answer: str, tokenizer: Any) -> None:
     expected = label(SINGLE, tokenizer)
 
-    row = label([SINGLE[0], Message("assistant", answer)], tokenizer)
+    row = label(Conversation([ASKED, Message("assistant", answer)]), tokenizer)
 
     assert prompt_of(row.input_ids, row.labels) == prompt_of(expected.input_ids, expected.labels)
     assert trained_text(row, tokenizer) == answer + EOS
@@ -243,7 +243,7 @@ def test_an_answer_that_holds_a_stop_token_is_refused(
 ) -> None:
     answer = Message("assistant", position.format(EOS))
 
-    assert refusal([SINGLE[0], answer], load(tiny_model, template)) == (
+    assert refusal(Conversation([ASKED, answer]), load(tiny_model, template)) == (
         "the answer's text holds '<|im_end|>', which ends a turn: "
         "the model would learn to stop in the middle"
     )
@@ -282,7 +282,7 @@ def test_a_last_turn_that_does_not_fit_is_refused(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize("text", ["Once upon a time", f"Once upon a time{EOS}"])
 def test_a_plain_text_ends_once(text: str, tokenizer: Any) -> None:
-    row = label([Message("text", text)], tokenizer)
+    row = label(Conversation([Message("text", text)]), tokenizer)
 
     assert tokenizer.decode(row.input_ids) == f"Once upon a time{EOS}"
     assert row.labels == row.input_ids
@@ -290,8 +290,8 @@ def test_a_plain_text_ends_once(text: str, tokenizer: Any) -> None:
 
 
 def test_many_rows_are_tokenized_as_each_alone(tokenizer: Any) -> None:
-    bad = [SINGLE[0], Message("assistant", f"a{EOS}b")]
-    text = [Message("text", "Once upon a time")]
+    bad = Conversation([ASKED, Message("assistant", f"a{EOS}b")])
+    text = Conversation([Message("text", "Once upon a time")])
     rows = [SINGLE, bad, text, SEVERAL, SINGLE]
 
     found = tokenize_conversations(
@@ -303,5 +303,5 @@ def test_many_rows_are_tokenized_as_each_alone(tokenizer: Any) -> None:
     )
 
     assert found[1] == UnusableRow(refusal(bad, tokenizer))
-    assert found[::2] == [label(row, tokenizer) for row in rows[::2]]
-    assert found[3] == label(SEVERAL, tokenizer)
+    assert found[::2] == [[label(row, tokenizer)] for row in rows[::2]]
+    assert found[3] == [label(SEVERAL, tokenizer)]
