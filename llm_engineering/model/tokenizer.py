@@ -15,6 +15,7 @@ from llm_engineering.model.chat_template import (
     turn_end_tokens,
     variables,
 )
+from llm_engineering.model.sentencepiece_proto import use_readable_proto
 from llm_engineering.training_stack import import_unsloth
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def load_tokenizer(settings: ModelSettings, *, trains: bool = True) -> PreTraine
 
     template = read_chat_template(settings.chat_template)
     folder = model_folder(settings, weights=False)
+    if not (folder / "tokenizer.json").is_file():
+        use_readable_proto()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=settings.trust_remote_code

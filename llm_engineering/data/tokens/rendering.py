@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -123,7 +123,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.inputs = inputs
         self.notices: Counter[Notice] = Counter() if notices is None else notices
-        self.stops = stop_pattern(tokenizer.convert_ids_to_tokens(sorted(stop_ids)))
+        self.stops = stop_pattern(stop_texts(tokenizer, stop_ids))
         self.template = str(tokenizer.chat_template)
         self.is_marked = has_generation_markers(self.template)
         self._in_parts = takes_parts(tokenizer, inputs)
@@ -243,6 +243,13 @@ def _shows_calls(conversation: Conversation, text: str) -> bool:
         )
         for message in conversation.messages
     )
+
+
+def stop_texts(tokenizer: PreTrainedTokenizerBase, stop_ids: Collection[int]) -> list[str]:
+    """How stop tokens stand in a text; an id that the tokenizer does not have stands in none."""
+    added = tokenizer.added_tokens_decoder
+    texts = [str(added[i]) if i in added else str(tokenizer.decode([i])) for i in sorted(stop_ids)]
+    return [text for text in texts if text]
 
 
 def answer_positions(conversation: Conversation) -> list[int]:

@@ -18,6 +18,7 @@ from llm_engineering.data.tokens.rendering import (
     RenderedRow,
     Renderer,
     render_rows,
+    stop_texts,
 )
 from llm_engineering.model.chat_template import TemplateInputs
 
@@ -180,6 +181,8 @@ class _Encoder:
             end = len(ids) if stop is None else stop + 1
             labels[start:end] = trained(ids[start:end])
             starts.append(start)
+        if end != len(ids):
+            self._require_end(row.text, end)
         if row.marked is not None:
             self._keep_marked(row, ids, labels, starts[0])
         return TokenizedRow(
@@ -203,11 +206,21 @@ class _Encoder:
             stop, *rest = self._texts[row.text[before.stop : answer.start]] or [TokenId(-1)]
             if stop in self._stop_ids and ids[end : end + len(rest)] == rest:
                 return end + len(rest)
+            self._require_end(row.text[: before.end], end)
         prompt = row.text[: answer.start]
         alone = self._texts.get(prompt) or _encode(self._tokenizer, [prompt])[0]
         if ids[: len(alone)] != alone:
             raise UnusableRowError(_different(self._tokenizer, alone, ids))
         return len(alone)
+
+    def _require_end(self, text: str, end: int) -> None:
+        """Refuse a row whose answer has a stop token before the one that ends it."""
+        (ids,) = _encode(self._tokenizer, [text])
+        if len(ids) != end:
+            raise UnusableRowError(
+                f"the answer's text holds {self._tokenizer.decode([ids[end - 1]])!r}, which ends a "
+                "turn: the model would learn to stop in the middle"
+            )
 
     def _label_others(
         self,
@@ -262,8 +275,8 @@ def _different(tokenizer: PreTrainedTokenizerBase, alone: list[TokenId], ids: li
     )
     return (
         "the tokens of the prompt are others before its answer than alone, so what is trained would "
-        f"not be what is generated: at token {place} {theirs}, alone {ours}; the prompt should not "
-        "end with a space that belongs to the answer: mend the chat template, or the data"
+        f"not be what is generated: at token {place} {theirs}, alone {ours}. A space or line break "
+        "at the end of the prompt joins the answer: mend the data, or the chat template"
     )
 
 
@@ -271,7 +284,7 @@ def _text_row(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, stop_ids: frozenset[int]
 ) -> TokenizedRow:
     """A plain text; or several that go on from one another, of which some are trained."""
-    stops = set(tokenizer.convert_ids_to_tokens(sorted(stop_ids)))
+    stops = stop_texts(tokenizer, stop_ids)
     text = "".join(message.content for message in messages)
     ids = _text_ids(text, tokenizer)
     if not ids or ids[-1] not in stop_ids:
