@@ -172,9 +172,13 @@ def _prepare_stored(
             refuse(reason)
 
     # Say what the data is, and what the chat template makes of it.
-    said = [f"{count} {notice.what}: {notice.advice}" for notice, count in notices.items() if count]
-    for notice in said:
-        logger.warning("%s", notice)
+    said = []
+    for notice, count in notices.items():
+        said.append(f"{count} {notice.what}: {notice.advice}")
+        logger.log(notice.level, "%s", said[-1])
+    if inputs.date is not None:
+        said.append(f"the chat template prints the date, which is {inputs.date} in this run")
+        logger.info("%s; model.chat_template_date keeps it for others", said[-1])
     listed = [*index.bad.rows, *bad.rows]
     summary = DatasetSummary(
         sources=used_sources(index, selection, lost),

@@ -17,7 +17,7 @@ def use_readable_proto() -> None:
     except ImportError:
         return  # transformers uses its own
     try:
-        import sentencepiece.sentencepiece_model_pb2  # noqa: F401
+        import sentencepiece.sentencepiece_model_pb2
     except Exception:  # protobuf's VersionError is of no stable place
         from transformers.utils import sentencepiece_model_pb2_new
 

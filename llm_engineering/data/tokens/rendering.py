@@ -10,6 +10,7 @@ whole one does not hold becomes a training row of its own.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,7 @@ class Notice(NamedTuple):
 
     what: str
     advice: str
+    level: int = logging.INFO
 
 
 EMPTY_THINKING = Notice(
@@ -84,6 +86,7 @@ EMPTY_THINKING = Notice(
     "template writes them",
     "to train answers without it, set model.chat_template_kwargs: {enable_thinking: false} where "
     "the template has that variable; or bring reasoning_content in the data",
+    logging.WARNING,
 )
 EARLIER_REASONING = Notice(
     "training rows have an earlier answer without its reasoning, which the chat template drops once "
