@@ -83,7 +83,7 @@ def stream(rows: Path, folder: Path) -> float:
     def refuse(reason: str) -> None:
         raise SystemExit(reason)
 
-    prepare_data(data, model, seed=0, folder=folder, refuse=refuse, trains=False)
+    prepare_data(data, model, folder=folder, refuse=refuse, trains=False)
     return began
 
 

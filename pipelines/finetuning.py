@@ -59,7 +59,6 @@ def finetuning(
         data=config.data,
         model=config.model,
         objective=config.train.objective,
-        seed=seed,
         output_dir=output_dir,
         fingerprints=data_inputs,
     )

@@ -147,7 +147,6 @@ def require_same_inputs(then: Manifest, config: FinetuningConfig) -> None:
             config.data,
             config.model,
             objective=config.train.objective,
-            seed=config.run.seed,
             folder=Path(folder),
         ).summary.digest
     if digest != then.data_digest:

@@ -61,22 +61,19 @@ class SplitWriter:
         from datasets import Features
         from datasets.arrow_writer import ArrowWriter
 
-        self._names = [field.name for field in fields(columns)]
         hints = get_type_hints(columns)
-        features = Features({name: _feature(hints[name]) for name in self._names})
+        features = Features({one.name: _feature(hints[one.name]) for one in fields(columns)})
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = ArrowWriter(features=features, path=str(folder / _ROWS))
 
-    def add(self, rows: Sequence[PreparedRow]) -> None:
-        """Append rows, of the class that the split was begun with."""
-        import pyarrow
+    @property
+    def schema(self) -> Any:
+        """Its columns, a ``pyarrow.Schema``, which ``to_table`` wants."""
+        return self._writer.schema
 
-        schema = self._writer.schema
-        arrays = [
-            pyarrow.array([getattr(row, field.name) for row in rows], type=field.type)
-            for field in schema
-        ]
-        self._writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+    def add(self, table: Any) -> None:
+        """Append rows, as ``to_table`` gives them for this split's schema."""
+        self._writer.write_table(table)
 
     def close(self) -> None:
         """Finish the split."""
@@ -87,6 +84,17 @@ class SplitWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def to_table(rows: Sequence[PreparedRow], schema: Any) -> Any:
+    """Rows as a ``pyarrow.Table``; they are of the class that their split was begun with."""
+    import pyarrow
+
+    arrays = [
+        pyarrow.array([getattr(row, field.name) for row in rows], type=field.type)
+        for field in schema
+    ]
+    return pyarrow.Table.from_arrays(arrays, schema=schema)
 
 
 def _feature(hint: Any) -> Any:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,31 +17,31 @@ from llm_engineering.data.dataset import PreparedDataset, SplitWriter
 from llm_engineering.data.objective_rows.objective_rows import Auditor, ObjectiveRows
 from llm_engineering.data.objective_rows.preference_rows import PreferenceRows
 from llm_engineering.data.objective_rows.supervised_rows import SupervisedRows
+from llm_engineering.data.prepare_batch import PrepareBatch, SourcedBatch
 from llm_engineering.data.progress import row_bar
-from llm_engineering.data.read.row import BadRow, BadRows
-from llm_engineering.data.rows.row_store import RowStore, StoredRow
-from llm_engineering.data.rows.unusable import UnusableRow
+from llm_engineering.data.rows.row_store import RowStore
 from llm_engineering.data.select.refusals import (
     Refuse,
     raise_data_error,
     refuse_empty,
     report_bad_rows,
+    report_unused_sources,
 )
 from llm_engineering.data.select.row_index import RowIndex
 from llm_engineering.data.select.selection import select_rows, used_sources
-from llm_engineering.data.summary import DatasetSummary
+from llm_engineering.data.summary import DatasetSummary, ExampleRow
 from llm_engineering.data.tokens.rendering import Notice
+from llm_engineering.data.workers import Workers
 from llm_engineering.model.chat_template import TemplateInputs, template_inputs
 from llm_engineering.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from llm_engineering.data.rows.row_store import RowNumbers
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "held_out")
+_MOST_EXAMPLES = 20  # sources whose first row is shown
 
 ItemT = TypeVar("ItemT")
 TokensT = TypeVar("TokensT")
@@ -53,7 +52,6 @@ def prepare_data(
     model: ModelSettings,
     *,
     objective: ObjectiveName = "sft",
-    seed: int,
     folder: Path,
     refuse: Refuse = raise_data_error,
     trains: bool = True,
@@ -61,11 +59,10 @@ def prepare_data(
     """Turn the configured sources into two tokenized, audited splits on disk.
 
     Args:
-        data: Sources, held-out rows and what to do about bad, repeated and leaked rows.
+        data: Sources, held-out rows, the seed that draws rows, and what to do about bad, repeated and
+            leaked rows.
         model: The base model whose tokenizer and chat template are used; no weight is read.
         objective: What the rows are: conversations, pairs of answers, or judged answers.
-        seed: Chooses the held-out rows when ``data.held_out.fraction`` is set, and those drawn by
-            weight.
         folder: Empty folder that receives the splits (Arrow) and ``summary.json``.
         refuse: Hears why a run must not use the data, and may let it go on.
         trains: False in a process that loads no model.
@@ -76,50 +73,53 @@ def prepare_data(
             are repeated, leaked or contradictory where that is an error.
     """
     if OBJECTIVES[objective].is_preference:
-        return _prepare(PreferenceRows(objective), data, model, seed, folder, refuse, trains)
-    return _prepare(SupervisedRows(data.loss_on), data, model, seed, folder, refuse, trains)
+        return _prepare(PreferenceRows(objective), data, model, folder, refuse, trains)
+    return _prepare(SupervisedRows(data.loss_on), data, model, folder, refuse, trains)
 
 
 def _prepare(
     objective_rows: ObjectiveRows[ItemT, TokensT],
     data: DataSettings,
     model: ModelSettings,
-    seed: int,
     folder: Path,
     refuse: Refuse,
     trains: bool,
 ) -> PreparedDataset:
     """Keep checked rows in a file beside the splits while they are made; failed splits go."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = RowStore(folder / "rows.arrow", objective_rows.to_json, objective_rows.from_json)
+    store = RowStore(folder / "rows.arrow", objective_rows.from_json)
     try:
-        return _prepare_stored(objective_rows, store, data, model, seed, folder, refuse, trains)
+        with Workers(data.num_proc) as workers:
+            return _prepare_stored(
+                objective_rows, store, workers, data, model, folder, refuse, trains
+            )
     except BaseException:
         for name in SPLITS:
             shutil.rmtree(folder / name, ignore_errors=True)
         raise
     finally:
-        store.close()
-        store.path.unlink(missing_ok=True)
+        store.remove()
 
 
 def _prepare_stored(
     objective_rows: ObjectiveRows[ItemT, TokensT],
     store: RowStore[ItemT],
+    workers: Workers,
     data: DataSettings,
     model: ModelSettings,
-    seed: int,
     folder: Path,
     refuse: Refuse,
     trains: bool,
 ) -> PreparedDataset:
     # Read and check, before the tokenizer, whose import takes seconds, is even loaded.
     index = RowIndex(store)
-    index.read(objective_rows, data, seed)
-    report_bad_rows(index.bad, data.on_bad_rows, refuse)
+    index.read(objective_rows, data, workers)
+    bad = index.bad
+    if refuse is raise_data_error and data.on_bad_rows == "error":
+        report_bad_rows(bad, data.on_bad_rows, refuse)
 
     # Select what is trained and what is held out.
-    selection = select_rows(objective_rows, data, index, refuse)
+    selection = select_rows(objective_rows, data, index, workers, refuse)
 
     # Tokenize, audit and store.
     from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
@@ -127,99 +127,98 @@ def _prepare_stored(
     tokenizer = load_tokenizer(model, trains=trains)
     stop_ids = stop_token_ids(model, tokenizer)
     inputs = template_inputs(model, tokenizer.chat_template)
-    notices = Counter[Notice]()
-    bad, lost, digest = BadRows(), list[int](), hashlib.sha256()
+    template_notices = Counter[Notice]()
+    lost, digest = list[int](), hashlib.sha256()
     auditors: dict[str, Auditor[TokensT]] = {}
     digests: dict[str, str] = {}
+    examples: dict[int, ExampleRow] = {}
+    first_cut: ExampleRow | None = None
     for name in SPLITS:
         auditor = auditors[name] = objective_rows.auditor(name, tokenizer, stop_ids=stop_ids)
         digest.update(name.encode())
         own_digest = hashlib.sha256(name.encode())
-        batches = _tokenized(
-            objective_rows,
-            store,
-            selection.rows[name],
-            tokenizer,
-            what=f"tokenizing {name.replace('_', '-')} rows",
-            max_length=model.max_seq_length,
-            stop_ids=stop_ids,
-            inputs=inputs,
-            notices=notices,
-        )
+        numbers = selection.rows[name]
+        bar = row_bar(f"tokenizing {name.replace('_', '-')} rows", len(numbers))
         with SplitWriter(folder / name, objective_rows.columns) as writer:
-            for batch in batches:
-                prepared = []
-                for row, training_rows in batch:
-                    if isinstance(training_rows, UnusableRow):
-                        bad.add(BadRow(row.origin, training_rows.reason))
-                        lost.append(row.number)
-                        continue
-                    for tokens in training_rows:
-                        auditor.add(row.origin, tokens)
-                        trained = json.dumps(objective_rows.trained(tokens)).encode()
-                        digest.update(trained)
-                        own_digest.update(trained)
-                        prepared.append(objective_rows.prepare(row, tokens))
-                writer.add(prepared)
+            prepare = PrepareBatch(
+                objective_rows,
+                tokenizer,
+                name,
+                model.max_seq_length,
+                stop_ids,
+                inputs,
+                writer.schema,
+            )
+            for batch, prepared in workers.map(
+                prepare, _sourced(store, numbers, index), rows=len(numbers)
+            ):
+                writer.add(prepared.table)
+                auditor.merge(prepared.auditor)
+                digest.update(prepared.trained)
+                own_digest.update(prepared.trained)
+                for row in prepared.bad:
+                    bad.add(row)
+                lost += prepared.lost
+                template_notices.update(prepared.notices)
+                if name == "train":
+                    examples = prepared.examples | examples
+                    first_cut = first_cut or prepared.cut
+                bar.update(len(batch.stored.numbers))
+        bar.close()
         digests[name] = own_digest.hexdigest()
 
     # Refuse what a run must not use.
     report_bad_rows(bad, data.on_bad_rows, refuse)
     audits = {name: auditor.audit() for name, auditor in auditors.items()}
+    sources = used_sources(index, selection, lost)
+    report_unused_sources(sources, data, refuse)
     refuse_empty(audits["train"].rows, audits["held_out"].rows, data, refuse)
     for auditor in auditors.values():
         for reason in auditor.refusals(data.max_truncated_share):
             refuse(reason)
 
-    # Say what the data is, and what the chat template makes of it.
-    said = []
-    for notice, count in notices.items():
-        said.append(f"{count} {notice.what}: {notice.advice}")
-        logger.log(notice.level, "%s", said[-1])
-    if inputs.date is not None:
-        said.append(f"the chat template prints the date, which is {inputs.date} in this run")
-        logger.info("%s; model.chat_template_date keeps it for others", said[-1])
-    listed = [*index.bad.rows, *bad.rows]
+    # Say what the data is.
     summary = DatasetSummary(
-        sources=used_sources(index, selection, lost),
-        bad_rows=[f"{row.origin}: {row.reason}" for row in listed],
-        bad_rows_unlisted=index.bad.count + bad.count - len(listed),
+        sources=sources,
+        bad_rows=[f"{row.origin}: {row.reason}" for row in bad.rows],
+        bad_rows_unlisted=bad.count - len(bad.rows),
         contradictions=selection.contradictions,
         duplicates=selection.duplicates,
         leaks=selection.leaks,
         train=audits["train"],
         held_out=audits["held_out"],
+        held_out_unused=selection.held_out_unused,
+        examples=_examples(examples, first_cut),
         digest=digest.hexdigest(),
         held_out_digest=digests["held_out"],
         template_inputs=inputs,
-        notices=said,
+        notices=_told(template_notices, inputs),
     )
     return PreparedDataset.write(folder, summary)
 
 
-def _tokenized(
-    objective_rows: ObjectiveRows[ItemT, TokensT],
-    store: RowStore[ItemT],
-    numbers: RowNumbers,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    what: str,
-    max_length: int,
-    stop_ids: frozenset[int],
-    inputs: TemplateInputs,
-    notices: Counter[Notice],
-) -> Iterator[list[tuple[StoredRow[ItemT], list[TokensT] | UnusableRow]]]:
-    """The rows with these numbers and their tokens, in batches, with a progress bar."""
-    bar = row_bar(what, len(numbers))
-    for batch in store.read(numbers):
-        tokens = objective_rows.tokenize(
-            [row.item for row in batch],
-            tokenizer,
-            max_length=max_length,
-            stop_ids=stop_ids,
-            inputs=inputs,
-            notices=notices,
-        )
-        yield list(zip(batch, tokens, strict=True))
-        bar.update(len(batch))
-    bar.close()
+def _sourced(
+    store: RowStore[ItemT], numbers: RowNumbers, index: RowIndex[ItemT]
+) -> Iterator[SourcedBatch]:
+    """The rows with these numbers, each with its source's."""
+    source = index.source
+    for stored in store.batches(numbers):
+        yield SourcedBatch(stored, source[stored.numbers].tolist())
+
+
+def _told(notices: Mapping[Notice, int], inputs: TemplateInputs) -> list[str]:
+    """What the chat template makes of the rows that wants to be known, which is logged too."""
+    told = []
+    for notice, count in notices.items():
+        told.append(f"{count} {notice.what}: {notice.advice}")
+        logger.log(notice.level, "%s", told[-1])
+    if inputs.date is not None:
+        told.append(f"the chat template prints the date, which is {inputs.date} in this run")
+        logger.info("%s; model.chat_template_date keeps it for others", told[-1])
+    return told
+
+
+def _examples(by_source: Mapping[int, ExampleRow], cut: ExampleRow | None) -> list[ExampleRow]:
+    """A row of each source, in their order, and one that was cut if none of those was."""
+    found = [row for _, row in sorted(by_source.items())][:_MOST_EXAMPLES]
+    return found if cut is None or any(row.cut for row in found) else [*found, cut]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.tokens.audit import LabelAudit
+from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece
 from llm_engineering.model.chat_template import TemplateInputs
 
 
@@ -29,6 +29,19 @@ class SourceSummary(BaseModel):
     rows: int
     form: str | None = Field(None, description="Form of its rows; none was good: None.")
     used: int | None = Field(None, description="Rows of it that are trained or evaluated on.")
+    unread: dict[str, int] = Field(
+        {},
+        description="What it holds and nothing reads, by name, and how often: 'column meta' and "
+        "'messages[].name' in rows, 'file README.md' in a folder, 'blank line' of a text.",
+    )
+
+
+class ExampleRow(BaseModel):
+    """One training row as the model sees it."""
+
+    origin: str = Field(description="file:line that it came from.")
+    cut: bool = Field(False, description="It was cut at model.max_seq_length.")
+    pieces: list[LabelledPiece]
 
 
 class DatasetSummary(BaseModel):
@@ -49,13 +62,20 @@ class DatasetSummary(BaseModel):
     )
     train: LabelAudit
     held_out: LabelAudit
+    held_out_unused: int = Field(
+        0,
+        description="Held-out rows beyond data.held_out.max_rows: neither trained nor evaluated on.",
+    )
+    examples: list[ExampleRow] = Field(
+        [], description="The first training row of each source, and the first that was cut."
+    )
+    notices: list[str] = Field(
+        [], description="What a reader should know of the data, and did not ask for."
+    )
     digest: str = Field(description="SHA-256 over all token ids and labels, in order.")
     held_out_digest: str = Field(description="The same over the held-out rows alone.")
     template_inputs: TemplateInputs = Field(
         TemplateInputs(), description="What the chat template was given beside messages."
-    )
-    notices: list[str] = Field(
-        [], description="What the chat template made of rows that wants to be known."
     )
 
     @property
@@ -73,6 +93,7 @@ class DatasetSummary(BaseModel):
             "truncated_rows": self.train.truncated_rows,
             "held_out_rows": self.held_out.rows,
             "held_out_row_tokens": self.held_out.tokens,
+            "held_out_unused_rows": self.held_out_unused,
             "bad_rows": self.bad_row_count,
             "digest": self.digest,
         }

@@ -18,13 +18,12 @@ def prepare_data(
     data: DataSettings,
     model: ModelSettings,
     objective: ObjectiveName,
-    seed: int,
     output_dir: str,
     fingerprints: list[str],
 ) -> Annotated[PreparedDataset, "dataset"]:
     """Read, check, split, tokenize and audit the data; no weight is loaded."""
     run = get_step_context().pipeline_run.name
     folder = work_folder(output_dir) / run / "data"
-    dataset = prepare(data, model, objective=objective, seed=seed, folder=folder)
+    dataset = prepare(data, model, objective=objective, folder=folder)
     log_metadata(metadata={**dataset.summary.figures})
     return dataset

@@ -80,7 +80,6 @@ def run_training(config, folder, *, resume="never", on_progress=None, stop=None)
         config.data,
         config.model,
         objective=config.train.objective,
-        seed=config.run.seed,
         folder=folder / "data",
     )
     lora = inject_lora(load_model(config.model), config.lora)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from llm_engineering.configuration.data import RowForm
 from llm_engineering.data.rows.keys import RowKeys
 from llm_engineering.data.rows.row_store import StoredRow
+from llm_engineering.data.rows.shingles import Piece
+from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.data.tokens.prepared import PreparedRow
 from llm_engineering.data.tokens.rendering import Notice
+from llm_engineering.data.tokens.tokenization import TokenizedRow
 from llm_engineering.model.chat_template import TemplateInputs
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ class Auditor(Protocol[AuditedT]):
 
     def add(self, origin: str, tokens: AuditedT, /) -> None:
         """Count a row, which came from ``origin`` (``file:line``)."""
+
+    def merge(self, later: Self, /) -> None:
+        """Count what another, of rows behind these, has counted."""
 
     def refusals(self, max_truncated_share: float) -> list[str]:
         """Why the split cannot be trained on."""
@@ -62,8 +68,10 @@ class ObjectiveRows(Protocol[ItemT, TokensT]):
             UnusableRowError: It has none.
         """
 
-    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[ItemT]:
-        """The items of a row.
+    def read(
+        self, values: Mapping[str, object], form: RowForm | None, unread: Unread
+    ) -> list[ItemT]:
+        """The items of a row; ``unread`` receives the names of what it holds and nothing uses.
 
         Raises:
             UnusableRowError: It cannot be trained on.
@@ -75,14 +83,17 @@ class ObjectiveRows(Protocol[ItemT, TokensT]):
     def from_json(self, values: Any) -> ItemT:
         """What ``to_json`` gave."""
 
-    def keys(self, item: ItemT, seed: int) -> RowKeys:
+    def keys(self, item: ItemT) -> RowKeys:
         """What the item is compared by."""
 
-    def leak_shingles(self, item: ItemT) -> set[str]:
-        """Of what nearly leaks: a training row whose shingles are near those of a held-out one."""
+    def asked(self, item: ItemT) -> Sequence[Piece]:
+        """The first prompt: a training row whose own is near that of a held-out one nearly leaks it."""
 
-    def answer_shingles(self, item: ItemT) -> set[str]:
-        """Of the answers, which must be near too where an item that judges some repeats another."""
+    def said(self, item: ItemT) -> Sequence[Piece]:
+        """What must be near where an item nearly repeats another."""
+
+    def answers_said(self, item: ItemT) -> Sequence[Piece]:
+        """The answers, which must be near too where an item that judges some repeats another."""
 
     def tokenize(
         self,
@@ -104,6 +115,9 @@ class ObjectiveRows(Protocol[ItemT, TokensT]):
         self, split: str, tokenizer: PreTrainedTokenizerBase, *, stop_ids: frozenset[int]
     ) -> Auditor[TokensT]:
         """Begin the audit of a split."""
+
+    def shown(self, tokens: TokensT) -> TokenizedRow:
+        """The row as an example shows it."""
 
     def trained(self, tokens: TokensT) -> list[object]:
         """What of a row is trained and evaluated, which the digest is over."""

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration.data import RowForm
 from llm_engineering.configuration.train import ObjectiveName
-from llm_engineering.data.rows.keys import RowKeys, answers_key, shingles, split_key, text_key
+from llm_engineering.data.rows.keys import (
+    RowKeys,
+    answers_key,
+    first_prompt,
+    plain_text,
+    prompt_key,
+)
 from llm_engineering.data.rows.preferences import (
     AnswerName,
     Preference,
@@ -17,6 +24,8 @@ from llm_engineering.data.rows.preferences import (
     to_preferences,
 )
 from llm_engineering.data.rows.row_store import JsonText, StoredRow
+from llm_engineering.data.rows.shingles import Piece
+from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.preferences import (
     PreferenceAuditor,
@@ -25,11 +34,19 @@ from llm_engineering.data.tokens.preferences import (
 )
 from llm_engineering.data.tokens.prepared import PreparedAnswer, PreparedPair
 from llm_engineering.data.tokens.rendering import Notice
+from llm_engineering.data.tokens.tokenization import TokenizedRow
 from llm_engineering.model.chat_template import TemplateInputs
 from llm_engineering.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_KINDS: dict[tuple[AnswerName, bool | None], int] = {
+    ("chosen", None): 1,
+    ("rejected", None): 2,
+    ("completion", True): 3,
+    ("completion", False): 4,
+}
 
 
 class PreferenceRows:
@@ -37,13 +54,13 @@ class PreferenceRows:
 
     Rows repeat where prompt, answers and label are equal. They contradict one another where the
     same two answers to a prompt are preferred the other way round, or the same answer is called
-    good and bad. A training row leaks if its prompt is held out, whatever its answers: what is
-    said of a prompt's other answers is no evidence on unseen ones. All answers to a prompt are
-    held out together.
+    good and bad. A training row leaks if its first prompt is held out, whatever its answers: what
+    is said of a prompt's other answers is no evidence on unseen ones. All rows that share a first
+    prompt are held out together.
     """
 
     judges_answers = True
-    leak = "have a prompt that is held out too"
+    leak = "begin with a prompt that is held out too"
 
     def __init__(self, objective: ObjectiveName) -> None:
         """For an objective that learns from pairs or from judged answers."""
@@ -58,9 +75,11 @@ class PreferenceRows:
         """None: pairs have no form to choose from."""
         return None
 
-    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[Preference]:
+    def read(
+        self, values: Mapping[str, object], form: RowForm | None, unread: Unread
+    ) -> list[Preference]:
         """As ``to_preferences``: for kto a pair gives two items."""
-        return to_preferences(values, self._objective)
+        return to_preferences(values, self._objective, unread)
 
     def to_json(self, item: Preference) -> PreferenceDict:
         """As ``Preference.to_dict``."""
@@ -70,7 +89,7 @@ class PreferenceRows:
         """As ``Preference.from_dict``."""
         return Preference.from_dict(values)
 
-    def keys(self, item: Preference, seed: int) -> RowKeys:
+    def keys(self, item: Preference) -> RowKeys:
         """The equal one ends with the sense: which answer is better, or whether it is good."""
         answers = list(item.answers.values())
         sense = item.label
@@ -79,21 +98,23 @@ class PreferenceRows:
             sense = first < second
         return RowKeys(
             equal=answers_key(item.prompt, answers) & ~1 | sense,
-            split=split_key(item.prompt, seed),
-            leak=text_key(item.prompt),
+            prompt=prompt_key(item.prompt),
         )
 
-    def leak_shingles(self, item: Preference) -> set[str]:
-        """Of the prompt."""
-        return shingles(item.prompt.messages)
+    def asked(self, item: Preference) -> list[Piece]:
+        """The first prompt."""
+        return [Piece(plain_text(first_prompt(item.prompt)))]
 
-    def answer_shingles(self, item: Preference) -> set[str]:
-        """Of each answer in its place: several pairs to a long prompt are alike for the most part."""
-        return {
-            f"{item.label} {name} {shingle}"
+    def said(self, item: Preference) -> list[Piece]:
+        """The whole prompt."""
+        return [Piece(plain_text(item.prompt.messages))]
+
+    def answers_said(self, item: Preference) -> list[Piece]:
+        """Each answer in its place: several pairs to a long prompt are alike for the most part."""
+        return [
+            Piece(plain_text([answer]), _KINDS[name, item.label])
             for name, answer in item.answers.items()
-            for shingle in shingles([answer])
-        }
+        ]
 
     def tokenize(
         self,
@@ -121,6 +142,11 @@ class PreferenceRows:
     ) -> PreferenceAuditor:
         """The label audit of every answer."""
         return PreferenceAuditor(split, tokenizer, stop_ids=stop_ids)
+
+    def shown(self, tokens: TokenizedPreference) -> TokenizedRow:
+        """The prompt with the better answer."""
+        row = tokens.labelled(self._better)
+        return replace(row, truncated=tokens.truncated)
 
     def trained(self, tokens: TokenizedPreference) -> list[object]:
         """Token ids of prompt and answers, and the label."""

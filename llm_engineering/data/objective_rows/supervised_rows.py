@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 from llm_engineering.configuration.data import RowForm
 from llm_engineering.data.rows.conversations import to_conversation
 from llm_engineering.data.rows.forms import form_of
-from llm_engineering.data.rows.keys import RowKeys, shingles, split_key, text_key
+from llm_engineering.data.rows.keys import (
+    RowKeys,
+    conversation_key,
+    first_prompt,
+    plain_text,
+    prompt_key,
+)
 from llm_engineering.data.rows.message import Conversation, ConversationDict
 from llm_engineering.data.rows.row_store import StoredRow
+from llm_engineering.data.rows.shingles import Piece
+from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.audit import LabelAuditor
 from llm_engineering.data.tokens.prepared import PreparedConversation
@@ -26,13 +34,15 @@ if TYPE_CHECKING:
 class SupervisedRows:
     """``ObjectiveRows`` of conversations.
 
-    Rows repeat where all messages are equal, and leak where they say the same, but for case,
-    spaces and form.
+    Rows repeat where they are equal in all: messages, tools, and what is trained of them. A training
+    row leaks if its first prompt is held out, but for case and spaces: what is said of a prompt in
+    another answer, or in a longer conversation, is no evidence on unseen ones. Rows that share a
+    first prompt are held out together.
     """
 
     columns = PreparedConversation
     judges_answers = False
-    leak = "are held out too"
+    leak = "begin with a prompt that is held out too"
 
     def __init__(self, loss_on: str) -> None:
         """For ``data.loss_on``."""
@@ -42,9 +52,11 @@ class SupervisedRows:
         """As ``forms.form_of``."""
         return form_of(values)
 
-    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[Conversation]:
+    def read(
+        self, values: Mapping[str, object], form: RowForm | None, unread: Unread
+    ) -> list[Conversation]:
         """One conversation, as ``to_conversation``."""
-        return [to_conversation(values, form)]
+        return [to_conversation(values, form, unread)]
 
     def to_json(self, item: Conversation) -> ConversationDict:
         """As ``Conversation.to_dict``."""
@@ -54,18 +66,21 @@ class SupervisedRows:
         """As ``Conversation.from_dict``."""
         return Conversation.from_dict(values)
 
-    def keys(self, item: Conversation, seed: int) -> RowKeys:
-        """All by the whole conversation."""
-        whole = split_key(item, seed)
-        return RowKeys(equal=whole, split=whole, leak=text_key(item))
+    def keys(self, item: Conversation) -> RowKeys:
+        """Of the whole conversation, and of its first prompt."""
+        return RowKeys(equal=conversation_key(item), prompt=prompt_key(item))
 
-    def leak_shingles(self, item: Conversation) -> set[str]:
-        """Of the whole conversation."""
-        return shingles(item.messages)
+    def asked(self, item: Conversation) -> list[Piece]:
+        """The first prompt."""
+        return [Piece(plain_text(first_prompt(item)))]
 
-    def answer_shingles(self, item: Conversation) -> set[str]:
+    def said(self, item: Conversation) -> list[Piece]:
+        """The whole conversation."""
+        return [Piece(plain_text(item.messages))]
+
+    def answers_said(self, item: Conversation) -> list[Piece]:
         """None: the conversation has them all."""
-        return set()
+        return []
 
     def tokenize(
         self,
@@ -93,6 +108,10 @@ class SupervisedRows:
     ) -> LabelAuditor:
         """The label audit."""
         return LabelAuditor(tokenizer, stop_ids=stop_ids, loss_on=self._loss_on)
+
+    def shown(self, tokens: TokenizedRow) -> TokenizedRow:
+        """As it is."""
+        return tokens
 
     def trained(self, tokens: TokenizedRow) -> list[object]:
         """Token ids and labels."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NewType, TypeVar
 
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
 ItemT = TypeVar("ItemT")
 JsonText = NewType("JsonText", str)
 
-_BATCH = 1000  # rows
-_BATCH_CHARACTERS = 4 * 2**20  # or so many, if rows are long
+_OPEN_BATCHES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,84 +34,111 @@ class StoredRow(Generic[ItemT]):
     item: ItemT
 
 
-class RowStore(Generic[ItemT]):
-    """A file that rows are appended to, and then read from in their order."""
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """Rows as they are stored, which other processes can be given."""
 
-    def __init__(
-        self, path: Path, to_json: Callable[[ItemT], Any], from_json: Callable[[Any], ItemT]
-    ) -> None:
+    numbers: RowNumbers
+    stored: Any
+    """A ``pyarrow.RecordBatch`` of columns origin and text."""
+
+    def rows(self, from_json: Callable[[Any], ItemT]) -> list[StoredRow[ItemT]]:
+        """The rows, their items made from JSON."""
+        columns = [column.to_pylist() for column in self.stored.columns]
+        return [
+            StoredRow(number, origin, text, from_json(json.loads(text)))
+            for number, origin, text in zip(self.numbers.tolist(), *columns, strict=True)
+        ]
+
+
+def to_stored(origins: Sequence[str], texts: Sequence[JsonText]) -> Any:
+    """Rows as a store takes them: where they came from (``file:line``), and their items as JSON."""
+    import pyarrow
+
+    kind = pyarrow.large_string()
+    arrays = [pyarrow.array(one, type=kind) for one in (origins, texts)]
+    return pyarrow.record_batch(arrays, names=["origin", "text"])
+
+
+class RowStore(Generic[ItemT]):
+    """A file that rows are appended to, and then read from in their order, or singly."""
+
+    def __init__(self, path: Path, from_json: Callable[[Any], ItemT]) -> None:
         """Begin a store.
 
         Args:
             path: The file; it is overwritten.
-            to_json: Turns an item into what JSON can hold.
-            from_json: Turns that into the item again.
+            from_json: Turns a stored row's JSON into its item.
         """
         import pyarrow
 
         self.path = path
-        self.rows = 0
-        self._to_json, self._from_json = to_json, from_json
-        text = pyarrow.large_string()
-        self._schema = pyarrow.schema([("origin", text), ("text", text)])
+        self.from_json = from_json
+        self._starts = [0]  # of each batch, and where the next would start
         self._file: Any = pyarrow.OSFile(str(path), "wb")
-        self._writer: Any = pyarrow.ipc.new_stream(self._file, self._schema)
-        self._origins: list[str] = []
-        self._texts: list[str] = []
-        self._characters = 0
+        self._writer: Any = pyarrow.ipc.new_file(self._file, to_stored([], []).schema)
+        self._reader: Any = None
+        self._batch = lru_cache(maxsize=_OPEN_BATCHES)(self._read_batch)
 
-    def add(self, origin: str, item: ItemT) -> None:
-        """Append a row, which came from ``origin`` (``file:line``)."""
-        self._origins.append(origin)
-        text = json.dumps(self._to_json(item), ensure_ascii=False)
-        self._texts.append(text)
-        self._characters += len(text)
-        self.rows += 1
-        if len(self._origins) == _BATCH or self._characters > _BATCH_CHARACTERS:
-            self._write()
+    @property
+    def rows(self) -> int:
+        """How many were added."""
+        return self._starts[-1]
+
+    def add(self, batch: Any) -> None:
+        """Append rows, as ``to_stored`` gives them; they are read as batches of the same size."""
+        if batch.num_rows:
+            self._writer.write_batch(batch)
+            self._starts.append(self._starts[-1] + batch.num_rows)
 
     def close(self) -> None:
         """No more rows come; those there are can be read."""
+        import pyarrow
+
         if self._writer is not None:
-            self._write()
             self._writer.close()
             self._file.close()
             self._writer = None
+            # Read, not mapped: mapped pages would count as this process's memory.
+            self._file = pyarrow.OSFile(str(self.path), "rb")
+            self._reader = pyarrow.ipc.open_file(self._file)
+
+    def remove(self) -> None:
+        """Delete the file."""
+        self.close()
+        self._batch.cache_clear()
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def batches(self, numbers: RowNumbers) -> Iterator[StoredBatch]:
+        """The rows with these numbers, which ascend, as they are stored."""
+        import pyarrow
+
+        for place, start in enumerate(self._starts[:-1]):
+            low, high = numbers.searchsorted([start, self._starts[place + 1]])
+            if high > low:
+                chosen = numbers[low:high]
+                batch = self._read_batch(place)
+                if len(chosen) < batch.num_rows:
+                    batch = batch.take(pyarrow.array(chosen - start))
+                yield StoredBatch(chosen, batch)
 
     def read(self, numbers: RowNumbers) -> Iterator[list[StoredRow[ItemT]]]:
         """The rows with these numbers, which ascend, in batches."""
-        import pyarrow
+        for batch in self.batches(numbers):
+            yield batch.rows(self.from_json)
 
-        # Read, not mapped: mapped pages would count as this process's memory.
-        with pyarrow.OSFile(str(self.path), "rb") as file:
-            start = 0
-            for batch in pyarrow.ipc.open_stream(file):
-                end = start + batch.num_rows
-                low, high = numbers.searchsorted([start, end])
-                if high > low:
-                    part = batch.take(pyarrow.array(numbers[low:high] - start))
-                    columns = [column.to_pylist() for column in part.columns]
-                    yield [
-                        StoredRow(int(number), origin, text, self._from_json(json.loads(text)))
-                        for number, origin, text in zip(numbers[low:high], *columns, strict=True)
-                    ]
-                start = end
+    def row(self, number: int) -> StoredRow[ItemT]:
+        """The row with this number; those near it are kept at hand."""
+        import numpy
+
+        place = bisect_right(self._starts, number) - 1
+        one = self._batch(place).slice(number - self._starts[place], 1)
+        return StoredBatch(numpy.array([number]), one).rows(self.from_json)[0]
 
     def origins(self, numbers: Sequence[int]) -> dict[int, str]:
         """Where the rows with these few numbers came from."""
-        import numpy
+        return {number: self.row(number).origin for number in sorted(set(numbers))}
 
-        some = numpy.unique(numpy.asarray(numbers, dtype=numpy.intp))
-        return {row.number: row.origin for batch in self.read(some) for row in batch}
-
-    def _write(self) -> None:
-        import pyarrow
-
-        if self._origins:
-            columns = [self._origins, self._texts]
-            arrays = [
-                pyarrow.array(one, type=kind.type)
-                for one, kind in zip(columns, self._schema, strict=True)
-            ]
-            self._writer.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
-            self._origins, self._texts, self._characters = [], [], 0
+    def _read_batch(self, place: int) -> Any:
+        return self._reader.get_batch(place)

@@ -1,20 +1,31 @@
-"""Rows that nearly repeat or leak others: MinHash over their shingles."""
+"""Rows that nearly repeat or leak others: found by MinHash, told by their shingles themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
+from llm_engineering.data.rows.row_store import StoredBatch, StoredRow
+from llm_engineering.data.rows.shingles import Piece, shingle, similarity
+from llm_engineering.data.select.bands import BandIndex, choose_banding
 from llm_engineering.data.select.duplicates import Matches
+from llm_engineering.data.workers import Workers
 
 if TYPE_CHECKING:
-    from llm_engineering.data.rows.row_store import RowNumbers, RowStore, StoredRow
+    import numpy
+    from numpy.typing import NDArray
+
+    from llm_engineering.data.rows.row_store import RowNumbers, RowStore
+    from llm_engineering.data.select.bands import Signatures
 
 ItemT = TypeVar("ItemT")
 TokensT = TypeVar("TokensT")
 
-_PERMUTATIONS, _SEED = 128, 42  # the seed is the index's own; standard error up to 0.05
+_SEED = 42  # of the permutations
+_KEPT = 256  # rows whose texts stay in memory while others are compared with them
 
 
 def near_duplicates(
@@ -22,21 +33,18 @@ def near_duplicates(
     store: RowStore[ItemT],
     rows: RowNumbers,
     threshold: float,
+    workers: Workers,
 ) -> Matches:
     """Each row that nearly repeats an earlier one; arguments as of ``near_rows``.
 
     Where answers count too, they are compared among rows whose prompts are near the same one.
     """
-    found = near_rows(store, rows, threshold, lambda row: objective_rows.leak_shingles(row.item))
+    found = near_rows(store, rows, threshold, objective_rows.said, workers)
     if not objective_rows.judges_answers:
         return found
-    prompts = dict(zip(found.rows.tolist(), found.others.tolist(), strict=True))
-
-    def answers(row: StoredRow[ItemT]) -> set[str]:
-        prompt = prompts.get(row.number, row.number)
-        return {f"{prompt} {shingle}" for shingle in objective_rows.answer_shingles(row.item)}
-
-    return near_rows(store, rows, threshold, answers)
+    prompts = rows.copy()
+    prompts[rows.searchsorted(found.rows)] = found.others
+    return near_rows(store, rows, threshold, objective_rows.answers_said, workers, groups=prompts)
 
 
 def near_leaks(
@@ -44,55 +52,121 @@ def near_leaks(
     store: RowStore[ItemT],
     rows: RowNumbers,
     threshold: float,
+    workers: Workers,
     held_out: RowNumbers,
 ) -> Matches:
     """Each row that nearly leaks a held-out one; arguments as of ``near_rows``."""
-    return near_rows(
-        store, rows, threshold, lambda row: objective_rows.leak_shingles(row.item), held_out
-    )
+    return near_rows(store, rows, threshold, objective_rows.asked, workers, others=held_out)
 
 
 def near_rows(
     store: RowStore[ItemT],
     rows: RowNumbers,
     threshold: float,
-    shingles_of: Callable[[StoredRow[ItemT]], set[str]],
+    pieces_of: Callable[[ItemT], Sequence[Piece]],
+    workers: Workers,
+    *,
     others: RowNumbers | None = None,
+    groups: RowNumbers | None = None,
 ) -> Matches:
-    """Each row that is near one of the others, or without others to an earlier row, with that one.
+    """Each row that is near one of the others, or without others an earlier row, with that one.
 
-    Some 1.3 KB of memory for each row that is compared with.
+    Pairs are found by MinHash, 95 % of those at the threshold and more above, and then told by
+    the similarity of their shingles: each that is named reaches the threshold. A row that is near
+    an earlier one stands for no other. Memory for each row that is compared with: as ``BandIndex``.
 
     Args:
         store: Holds the rows.
         rows: Their numbers, ascending.
-        threshold: Similarity (Jaccard of their shingles, estimated), from 0 to 1.
-        shingles_of: What is compared of a row, as of ``keys.shingles``.
+        threshold: Similarity (Jaccard of their shingles), from 0.5 to 1.
+        pieces_of: The texts of a row that are compared.
+        workers: Who hashes them.
         others: Numbers of the rows to compare with.
+        groups: A number for each row; only rows that share it are near one another.
     """
     import numpy
-    from rensa import RMinHashDeduplicator
 
-    known = RMinHashDeduplicator(threshold=threshold, num_perm=_PERMUTATIONS, use_lsh=True)
+    banding = choose_banding(threshold)
+    sign = _Sign(pieces_of, store.from_json, banding.permutations)
+    known = BandIndex(banding, threshold)
     if others is not None:
-        for number, sketch in _sketches(store, others, shingles_of):
-            known.add(str(number), sketch)
+        for numbers, signatures in _signed(store, others, None, sign, workers):
+            known.add(numbers, signatures)
+
+    @lru_cache(maxsize=_KEPT)
+    def pieces(number: int) -> Sequence[Piece]:
+        group = 0 if groups is None else int(groups[rows.searchsorted(number)])
+        return _in_group(pieces_of(store.row(number).item), group)
+
     near: dict[int, int] = {}
-    for number, sketch in _sketches(store, rows, shingles_of):
-        found = known.get_duplicates(sketch)
-        if found:
-            near[number] = min(map(int, found))
-        elif others is None:
-            known.add(str(number), sketch)
-    return Matches(numpy.array(list(near), dtype=int), numpy.array(list(near.values()), dtype=int))
+    for numbers, signatures in _signed(store, rows, groups, sign, workers):
+        pairs = [known.near(signatures)]
+        if others is None:  # rows of the batch may be near one another
+            among = BandIndex(banding, threshold)
+            among.add(numbers, signatures)
+            pairs.append(among.near(signatures))
+        for positions, candidates in pairs:
+            for number, other in zip(numbers[positions].tolist(), candidates.tolist(), strict=True):
+                if number in near or other in near or (others is None and other >= number):
+                    continue
+                if similarity(pieces(number), pieces(other)) >= threshold:
+                    near[number] = other
+        if others is None:
+            kept = numpy.array([number not in near for number in numbers.tolist()], dtype=bool)
+            known.add(numbers[kept], signatures[kept])
+    found = numpy.array(sorted(near), dtype=int)
+    return Matches(found, numpy.array([near[number] for number in found.tolist()], dtype=int))
 
 
-def _sketches(
-    store: RowStore[ItemT], rows: RowNumbers, shingles_of: Callable[[StoredRow[ItemT]], set[str]]
-) -> Iterator[tuple[int, object]]:
-    from rensa import RMinHash
+class _Batch(NamedTuple):
+    stored: StoredBatch
+    groups: NDArray[numpy.intp] | None
 
-    for batch in store.read(rows):
-        sets = [list(shingles_of(row)) for row in batch]
-        sketches = RMinHash.from_token_sets(sets, num_perm=_PERMUTATIONS, seed=_SEED)
-        yield from zip((row.number for row in batch), sketches, strict=True)
+
+@dataclass(frozen=True)
+class _Sign(Generic[ItemT]):
+    """Gives the MinHash signatures of a batch of stored rows; runs in a worker."""
+
+    pieces_of: Callable[[ItemT], Sequence[Piece]]
+    from_json: Callable[[Any], ItemT]
+    permutations: int
+
+    def __call__(self, batch: _Batch) -> Signatures:
+        import numpy
+        from rensa import RMinHash
+
+        rows: list[StoredRow[ItemT]] = batch.stored.rows(self.from_json)
+        groups = [0] * len(rows) if batch.groups is None else batch.groups.tolist()
+        hashes, offsets = shingle(
+            [
+                _in_group(self.pieces_of(row.item), group)
+                for row, group in zip(rows, groups, strict=True)
+            ]
+        )
+        values = RMinHash.digest_matrix_from_flat_token_hashes(
+            hashes, offsets, self.permutations, _SEED
+        )
+        return numpy.array(values.to_rows(), dtype="uint32").reshape(-1, self.permutations)
+
+
+def _signed(
+    store: RowStore[ItemT],
+    rows: RowNumbers,
+    groups: RowNumbers | None,
+    sign: _Sign[ItemT],
+    workers: Workers,
+) -> Iterator[tuple[RowNumbers, Signatures]]:
+    """Numbers and signatures of the rows, batch by batch."""
+
+    def batches() -> Iterator[_Batch]:
+        for stored in store.batches(rows):
+            at = rows.searchsorted(stored.numbers)
+            yield _Batch(stored, None if groups is None else groups[at])
+
+    for batch, signatures in workers.map(sign, batches(), rows=len(rows)):
+        yield batch.stored.numbers, signatures
+
+
+def _in_group(pieces: Sequence[Piece], group: int) -> Sequence[Piece]:
+    """The texts, kept apart from those of other groups; kinds are below 256."""
+    return pieces if not group else [Piece(text, kind ^ group << 8) for text, kind in pieces]

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
-from collections.abc import Iterable
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from llm_engineering.configuration.data import DataSettings, RowForm
+from llm_engineering.configuration.data import DataSettings
 from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
 from llm_engineering.data.progress import row_bar
-from llm_engineering.data.read.row import BadRow, BadRows, Row
-from llm_engineering.data.read.sources import read_rows
-from llm_engineering.data.rows.keys import group_split_key
+from llm_engineering.data.read.readers import UnparsedRow
+from llm_engineering.data.read.row import BadRows
+from llm_engineering.data.read.sources import Asked, read_unparsed
+from llm_engineering.data.rows.keys import spread
 from llm_engineering.data.rows.row_store import RowStore
-from llm_engineering.data.rows.unusable import UnusableRowError
+from llm_engineering.data.select.check import CheckedBatch, CheckRows, in_batches
 from llm_engineering.data.summary import SourceSummary
+from llm_engineering.data.workers import Workers
 
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 ItemT = TypeVar("ItemT")
 TokensT = TypeVar("TokensT")
@@ -38,8 +44,8 @@ class RowIndex(Generic[ItemT]):
         self._source: array[int] = array("H")
         self._begins: array[int] = array("B")
         self._equal: array[int] = array("Q")
-        self._split: array[int] = array("Q")
-        self._leak: array[int] = array("Q")
+        self._prompt: array[int] = array("Q")
+        self._group: array[int] = array("Q")
 
     @property
     def source(self) -> NDArray[numpy.uint16]:
@@ -57,82 +63,88 @@ class RowIndex(Generic[ItemT]):
         return _numbers(self._equal)
 
     @property
-    def split_keys(self) -> NDArray[numpy.uint64]:
-        """``RowKeys.split``, or that of the row's group."""
-        return _numbers(self._split)
+    def prompt_keys(self) -> NDArray[numpy.uint64]:
+        """``RowKeys.prompt`` of each row."""
+        return _numbers(self._prompt)
 
-    @property
-    def leak_keys(self) -> NDArray[numpy.uint64]:
-        """``RowKeys.leak``."""
-        return _numbers(self._leak)
+    def split_keys(self, seed: int) -> NDArray[numpy.uint64]:
+        """What decides where a row goes, evenly spread: its group, or else its first prompt.
+
+        Args:
+            seed: ``data.seed``.
+        """
+        return spread(_numbers(self._group or self._prompt), seed)
 
     def read(
-        self, objective_rows: ObjectiveRows[ItemT, TokensT], data: DataSettings, seed: int
+        self, objective_rows: ObjectiveRows[ItemT, TokensT], data: DataSettings, workers: Workers
     ) -> None:
         """Read every source.
 
         Raises:
             DataError: A source is missing or unreadable.
         """
-        for source in data.sources:
-            rows = read_rows(source.source, split=source.split, revision=source.revision)
-            self._read_source(
-                objective_rows,
-                source.source,
-                islice(rows, source.max_rows),
-                seed,
-                form=source.form,
-                group=data.held_out.group,
+        for number, source in enumerate(data.sources):
+            asked = Asked(
+                source.split, "train", source.subset, source.revision, max_rows=source.max_rows
             )
+            check = CheckRows(objective_rows, source.form, data.held_out.group, source.columns)
+            self._read_source(f"data.sources.{number}", source.source, asked, check, workers)
         held_out = data.held_out
         if held_out.source:
-            rows = read_rows(held_out.source, split=held_out.split, revision=held_out.revision)
-            self._read_source(objective_rows, held_out.source, rows, seed)
+            asked = Asked(held_out.split, "test", held_out.subset, held_out.revision)
+            check = CheckRows(objective_rows, held_out.form, None, held_out.columns)
+            self._read_source("data.held_out", held_out.source, asked, check, workers)
         self.store.close()
 
     def _read_source(
         self,
-        objective_rows: ObjectiveRows[ItemT, TokensT],
+        key: str,
         name: str,
-        rows: Iterable[Row | BadRow],
-        seed: int,
-        *,
-        form: RowForm | None = None,
-        group: str | None = None,
+        asked: Asked,
+        check: CheckRows[ItemT, TokensT],
+        workers: Workers,
     ) -> None:
-        number, count = len(self.sources), 0
-        stated, first = form, ""
+        count, form = 0, check.stated
+        unread: Counter[str] = Counter()
+        rows = read_unparsed(name, asked, unread)
         bar = row_bar(f"reading {name}")
-        for row in rows:
-            count += 1
-            bar.update()
-            if isinstance(row, BadRow):
-                self.bad.add(row)
-                continue
-            try:
-                found = stated or objective_rows.form_of(row.values)
-                if form is not None and found != form:
-                    raise UnusableRowError(
-                        f"is of the form {found}, and {first} is {form}; a source has one form: "
-                        f"make two of it, or state its form"
-                    )
-                items = objective_rows.read(row.values, found)
-                group_key = None if group is None else group_split_key(row.values, group, seed)
-            except UnusableRowError as reason:
-                self.bad.add(BadRow(row.origin, str(reason)))
-                continue
-            if form is None:
-                form, first = found, row.origin
-            for position, item in enumerate(items):
-                keys = objective_rows.keys(item, seed)
-                self.store.add(row.origin, item)
-                self._source.append(number)
-                self._begins.append(position == 0)
-                self._equal.append(keys.equal)
-                self._split.append(keys.split if group_key is None else group_key)
-                self._leak.append(keys.leak)
+        for checked in _checked(rows, check, workers):
+            count += checked.rows
+            form = checked.form
+            for bad in checked.bad:
+                self.bad.add(bad)
+            self.store.add(checked.stored)
+            self._source.extend([len(self.sources)] * len(checked.begins))
+            self._begins.extend(checked.begins)
+            self._equal.extend(checked.equal)
+            self._prompt.extend(checked.prompt)
+            self._group.extend(checked.group)
+            unread.update(checked.unread)
+            bar.update(checked.rows)
         bar.close()
-        self.sources.append(SourceSummary(source=name, rows=count, form=form))
+        listed = dict(unread.most_common())
+        if listed:
+            told = ", ".join(f"{what} ({times:,})" for what, times in listed.items())
+            logger.info("%s (%s): not read: %s", key, name, told)
+        self.sources.append(
+            SourceSummary(source=name, rows=count, form=form or check.stated, unread=listed)
+        )
+
+
+def _checked(
+    rows: Iterable[UnparsedRow], check: CheckRows[ItemT, TokensT], workers: Workers
+) -> Iterator[CheckedBatch]:
+    """The batches in their order: here until the rows are many and their form is known."""
+    batches, count = in_batches(rows), 0
+    for batch in batches:
+        checked = check(batch)
+        yield checked
+        count += checked.rows
+        check = replace(check, form=checked.form, first=checked.first)
+        if check.first and workers.pays(count):
+            break
+    for _, checked in workers.map(check, batches, rows=count):
+        yield checked
 
 
 def _numbers(values: array[int]) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from llm_engineering.configuration.data import DataSettings
 from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
+from llm_engineering.data.rows.keys import spread
 from llm_engineering.data.select.duplicates import (
     Matches,
     describe,
@@ -20,14 +21,18 @@ from llm_engineering.data.select.mixture import draw
 from llm_engineering.data.select.near import near_duplicates, near_leaks
 from llm_engineering.data.select.refusals import Refuse, report_repeats
 from llm_engineering.data.select.row_index import RowIndex
-from llm_engineering.data.select.split import is_held_out
+from llm_engineering.data.select.split import first_of, is_held_out
 from llm_engineering.data.summary import Repeats, SourceSummary
+from llm_engineering.data.workers import Workers
 
 if TYPE_CHECKING:
     from llm_engineering.data.rows.row_store import RowNumbers
+    from llm_engineering.data.select.duplicates import Keys
 
 ItemT = TypeVar("ItemT")
 TokensT = TypeVar("TokensT")
+
+_BY_WEIGHT, _BY_MAX_ROWS = 1, 2  # draws
 
 
 @dataclass(frozen=True)
@@ -38,31 +43,35 @@ class Selection:
     contradictions: Repeats | None
     duplicates: Repeats
     leaks: Repeats
+    held_out_unused: int
+    """Held-out rows beyond ``data.held_out.max_rows``."""
 
 
 def select_rows(
     objective_rows: ObjectiveRows[ItemT, TokensT],
     data: DataSettings,
     index: RowIndex[ItemT],
+    workers: Workers,
     refuse: Refuse,
 ) -> Selection:
     """Select the rows of both splits.
 
     Training rows that contradict one another are looked for first, then those that repeat an
     earlier one; then the sources' weights decide, and what is held out. Last, training rows that
-    leak a held-out one: where the held-out rows have a source of their own, or a group or a
-    difference in case or spaces has parted what is alike.
+    leak a held-out one: where the held-out rows have a source of their own, or a group has parted
+    what is alike.
 
     Args:
         objective_rows: The objective's rows.
         data: What to do about them.
         index: All of them.
+        workers: Who compares them.
         refuse: Hears of those that are an error.
     """
     import numpy
 
-    source, split_keys, store = index.source, index.split_keys, index.store
-    equal_keys, leak_keys = index.equal_keys, index.leak_keys
+    source, store, seed = index.source, index.store, data.seed
+    equal_keys, prompt_keys = index.equal_keys, index.prompt_keys
     train = numpy.flatnonzero(source < len(data.sources))
     threshold = data.near_duplicates
 
@@ -93,7 +102,7 @@ def select_rows(
 
     equal, alike = equal_rows(train, equal_keys[train]), no_rows()
     if threshold:
-        alike = near_duplicates(objective_rows, store, _without(train, equal), threshold)
+        alike = near_duplicates(objective_rows, store, _without(train, equal), threshold, workers)
     train, duplicates = settle(
         "repeat an earlier one",
         "data.on_duplicates: drop leaves them out",
@@ -104,17 +113,29 @@ def select_rows(
 
     weights = [one.weight for one in data.sources if one.weight is not None]
     if weights:
-        train = train[draw(source[train], split_keys[train], weights)]
+        train = train[draw(source[train], _order(equal_keys[train], seed, _BY_WEIGHT), weights)]
     if data.held_out.source:
         held_out = numpy.flatnonzero(source == len(data.sources))
     else:
-        drawn = is_held_out(split_keys[train], data.held_out.fraction or 0.0)
+        split_keys = index.split_keys(seed)[train]
+        drawn = is_held_out(split_keys, data.held_out.fraction or 0.0)
+        if len(train) > 1 and (split_keys == split_keys[0]).all():
+            shared = "have the same " + (data.held_out.group or "first prompt")
+            refuse(
+                f"data.held_out.fraction: all {len(train)} training rows {shared}, and such rows are "
+                "held out together; give data.held_out.source, or a data.held_out.group that parts "
+                "them"
+            )
         train, held_out = train[~drawn], train[drawn]
-    held_out = held_out[: data.held_out.max_rows]
+    chosen = first_of(_order(equal_keys[held_out], seed, _BY_MAX_ROWS), data.held_out.max_rows)
+    unused, held_out = len(held_out) - len(chosen), held_out[chosen]
 
-    equal, alike = shared_rows(train, leak_keys[train], held_out, leak_keys[held_out]), no_rows()
+    equal = shared_rows(train, prompt_keys[train], held_out, prompt_keys[held_out])
+    alike = no_rows()
     if threshold:
-        alike = near_leaks(objective_rows, store, _without(train, equal), threshold, held_out)
+        alike = near_leaks(
+            objective_rows, store, _without(train, equal), threshold, workers, held_out
+        )
     train, leaks = settle(
         objective_rows.leak,
         "the held-out loss would flatter; data.on_leaks: drop leaves them out of training",
@@ -122,7 +143,8 @@ def select_rows(
         equal,
         alike,
     )
-    return Selection({"train": train, "held_out": held_out}, contradictions, duplicates, leaks)
+    rows = {"train": train, "held_out": held_out}
+    return Selection(rows, contradictions, duplicates, leaks, unused)
 
 
 def used_sources(
@@ -145,6 +167,11 @@ def used_sources(
         one.model_copy(update={"used": int(count)})
         for one, count in zip(index.sources, counts, strict=True)
     ]
+
+
+def _order(equal_keys: Keys, seed: int, draw: int) -> Keys:
+    """Numbers by which rows are drawn, other ones for each draw; what a row says decides its own."""
+    return spread(spread(equal_keys, seed), draw)
 
 
 def _without(rows: RowNumbers, matches: Matches) -> RowNumbers:

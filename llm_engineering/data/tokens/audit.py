@@ -79,6 +79,21 @@ class LabelAuditor:
             elif self._loss_on != "everything" and not row.truncated and stops != row.turns:
                 self._refusal = _stop_message(row, origin, stops, self._stop_ids, self._tokenizer)
 
+    def merge(self, later: LabelAuditor) -> None:
+        """Count what another, of rows behind these, has counted."""
+        self._example = self._example or later._example
+        self._lengths += later._lengths
+        self._trained += later._trained
+        self._stops += later._stops
+        self._truncated += later._truncated
+        self._first_truncated = self._first_truncated or later._first_truncated
+        if self._refusal is None:
+            self._refusal = later._refusal
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the tokenizer: what a process has counted is merged where there is one."""
+        return {**vars(self), "_tokenizer": None}
+
     def refusals(self, max_truncated_share: float) -> list[str]:
         """Why the split cannot be trained on, naming a row by ``file:line``; empty if it can.
 
@@ -111,7 +126,7 @@ class LabelAuditor:
             truncated_rows=self._truncated,
             stop_tokens=self._stops,
             example_origin=origin,
-            example=[] if example is None else _pieces(example, self._tokenizer),
+            example=[] if example is None else labelled_pieces(example, self._tokenizer),
         )
 
 
@@ -145,7 +160,8 @@ def _stop_message(
     )
 
 
-def _pieces(row: TokenizedRow, tokenizer: PreTrainedTokenizerBase) -> list[LabelledPiece]:
+def labelled_pieces(row: TokenizedRow, tokenizer: PreTrainedTokenizerBase) -> list[LabelledPiece]:
+    """The row as text, cut where what is trained begins or ends."""
     pieces: list[LabelledPiece] = []
     start = 0
     for end in range(1, len(row.labels) + 1):

@@ -118,6 +118,14 @@ class PreferenceAuditor:
             self._truncated += 1
             self._first_truncated = self._first_truncated or origin
 
+    def merge(self, later: PreferenceAuditor) -> None:
+        """Count what another, of rows behind these, has counted."""
+        self._answers.merge(later._answers)
+        self._rows += later._rows
+        self._labels |= later._labels
+        self._truncated += later._truncated
+        self._first_truncated = self._first_truncated or later._first_truncated
+
     def refusals(self, max_truncated_share: float) -> list[str]:
         """Why the split cannot be trained on: as ``LabelAuditor``, or labels are all the same.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.data.dataset import PreparedDataset, SplitWriter
+from llm_engineering.data.dataset import PreparedDataset, SplitWriter, to_table
 from llm_engineering.data.summary import DatasetSummary, SourceSummary
 from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece
 from llm_engineering.data.tokens.prepared import PreparedAnswer, PreparedConversation
@@ -33,13 +33,13 @@ SUMMARY = DatasetSummary(
     held_out=AUDIT.model_copy(update={"rows": 1}),
     digest="0" * 64,
 )
-MESSAGES = json.dumps([{"role": "user", "content": "日本"}], ensure_ascii=False)
+CONVERSATION = json.dumps({"messages": [{"role": "user", "content": "日本"}]}, ensure_ascii=False)
 SPLITS: dict[str, dict[str, list[Any]]] = {
     "train": {
         "input_ids": [[1, 2, 3], [4, 5, 6, 7]],
         "labels": [[-100, 2, 3], [-100, -100, -100, 7]],
         "origin": ["Größe.jsonl:1", "Größe.jsonl:3"],
-        "messages": [MESSAGES, MESSAGES],
+        "conversation": [CONVERSATION, CONVERSATION],
         "prompt_tokens": [1, 3],
         "answer": [1, 1],
     },
@@ -47,7 +47,7 @@ SPLITS: dict[str, dict[str, list[Any]]] = {
         "input_ids": [[9]],
         "labels": [[9]],
         "origin": ["held_out.jsonl:1"],
-        "messages": [MESSAGES],
+        "conversation": [CONVERSATION],
         "prompt_tokens": [0],
         "answer": [0],
     },
@@ -59,7 +59,7 @@ def write(folder: Path) -> PreparedDataset:
     for name, columns in SPLITS.items():
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         with SplitWriter(folder / name, PreparedConversation) as split:
-            split.add([PreparedConversation(**row) for row in rows])
+            split.add(to_table([PreparedConversation(**row) for row in rows], split.schema))
     return PreparedDataset.write(folder, SUMMARY)
 
 
@@ -78,7 +78,7 @@ def test_token_ids_and_labels_take_four_bytes(tmp_path: Path) -> None:
     features = write(tmp_path).split("train").features
 
     assert list(features) == [
-        *("input_ids", "labels", "origin", "messages"),
+        *("input_ids", "labels", "origin", "conversation"),
         *("prompt_tokens", "answer"),
     ]
     assert features["input_ids"].feature.dtype == "int32"
@@ -120,7 +120,7 @@ def test_a_split_of_no_row_has_its_columns(tmp_path: Path) -> None:
         "label": "bool"
     }
     assert list(split.features) == [
-        *("input_ids", "labels", "origin", "messages"),
+        *("input_ids", "labels", "origin", "conversation"),
         *("prompt_ids", "completion_ids", "label"),
     ]
 
@@ -132,7 +132,7 @@ def test_batches_of_a_split_follow_one_another(tmp_path: Path) -> None:
     ]
     with SplitWriter(tmp_path / "train", PreparedAnswer) as writer:
         for batch in (rows[:2], [], rows[2:]):
-            writer.add(batch)
+            writer.add(to_table(batch, writer.schema))
 
     split = PreparedDataset(tmp_path, SUMMARY).split("train")
 

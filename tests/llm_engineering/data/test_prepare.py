@@ -91,7 +91,7 @@ def test_the_answers_are_trained_and_the_messages_kept(
         stated = json.loads(line)
         trained = [token for token in row["labels"] if token != IGNORED]
         assert tokenizer.decode(trained) == stated["response"] + "<|im_end|>"
-        assert json.loads(row["messages"]) == [
+        assert json.loads(row["conversation"])["messages"] == [
             {"role": "user", "content": stated["instruction"]},
             {"role": "assistant", "content": stated["response"]},
         ]

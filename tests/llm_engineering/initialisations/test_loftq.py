@@ -72,7 +72,7 @@ def test_training_starts_there_and_the_base_model_stays_the_quantised_one(
     make_config, folder, tmp_path
 ):
     config = make_config({"train.max_steps": 3, "train.learning_rate": 1e-12})
-    dataset = prepare_data(config.data, config.model, seed=0, folder=tmp_path / "data")
+    dataset = prepare_data(config.data, config.model, folder=tmp_path / "data")
     lora, _ = rounded(config)
     adapter, record = train(
         lora, dataset, config.train, config.evaluate, seed=0, work=tmp_path / "work", name="run"

@@ -20,9 +20,7 @@ def test_the_mean_is_of_sequences_and_a_pair_is_two(
     objective: str, sequences: int, preference_config: Callable[..., Any], tmp_path: Path
 ) -> None:
     config = preference_config(objective)
-    dataset = prepare_data(
-        config.data, config.model, objective=objective, seed=0, folder=tmp_path / "data"
-    )
+    dataset = prepare_data(config.data, config.model, objective=objective, folder=tmp_path / "data")
     lora = describe_lora(describe_model(config.model, dtype="float32"), config.lora)
 
     work = prepared_workload(

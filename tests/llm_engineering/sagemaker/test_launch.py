@@ -82,7 +82,7 @@ def plan(sagemaker_service, make_config, tmp_path):
                 },
             }
         )
-        dataset = prepare_data(config.data, config.model, seed=0, folder=tmp_path / "data")
+        dataset = prepare_data(config.data, config.model, folder=tmp_path / "data")
         lora = describe_lora(describe_model(config.model, dtype="float32"), config.lora)
         code = take_fingerprints(config).code
         launch = Launch(config=config, code=code, poll_seconds=POLL)

@@ -37,9 +37,7 @@ STEPS = {
 
 
 def prepared(config, folder):
-    return prepare_data(
-        config.data, config.model, objective=config.train.objective, seed=0, folder=folder
-    )
+    return prepare_data(config.data, config.model, objective=config.train.objective, folder=folder)
 
 
 def run(config, folder, placement=HERE, **options):

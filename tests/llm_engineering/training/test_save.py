@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 def trained(config: Any, folder: Path) -> tuple[Any, ...]:
     """Everything that the save step is given."""
-    dataset = prepare_data(config.data, config.model, seed=0, folder=folder / "data")
+    dataset = prepare_data(config.data, config.model, folder=folder / "data")
     lora = inject_lora(load_model(config.model), config.lora)
     adapter, record = train(
         lora, dataset, config.train, config.evaluate, seed=0, work=folder / "work", name="run"

@@ -56,7 +56,6 @@ def prepare(make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path) ->
             config.data,
             config.model,
             objective=config.train.objective,
-            seed=config.run.seed,
             folder=next(folders),
             trains=False,
         )
@@ -94,7 +93,7 @@ def test_a_prepared_pair_trains_both_answers_to_their_end(
     assert tokenizer.decode(row["prompt_ids"]) == prompt
     assert row["input_ids"] == row["prompt_ids"] + row["chosen_ids"]
     assert row["labels"] == [IGNORED] * len(row["prompt_ids"]) + row["chosen_ids"]
-    assert json.loads(row["messages"]) == [USER, TWO]
+    assert json.loads(row["conversation"]) == {"messages": [USER, TWO]}
     audit = dataset.summary.train
     assert (audit.rows, audit.stop_tokens, audit.truncated_rows) == (1, 2, 0)
     assert audit.trained_tokens == len(row["chosen_ids"]) + len(row["rejected_ids"])
@@ -148,7 +147,10 @@ def test_answers_to_one_prompt_are_held_out_together(prepare: Prepare) -> None:
     ]
     dataset = prepare(rows, **{"data.held_out": {"fraction": 0.3}})
     prompts = {
-        split: {json.loads(text)[0]["content"] for text in dataset.split(split)["messages"]}
+        split: {
+            json.loads(text)["messages"][0]["content"]
+            for text in dataset.split(split)["conversation"]
+        }
         for split in ("train", "held_out")
     }
     assert prompts["train"]
@@ -194,7 +196,7 @@ def test_a_data_set_of_the_hub_is_held_out_in_its_revision(
 ) -> None:
     import datasets
 
-    def load(source: str, *, split: str, revision: str | None) -> list[dict[str, Any]]:
+    def load(source: str, *, split: str, revision: str, **_: Any) -> list[dict[str, Any]]:
         return [{**UNSEEN, "chosen": f"{source} {split} {revision}"}]
 
     monkeypatch.setattr(datasets, "load_dataset", load)
@@ -202,8 +204,8 @@ def test_a_data_set_of_the_hub_is_held_out_in_its_revision(
 
     dataset = prepare([PAIR], **{"data.held_out": held_out})
 
-    (messages,) = dataset.split("held_out")["messages"]
-    assert json.loads(messages)[-1]["content"] == "acme/pairs dev v2"
+    (conversation,) = dataset.split("held_out")["conversation"]
+    assert json.loads(conversation)["messages"][-1]["content"] == "acme/pairs dev v2"
 
 
 # --- repeated rows -----------------------------------------------------------------------------
@@ -351,7 +353,9 @@ def test_a_prompt_that_is_held_out_too_leaks_whatever_its_answers(
         assert (
             str(caught.value)
             .splitlines()[-1]
-            .startswith("1 of 2 training rows have a prompt that is held out too. Remove them: ")
+            .startswith(
+                "1 of 2 training rows begin with a prompt that is held out too. Remove them: "
+            )
         )
         return
     dataset = prepare([OTHER, PAIR], held_out=held_out, **settings)

@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.data.rows.message import to_dicts
-from llm_engineering.data.rows.preferences import to_preferences
+from llm_engineering.data.rows.preferences import Preference, to_preferences
 from llm_engineering.data.rows.unusable import UnusableRowError
 
 USER = {"role": "user", "content": "What is 1 + 1?"}
 SYSTEM = {"role": "system", "content": "Be brief."}
 TWO, THREE = {"role": "assistant", "content": "Two."}, {"role": "assistant", "content": "Three."}
 PAIR = {"prompt": "What is 1 + 1?", "chosen": "Two.", "rejected": "Three."}
+
+
+def said(preference: Preference) -> dict[str, str]:
+    """The answers' texts."""
+    return {name: answer.content for name, answer in preference.answers.items()}
 
 
 @pytest.mark.parametrize(
@@ -29,23 +33,23 @@ PAIR = {"prompt": "What is 1 + 1?", "chosen": "Two.", "rejected": "Three."}
 )
 def test_every_form_of_a_pair_is_the_same_pair(row: dict[str, Any]) -> None:
     (pair,) = to_preferences(row, "dpo")
-    assert to_dicts(pair.prompt) == [USER]
-    assert pair.answers == {"chosen": "Two.", "rejected": "Three."}
+    assert pair.prompt.to_dict()["messages"] == [USER]
+    assert said(pair) == {"chosen": "Two.", "rejected": "Three."}
 
 
 def test_a_prompt_of_several_turns_is_kept() -> None:
     turns = [SYSTEM, USER, TWO, {"role": "user", "content": "Sure?"}]
     (pair,) = to_preferences({"chosen": [*turns, TWO], "rejected": [*turns, THREE]}, "orpo")
-    assert to_dicts(pair.prompt) == turns
+    assert pair.prompt.to_dict()["messages"] == turns
 
 
 @pytest.mark.parametrize("label", [True, 1, "TRUE", "1"])
 def test_kto_reads_single_answers_and_pairs(label: Any) -> None:
     (one,) = to_preferences({"prompt": "Why?", "completion": "So.", "label": label}, "kto")
-    assert (one.answers, one.label) == ({"completion": "So."}, True)
+    assert (said(one), one.label) == ({"completion": "So."}, True)
     good, bad = to_preferences(PAIR, "kto")
-    assert (good.answers["completion"], good.label) == ("Two.", True)
-    assert (bad.answers["completion"], bad.label) == ("Three.", False)
+    assert (said(good)["completion"], good.label) == ("Two.", True)
+    assert (said(bad)["completion"], bad.label) == ("Three.", False)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,8 @@ def test_kto_reads_single_answers_and_pairs(label: Any) -> None:
         ),
         ({"chosen": "Two.", "rejected": "Three."}, "dpo", "has no prompt"),
         ({"chosen": [USER, TWO], "rejected": [SYSTEM, USER, THREE]}, "dpo", "the same prompt"),
-        ({**PAIR, "chosen": [SYSTEM, USER, TWO]}, "dpo", "chosen does not begin with the prompt"),
+        ({**PAIR, "chosen": [SYSTEM, USER, TWO]}, "dpo", "do not answer the same prompt"),
+        ({**PAIR, "prompt": "Else?", "chosen": [USER, TWO]}, "dpo", "chosen does not begin with"),
         (
             {"instruction": "Why?", "response": "So."},
             "dpo",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import tracemalloc
 from pathlib import Path
 
@@ -11,18 +12,25 @@ import pytest
 
 from llm_engineering.data.read.row import Row
 from llm_engineering.data.read.sources import read_rows
-from llm_engineering.data.rows.message import Message, from_dicts, to_dicts
-from llm_engineering.data.rows.row_store import RowStore, StoredRow
+from llm_engineering.data.rows.message import Conversation, Message
+from llm_engineering.data.rows.row_store import JsonText, RowStore, StoredRow, to_stored
 
 
-def said(number: int) -> list[Message]:
-    return [Message("user", f"Größe {number}\n日本")]
+def said(number: int) -> Conversation:
+    return Conversation([Message("user", f"Größe {number}\n日本")])
 
 
-def stored(path: Path, count: int) -> RowStore[list[Message]]:
-    store = RowStore(path, to_dicts, from_dicts)
-    for number in range(count):
-        store.add(f"rows.jsonl:{number}", said(number))
+def text_of(item: Conversation) -> JsonText:
+    return JsonText(json.dumps(item.to_dict(), ensure_ascii=False))
+
+
+def stored(path: Path, count: int, batch: int = 1000) -> RowStore[Conversation]:
+    store = RowStore(path, Conversation.from_dict)
+    for start in range(0, count, batch):
+        numbers = range(start, min(count, start + batch))
+        store.add(
+            to_stored([f"rows.jsonl:{n}" for n in numbers], [text_of(said(n)) for n in numbers])
+        )
     store.close()
     return store
 
@@ -32,26 +40,40 @@ def stored(path: Path, count: int) -> RowStore[list[Message]]:
 )
 def test_chosen_rows_come_back_in_order(chosen: list[int], tmp_path: Path) -> None:
     store = stored(tmp_path / "rows.arrow", 2500)
-
-    found = [row for batch in store.read(numpy.array(chosen, dtype=int)) for row in batch]
-
-    assert store.rows == 2500
-    assert found == [
-        StoredRow(
-            number,
-            f"rows.jsonl:{number}",
-            json.dumps(to_dicts(said(number)), ensure_ascii=False),
-            said(number),
-        )
+    wanted = [
+        StoredRow(number, f"rows.jsonl:{number}", text_of(said(number)), said(number))
         for number in chosen
     ]
-    assert [row.item for row in found] == [said(number) for number in chosen]
+
+    assert store.rows == 2500
+    assert [row for batch in store.read(numpy.array(chosen, dtype=int)) for row in batch] == wanted
+    assert [store.row(number) for number in chosen] == wanted
+
+
+def test_another_process_can_be_given_a_batch(tmp_path: Path) -> None:
+    store = stored(tmp_path / "rows.arrow", 2500)
+    chosen = numpy.array([3, 4, 1500])
+
+    given = [pickle.loads(pickle.dumps(batch)) for batch in store.batches(chosen)]
+
+    assert [batch.numbers.tolist() for batch in given] == [[3, 4], [1500]]
+    assert [row for batch in given for row in batch.rows(Conversation.from_dict)] == [
+        store.row(number) for number in chosen.tolist()
+    ]
 
 
 def test_origins_of_a_few_rows(tmp_path: Path) -> None:
     store = stored(tmp_path / "rows.arrow", 1500)
 
     assert store.origins([1200, 3, 3]) == {3: "rows.jsonl:3", 1200: "rows.jsonl:1200"}
+
+
+def test_a_removed_store_leaves_no_file(tmp_path: Path) -> None:
+    store = stored(tmp_path / "rows.arrow", 10)
+
+    store.remove()
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_many_long_rows_few_are_in_memory(tmp_path: Path) -> None:
@@ -63,15 +85,17 @@ def test_of_many_long_rows_few_are_in_memory(tmp_path: Path) -> None:
 
     tracemalloc.start()
     try:
-        store = RowStore(tmp_path / "rows.arrow", to_dicts, from_dicts)
+        store = RowStore(tmp_path / "rows.arrow", Conversation.from_dict)
         for row in read_rows(str(path)):
             assert isinstance(row, Row)
-            store.add(row.origin, [Message("text", str(row.values["text"]))])
+            item = Conversation([Message("text", str(row.values["text"]))])
+            store.add(to_stored([row.origin], [text_of(item)]))
         store.close()
         read = sum(len(batch) for batch in store.read(numpy.arange(400)))
+        singly = sum(store.row(number).number for number in range(400))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert read == 400
+    assert (read, singly) == (400, sum(range(400)))
     assert peak < 30_000_000

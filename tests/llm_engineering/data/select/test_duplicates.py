@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy
 
@@ -48,11 +48,8 @@ def one(row: int, other: int) -> Matches:
     return Matches(numpy.array([row]), numpy.array([other]))
 
 
-def test_repeats_are_named_on_both_sides(tmp_path: Path) -> None:
-    store: RowStore[str] = RowStore(tmp_path / "rows.arrow", str, str)
-    for number in range(1, 5):
-        store.add(f"rows.jsonl:{number}", "said")
-    store.close()
+def test_repeats_are_named_on_both_sides(stored: Callable[..., RowStore[str]]) -> None:
+    store = stored(["said"] * 4)
 
     found = describe(store, one(3, 1), one(2, 0), dropped=True)
 

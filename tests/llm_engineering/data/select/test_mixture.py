@@ -7,7 +7,7 @@ import pytest
 
 from llm_engineering.data.select.mixture import draw
 
-SPLIT_KEYS = numpy.random.default_rng(0).integers(0, 2**64, 1100, dtype="uint64")
+ORDER = numpy.random.default_rng(0).integers(0, 2**64, 1100, dtype="uint64")
 SOURCES = numpy.array([0] * 1000 + [1] * 100, dtype="uint16")
 
 
@@ -24,21 +24,20 @@ SOURCES = numpy.array([0] * 1000 + [1] * 100, dtype="uint16")
 def test_the_scarcest_source_gives_all_and_the_others_their_share(
     weights: tuple[float, float], counts: tuple[int, int]
 ) -> None:
-    drawn = draw(SOURCES, SPLIT_KEYS, weights)
+    drawn = draw(SOURCES, ORDER, weights)
 
     assert tuple(numpy.bincount(SOURCES[drawn])) == counts
 
 
 def test_a_source_that_grows_keeps_the_rows_that_were_drawn() -> None:
-    few = draw(SOURCES[:1050], SPLIT_KEYS[:1050], (1.0, 1.0))
-    more = draw(SOURCES, SPLIT_KEYS, (1.0, 1.0))
+    few = draw(SOURCES[:1050], ORDER[:1050], (1.0, 1.0))
+    more = draw(SOURCES, ORDER, (1.0, 1.0))
 
     assert few.sum() == 100
     assert not (few & ~more[:1050]).any()
 
 
-def test_what_is_drawn_is_independent_of_what_is_held_out() -> None:
-    drawn = draw(SOURCES, SPLIT_KEYS, (1.0, 1.0))[:1000]
-    positions = SPLIT_KEYS[:1000][drawn].astype(float) / 2**64
+def test_a_source_without_a_row_leaves_the_others_their_shares() -> None:
+    drawn = draw(SOURCES, ORDER, (1.0, 1.0, 5.0))
 
-    assert 0.4 < positions.mean() < 0.6
+    assert tuple(numpy.bincount(SOURCES[drawn])) == (100, 100)

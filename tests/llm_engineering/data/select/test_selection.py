@@ -11,29 +11,15 @@ import pytest
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.errors import DataError
 
 MakeConfig = Callable[..., FinetuningConfig]
 WriteJsonl = Callable[[Path, Sequence[Any]], Path]
 Prepare = Callable[[FinetuningConfig], PreparedDataset]
+Refusal = Callable[[FinetuningConfig], str]
+Sources = Callable[..., dict[str, Any]]
+LineNumbers = Callable[[PreparedDataset, str], list[int]]
 
-GOOD = {"instruction": "What is 1 + 1?", "response": "Two."}
-OTHER = {"instruction": "What is 2 + 2?", "response": "Four."}
 SHOUTED = {"instruction": "WHAT  is 1 + 1?", "response": "two."}
-
-
-def refusal(prepare: Prepare, config: FinetuningConfig) -> str:
-    with pytest.raises(DataError) as caught:
-        prepare(config)
-    return str(caught.value)
-
-
-def sources(*paths: Path, **settings: Any) -> dict[str, Any]:
-    return {"data.sources": [{"source": str(path), **settings} for path in paths]}
-
-
-def line_numbers(prepared: PreparedDataset, split: str) -> list[int]:
-    return [int(origin.rpartition(":")[2]) for origin in prepared.split(split)["origin"]]
 
 
 def test_repeated_rows_are_counted_and_named_and_kept(
@@ -42,8 +28,11 @@ def test_repeated_rows_are_counted_and_named_and_kept(
     write_jsonl: WriteJsonl,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    sources: Sources,
+    good: dict[str, Any],
+    other: dict[str, Any],
 ) -> None:
-    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, OTHER, SHOUTED, GOOD])
+    path = write_jsonl(tmp_path / "rows.jsonl", [good, other, SHOUTED, good])
 
     with caplog.at_level(logging.WARNING, logger="llm_engineering"):
         prepared = prepare(make_config(sources(path)))
@@ -58,16 +47,24 @@ def test_repeated_rows_are_counted_and_named_and_kept(
 
 
 def test_repeated_rows_are_dropped_or_refused_where_asked(
-    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    refusal: Refusal,
+    sources: Sources,
+    line_numbers: LineNumbers,
+    good: dict[str, Any],
+    other: dict[str, Any],
 ) -> None:
-    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, OTHER, GOOD])
+    path = write_jsonl(tmp_path / "rows.jsonl", [good, other, good])
 
     prepared = prepare(make_config({**sources(path), "data.on_duplicates": "drop"}))
 
     assert line_numbers(prepared, "train") == [1, 2]
     assert (prepared.summary.duplicates.count, prepared.summary.duplicates.dropped) == (1, True)
     assert [one.used for one in prepared.summary.sources] == [2, 12]
-    assert refusal(prepare, make_config({**sources(path), "data.on_duplicates": "error"})) == (
+    assert refusal(make_config({**sources(path), "data.on_duplicates": "error"})) == (
         f"{path}:3 = {path}:1\n1 of 3 training rows repeat an earlier one. Remove them: "
         "data.on_duplicates: drop leaves them out"
     )
@@ -75,9 +72,18 @@ def test_repeated_rows_are_dropped_or_refused_where_asked(
 
 @pytest.mark.parametrize("what", ["warn", "drop", "error"])
 def test_rows_that_are_held_out_too_are_named_on_both_sides(
-    what: str, prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+    what: str,
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    refusal: Refusal,
+    sources: Sources,
+    line_numbers: LineNumbers,
+    good: dict[str, Any],
+    other: dict[str, Any],
 ) -> None:
-    train = write_jsonl(tmp_path / "train.jsonl", [OTHER, GOOD])
+    train = write_jsonl(tmp_path / "train.jsonl", [other, good])
     held_out = write_jsonl(tmp_path / "held_out.jsonl", [SHOUTED])
     config = make_config(
         {**sources(train), "data.held_out.source": str(held_out), "data.on_leaks": what}
@@ -85,7 +91,9 @@ def test_rows_that_are_held_out_too_are_named_on_both_sides(
     pair = f"{train}:2 = {held_out}:1"
 
     if what == "error":
-        assert refusal(prepare, config).startswith(f"{pair}\n1 of 2 training rows are held out too")
+        assert refusal(config).startswith(
+            f"{pair}\n1 of 2 training rows begin with a prompt that is held out too"
+        )
         return
     prepared = prepare(config)
     assert prepared.summary.leaks is not None
@@ -95,13 +103,19 @@ def test_rows_that_are_held_out_too_are_named_on_both_sides(
 
 
 def test_near_rows_count_where_asked(
-    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    sources: Sources,
+    line_numbers: LineNumbers,
+    good: dict[str, Any],
 ) -> None:
     long = "Tell me at some length what the quick brown fox did when it met the lazy dog at night"
-    rows = [{**GOOD, "instruction": text} for text in (long, long.replace("brown", "green"), "Hm?")]
+    rows = [{**good, "instruction": text} for text in (long, long.replace("brown", "green"), "Hm?")]
     train = write_jsonl(tmp_path / "train.jsonl", rows)
     held_out = write_jsonl(
-        tmp_path / "held_out.jsonl", [{**GOOD, "instruction": long.replace("night", "noon")}]
+        tmp_path / "held_out.jsonl", [{**good, "instruction": long.replace("night", "noon")}]
     )
     settings = {**sources(train), "data.held_out.source": str(held_out), "data.on_leaks": "drop"}
 
@@ -111,16 +125,25 @@ def test_near_rows_count_where_asked(
     assert prepared.summary.duplicates is not None
     assert prepared.summary.duplicates.first == [f"{train}:2 ~ {train}:1"]
     assert prepared.summary.leaks is not None
-    assert prepared.summary.leaks.first == [f"{train}:1 ~ {held_out}:1"]
-    assert line_numbers(prepared, "train") == [2, 3]
+    assert prepared.summary.leaks.first == [
+        f"{train}:1 ~ {held_out}:1",
+        f"{train}:2 ~ {held_out}:1",
+    ]
+    assert line_numbers(prepared, "train") == [3]
 
 
 def test_weights_draw_a_share_of_each_source_again_and_again(
-    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    sources: Sources,
+    good: dict[str, Any],
+    other: dict[str, Any],
 ) -> None:
-    first = write_jsonl(tmp_path / "first.jsonl", [{**GOOD, "response": str(n)} for n in range(40)])
+    first = write_jsonl(tmp_path / "first.jsonl", [{**good, "response": str(n)} for n in range(40)])
     second = write_jsonl(
-        tmp_path / "second.jsonl", [{**OTHER, "response": str(n)} for n in range(10)]
+        tmp_path / "second.jsonl", [{**other, "response": str(n)} for n in range(10)]
     )
     config = {
         "data.sources": [
@@ -130,7 +153,9 @@ def test_weights_draw_a_share_of_each_source_again_and_again(
     }
 
     prepared, again = prepare(make_config(config)), prepare(make_config(config))
-    other = prepare(make_config({**config, "run.seed": 1}))
+    seeded = prepare(make_config({**config, "data.seed": 1}))
+    rerun = prepare(make_config({**config, "run.seed": 1}))
 
     assert [(one.rows, one.used) for one in prepared.summary.sources][:2] == [(40, 15), (10, 10)]
-    assert prepared.summary.digest == again.summary.digest != other.summary.digest
+    assert prepared.summary.digest == again.summary.digest == rerun.summary.digest
+    assert prepared.summary.digest != seeded.summary.digest

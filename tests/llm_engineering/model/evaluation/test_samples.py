@@ -58,6 +58,6 @@ def prompts_of(
 ) -> tuple[Any, Any]:
     path = write_jsonl(tmp_path / "rows.jsonl", [row])
     config = make_config({"data.held_out": {"source": str(path)}, "data.loss_on": loss_on})
-    prepared = prepare_data(config.data, config.model, seed=0, folder=tmp_path / "data")
+    prepared = prepare_data(config.data, config.model, folder=tmp_path / "data")
     tokenizer = load_tokenizer(config.model)
     return choose_prompts(prepared.split("held_out"), 1, tokenizer), tokenizer
