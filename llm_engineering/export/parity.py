@@ -84,9 +84,7 @@ def prove(
         ExportError: The process that reads them back ended without an answer.
     """
     found = reload(exports, trained, model)
-    stored = [
-        _stored(export, one, trained) for export, one in zip(exports, found, strict=True)
-    ]
+    stored = [_stored(export, one, trained) for export, one in zip(exports, found, strict=True)]
     wrong = [
         (export.kind, reason)
         for export, one, tensors in zip(exports, found, stored, strict=True)

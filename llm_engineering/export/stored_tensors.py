@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_engineering.model.base_model import weight_files
-from llm_engineering.model.evaluation.trained_tensors import TrainedTensors, digest, stored_digests
+from llm_engineering.model.evaluation.trained_tensors import TrainedTensors, stored_digests
 
 ROWS = 16
 """Rows of each matrix that are compared, spread evenly from the first to the last."""
@@ -230,7 +230,9 @@ def _compare(name: str, old: Any, new: Any, change: _Change, kept: _Kept) -> str
     (old_view, _), (new_view, _) = old, new
     shape, stored_as, base_as = new_view.get_shape(), new_view.get_dtype(), old_view.get_dtype()
     if list(shape) != list(old_view.get_shape()):
-        return f"{name} has the shape {tuple(shape)}, the base model's {tuple(old_view.get_shape())}"
+        return (
+            f"{name} has the shape {tuple(shape)}, the base model's {tuple(old_view.get_shape())}"
+        )
     rows = _indices(shape[0]) if len(shape) > 1 else []
     found, base = _rows(new_view, shape), _rows(old_view, shape)
     if not found.is_floating_point():
