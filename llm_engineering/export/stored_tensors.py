@@ -24,7 +24,7 @@ ROWS = 16
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _HALF_STEP = {"BF16": 2.0**-8, "F16": 2.0**-11, "F32": 2.0**-24, "F64": 0.0}
-"""Largest relative error of rounding once to a type: half its step."""
+"""Half the step of a type at 1: the largest relative error of rounding once to it."""
 _SMALLEST = {"F16": 2.0**-25}
 """Half the distance of the smallest numbers of a type, where it is not next to nothing."""
 _ARITHMETIC = 2.0**-18
@@ -227,6 +227,8 @@ class _Change:
 
 
 def _compare(name: str, old: Any, new: Any, change: _Change, kept: _Kept) -> str | None:
+    import torch
+
     (old_view, _), (new_view, _) = old, new
     shape, stored_as, base_as = new_view.get_shape(), new_view.get_dtype(), old_view.get_dtype()
     if list(shape) != list(old_view.get_shape()):
@@ -237,14 +239,18 @@ def _compare(name: str, old: Any, new: Any, change: _Change, kept: _Kept) -> str
     found, base = _rows(new_view, shape), _rows(old_view, shape)
     if not found.is_floating_point():
         return None if bool((found == base).all()) else f"{name} is not the base model's"
-    found, base = found.float(), base.float()
     changed = name in change.waiting
     change.waiting.discard(name)
-    expected, size = change.of(name, rows, base) if changed else (base, base.abs())
-    allowed = expected.abs() * _HALF_STEP[stored_as] + _SMALLEST.get(stored_as, 1e-38)
     if changed:
-        allowed = allowed + size * _ARITHMETIC
-    wrong = ~((found - expected).abs() <= allowed)  # so that a NaN is wrong
+        found, base = found.float(), base.float()
+        expected, size = change.of(name, rows, base)
+        _, exponent = torch.frexp(expected)
+        at_one = torch.ldexp(torch.ones_like(expected), exponent - 1)  # the power of two below it
+        allowed = at_one * _HALF_STEP[stored_as] + size * _ARITHMETIC
+        allowed += _SMALLEST.get(stored_as, 0.0)
+        wrong = ~((found - expected).abs() <= allowed)  # so that a NaN is wrong
+    else:
+        wrong = found != base.to(found.dtype)
     if bool(wrong.any()):
         what = "base model + adapter" if changed else "the base model's"
         return (
