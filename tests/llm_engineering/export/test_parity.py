@@ -246,9 +246,7 @@ def test_a_merge_is_held_against_its_own_16_bit_model_where_the_live_one_answers
         Export(kind="merged_16bit", path=str(merged), against=0),
     ]
 
-    (proof,) = prove(
-        exports, trained.model_copy(update={"probe": live, "effect": None}), model_recipe
-    )
+    (proof,) = prove(exports, trained.model_copy(update={"probe": live}), model_recipe)
 
     assert proof.against == "the adapter on the original 16-bit weights"
     assert proof.positions == 3 * (16 + 17)  # at the 16-bit model's own answers
