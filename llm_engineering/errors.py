@@ -7,6 +7,8 @@ with the class's ``exit_code``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class FinetuningError(Exception):
     """Base of all errors that are the user's to mend; never raised itself."""
@@ -82,6 +84,15 @@ class ExportError(FinetuningError):
     """An export cannot be made, or is not what was trained."""
 
     exit_code = 11
+
+
+class UnprovenError(ExportError):
+    """An export is not what was trained."""
+
+    def __init__(self, message: str, kinds: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.kinds = frozenset(kinds)
+        """Which exports: "adapter", "merged_16bit", "gguf"."""
 
 
 class HubError(FinetuningError):

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
@@ -27,7 +28,8 @@ def run_name(config: FinetuningConfig, now: datetime) -> str:
     name = config.run.name
     if name is not None:
         interrupted = work_folder(config.run.output_dir) / name / "checkpoints"
-        taken = [Path(config.run.output_dir) / name, interrupted]
+        output = Path(config.run.output_dir) / name
+        taken = [output, unproven(output), interrupted]
         if name == "latest" or any(path.exists() for path in taken):
             raise ConfigError(
                 f"run.name: {name} is taken in {config.run.output_dir}/; choose another (a resumed "
@@ -50,7 +52,7 @@ def new_output(output_dir: str | Path, name: str) -> Iterator[Path]:
     """Give a folder to fill; on leaving it becomes ``output_dir/name`` and ``latest``, at once.
 
     A run that is killed on the way leaves nothing under ``output_dir`` but its work folder; one
-    whose output is refused leaves none of it there either.
+    whose output is refused leaves none of it there either, unless ``keep_unproven`` took it.
     """
     final = Path(output_dir) / name
     part = work_folder(output_dir) / name / "output"
@@ -66,6 +68,24 @@ def new_output(output_dir: str | Path, name: str) -> Iterator[Path]:
     link.unlink(missing_ok=True)
     link.symlink_to(name, target_is_directory=True)
     os.replace(link, Path(output_dir) / "latest")
+
+
+def unproven(output: Path) -> Path:
+    """Where a run that would have been ``output`` is kept if its exports are not proven."""
+    return output.with_name(f"{output.name}-unproven")
+
+
+def keep_unproven(part: Path, output_dir: str | Path, name: str) -> Path:
+    """Move what ``new_output`` gave to ``output_dir/<name>-unproven``; ``latest`` stays as it is.
+
+    Returns:
+        The folder; another try of the same name gets a number.
+    """
+    first = unproven(Path(output_dir) / name)
+    numbered = (first.with_name(f"{first.name}-{number}") for number in count(2))
+    kept = next(path for path in chain([first], numbered) if not path.exists())
+    part.rename(kept)
+    return kept
 
 
 def remove_work(output_dir: str | Path, *names: str | None) -> None:

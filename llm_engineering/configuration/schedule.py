@@ -15,7 +15,9 @@ class RetentionSettings(Section):
         30, description="Finished runs younger than so many days are kept too."
     )
     keep_interrupted_days: PositiveInt = Field(
-        7, description="Checkpoints of interrupted runs are kept for so many days."
+        7,
+        description="Checkpoints of interrupted runs, and runs whose exports failed their proof "
+        "(<run>-unproven), are kept for so many days.",
     )
 
 

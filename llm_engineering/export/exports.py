@@ -13,14 +13,16 @@ from llm_engineering.export.merge import merge
 from llm_engineering.export.parity import prove
 from llm_engineering.export.reload import Export
 from llm_engineering.model import live
-from llm_engineering.model.base_model import is_hub_model, model_folder, weight_digests
+from llm_engineering.model.base_model import file_digest, model_folder, weight_files
 from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.evaluation.probe import TrainedProbe
-from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.model.recipes import LoraRecipe, ModelRecipe
 
 ADAPTER = "adapter"
 MERGED = "merged"
 GGUF = "gguf"
+
+_MOST = 0.9  # of the adapter's change; less is worth a warning
 
 logger = logging.getLogger(__name__)
 
@@ -40,17 +42,14 @@ def make_exports(settings: ExportSettings, lora: LoraRecipe, folder: Path) -> li
     adapter = Export(
         kind="adapter", path=str(folder / ADAPTER), base=str(base), quantised=quantised
     )
+    _require_same_weights(base, lora.model)
     if not settings.merged_16bit:
         return [adapter]
-    # A snapshot of the Hub is named by its commit, and so cannot change.
-    if not is_hub_model(model) and weight_digests(model) != lora.model.weight_digests:
-        raise ExportError(
-            f"export.merged_16bit: the weight files of {model.id} have changed since the run "
-            "loaded them; put the old ones back, or start a new run"
-        )
     logger.info("merging the adapter into the base model's weights")
     merge(base, folder / ADAPTER, folder / MERGED, stop_ids=lora.model.stop_ids)
-    merged = Export(kind="merged_16bit", path=str(folder / MERGED))
+    merged = Export(
+        kind="merged_16bit", path=str(folder / MERGED), base=adapter.base, adapter=adapter.path
+    )
     exports = [adapter, merged]
     if quantised:  # NF4's own error is no fault of the merge, which is into the original weights
         original = adapter.model_copy(update={"quantised": False, "is_proven": False})
@@ -62,6 +61,20 @@ def make_exports(settings: ExportSettings, lora: LoraRecipe, folder: Path) -> li
         against = exports[-1].against
         exports.append(Export(kind="gguf", path=str(path), base=merged.path, against=against))
     return exports
+
+
+def _require_same_weights(base: Path, model: ModelRecipe) -> None:
+    """An adapter belongs to the weights that it was trained on, of whatever revision those are."""
+    known, files = model.weight_digests, weight_files(base)
+    # The Hub gives no SHA-256 of a file that is not in its large-file store.
+    other = [path for path in files if file_digest(path) != known.get(path.name, file_digest(path))]
+    other = other or [path for path in files if not known.keys() & {file.name for file in files}]
+    if other:
+        raise ExportError(
+            f"model.id: {other[0]} is not the file that the run loaded (its SHA-256 is "
+            f"{file_digest(other[0])}, not {known.get(other[0].name)}), and the adapter belongs to "
+            f"the weights of {model.id} as they were; put those back, or start a new run"
+        )
 
 
 def prove_exports(
@@ -79,13 +92,23 @@ def prove_exports(
     proofs = prove(exports, trained, lora.model)
     for proof in proofs:
         logger.info(
-            "%s: logits within %.2g (tolerated: %g), mean KL %.2g nats (tolerated: %g)",
+            "%s: proven by %s: logits within %.2g (tolerated: %g), mean KL %.2g nats (tolerated: "
+            "%.2g), %d tensors compared",
             proof.export,
+            proof.proven_by,
             proof.largest_difference,
             proof.tolerated_difference,
             proof.mean_kl,
             proof.tolerated_kl,
+            proof.tensors,
         )
+        if proof.update_kept is not None and proof.update_kept < _MOST:
+            logger.warning(
+                "%s: rounding to 16 bit leaves %.0f %% of what the adapter changes; the adapter "
+                "alone has all of it",
+                proof.export,
+                100 * proof.update_kept,
+            )
     return proofs
 
 

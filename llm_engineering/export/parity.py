@@ -1,22 +1,29 @@
-"""The parity proof: an export, read back from disk by another process, says what the trained model said."""
+"""The parity proof: an export, read back from disk by another process, says what the trained model said.
+
+Two comparisons, which fail on their own. Outputs: on held-out rows the logits may differ by what the
+numbers' precision explains, and by no more than a quarter of what the adapter changes. Stored tensors
+(``stored_tensors``): the files hold what was trained. Where the adapter's whole effect is no larger
+than what rounding may make, outputs cannot tell it from none, and the tensors alone are the proof.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from llm_engineering.errors import ExportError
+from llm_engineering.errors import ExportError, UnprovenError
 from llm_engineering.export.reload import (
     Export,
     Reloaded,
     ReloadRequest,
     ReloadResponse,
 )
+from llm_engineering.export.stored_tensors import Finding, compare_adapter, compare_merged
 from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.evaluation.probe import (
     Probe,
@@ -54,6 +61,10 @@ adapter of SmolLM2-135M-Instruct: 0 and 0 in float32 (unsloth against plain PEFT
 computed in bfloat16; 7.5e-4 and 0.51 as GGUF's q8_0. Without the adapter it was 0.88 nats and 25."""
 
 
+_OF_EFFECT = 0.25
+"""Share of the adapter's own effect that an export may differ by."""
+
+
 def prove(
     exports: Sequence[Export], trained: TrainedProbe, model: ModelRecipe
 ) -> list[ParityProof]:
@@ -67,22 +78,27 @@ def prove(
         model: Says what type the run computed in.
 
     Raises:
-        ExportError: One differs by more than its numbers' precision, answers otherwise, renders a
-            prompt otherwise, does not stop where the run's answers do, or cannot be loaded.
+        UnprovenError: One differs by more than its numbers' precision or than a quarter of the
+            adapter's effect, holds other tensors, answers otherwise, has another tokenizer or chat
+            template, does not stop where the run's answers do, or cannot be loaded.
+        ExportError: The process that reads them back ended without an answer.
     """
     found = reload(exports, trained, model)
+    stored = [_stored(export, one, trained) for export, one in zip(exports, found, strict=True)]
     wrong = [
-        f"{export.kind}: {reason}"
-        for export, one in zip(exports, found, strict=True)
-        if (reason := _difference(export, one, found, trained, model))
+        (export.kind, reason)
+        for export, one, tensors in zip(exports, found, stored, strict=True)
+        if (reason := _difference(export, one, tensors, found, trained, model))
     ]
     if wrong:
-        raise ExportError(
-            "an export is not what was trained, so nothing was saved:\n" + "\n".join(wrong)
+        raise UnprovenError(
+            "an export is not what was trained:\n"
+            + "\n".join(f"{kind}: {reason}" for kind, reason in wrong),
+            kinds=[kind for kind, _ in wrong],
         )
     return [
-        _proof(export, one, found, trained, model)
-        for export, one in zip(exports, found, strict=True)
+        _proof(export, one, tensors, found, trained, model)
+        for export, one, tensors in zip(exports, found, stored, strict=True)
         if export.is_proven
     ]
 
@@ -117,7 +133,7 @@ def reload(exports: Sequence[Export], trained: TrainedProbe, model: ModelRecipe)
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ExportError(
                 f"the process that reads the exports back ended with status {done.returncode}: "
-                f"{last}; nothing was saved. evaluate.parity_rows: 0 saves without a proof"
+                f"{last}; evaluate.parity_rows: 0 saves without a proof"
             )
         return ReloadResponse.model_validate_json(answered.read_bytes()).exports
 
@@ -131,49 +147,118 @@ def precision(export: Export, model: ModelRecipe) -> str:
     return "16-bit weights"
 
 
+def tolerance(export: Export, trained: TrainedProbe, model: ModelRecipe) -> tuple[Tolerance, bool]:
+    """What an export may differ by, and whether that tells it from another adapter.
+
+    ``TOLERANCES``, and of the KL no more than a quarter of the adapter's effect; unless that effect
+    is within ``TOLERANCES`` itself, where outputs tell only gross faults.
+    """
+    allowed = TOLERANCES[precision(export, model)]
+    if trained.effect is None or trained.effect <= allowed.kl:
+        return allowed, False
+    return replace(allowed, kl=min(allowed.kl, _OF_EFFECT * trained.effect)), True
+
+
+def _stored(export: Export, found: Reloaded, trained: TrainedProbe) -> Finding | None:
+    """The comparison of an export's stored tensors; None: there is nothing to compare with."""
+    if export.kind == "gguf":
+        return Finding(found.tensors, found.tensor_fault) if export.base else None
+    if trained.tensors is None or found.probe is None:
+        return None
+    if export.kind == "adapter":
+        return compare_adapter(
+            Path(export.path), trained.tensors, found.scaling, found.adapter_names
+        )
+    if export.base is None or export.adapter is None:
+        return None
+    return compare_merged(
+        Path(export.base), Path(export.adapter), Path(export.path), trained.tensors
+    )
+
+
 def _difference(
     export: Export,
     found: Reloaded,
+    stored: Finding | None,
     all_found: Sequence[Reloaded],
     trained: TrainedProbe,
     model: ModelRecipe,
 ) -> str | None:
-    """What is wrong with an export, in a sentence; None: nothing."""
+    """What is wrong with an export, on one line; None: nothing."""
     if found.error is not None or found.probe is None:
         return f"cannot be loaded: {found.error}"
-    for row, rendered in zip(trained.rows, found.rendered_ids, strict=True):
-        if rendered != row.rendered_ids:
-            return (
-                f"its chat template renders {row.origin} as {len(rendered)} tokens that are not the "
-                f"{len(row.rendered_ids)} of training"
+    wrong = [*_text_faults(found, trained, model)]
+    if stored is not None and stored.fault:
+        wrong.append(stored.fault)
+    if export.is_proven:
+        other = _other(export, all_found, trained)
+        if other is None:
+            wrong.append("what it is held against could not be loaded")
+        else:
+            wrong += _output_faults(export, found.probe, other, trained, model)
+        _, told = tolerance(export, trained, model)
+        if not told and stored is None:
+            wrong.append(
+                "outputs cannot prove it, since the adapter's effect "
+                f"({_effect(trained)}) is no larger than what rounding may make, and the trained "
+                "tensors were not recorded; run again with --no-cache"
             )
+    return "; ".join(wrong) or None
+
+
+def _text_faults(found: Reloaded, trained: TrainedProbe, model: ModelRecipe) -> Iterator[str]:
+    """Tokenizer, chat template and end of turn, which weights do not show."""
+    if trained.vocabulary is not None and found.vocabulary != trained.vocabulary:
+        yield "its tokenizer has another vocabulary than that of training"
+    different = [
+        (row.origin, len(rendered), len(row.rendered_ids))
+        for row, rendered in zip(trained.rows, found.rendered_ids, strict=True)
+        if rendered != row.rendered_ids
+    ]
+    if different:
+        origin, theirs, ours = different[0]
+        yield (
+            f"its chat template renders {origin} as {theirs} tokens that are not the {ours} of "
+            "training"
+        )
+    elif found.chat_template != model.chat_template:
+        yield "its chat template is another text than that of training"
     lacking = sorted(set(model.stop_ids) - set(found.stop_ids))
     if lacking:
-        return (
+        yield (
             f"its generation configuration stops at {found.stop_ids or 'no token'}, not at "
             f"{lacking}, which ends an answer"
         )
-    if not export.is_proven:
-        return None
-    other = _other(export, all_found, trained)
-    if other is None:
-        return "what it is held against could not be loaded"
-    allowed = TOLERANCES[precision(export, model)]
-    difference, kl = largest_difference(other, found.probe), mean_kl(other, found.probe)
+
+
+def _output_faults(
+    export: Export, found: Probe, other: Probe, trained: TrainedProbe, model: ModelRecipe
+) -> Iterator[str]:
+    """Logits that differ by too much, or greedy answers that they do not explain."""
+    allowed, _ = tolerance(export, trained, model)
+    difference, kl = largest_difference(other, found), mean_kl(other, found)
     if not (difference <= allowed.logit and kl <= allowed.kl):
-        effect = "" if trained.effect is None else f"; without the adapter: {trained.effect:.3g}"
-        return (
+        yield (
             f"its logits differ by up to {difference:.3g} (tolerated: {allowed.logit:g}) and a mean "
-            f"KL of {kl:.3g} nats (tolerated: {allowed.kl:g}{effect})"
+            f"KL of {kl:.3g} nats (tolerated: {allowed.kl:.3g}; without the adapter: "
+            f"{_effect(trained)})"
         )
-    for index, (ours, theirs) in enumerate(zip(other.greedy, found.probe.greedy, strict=True)):
+        return
+    # Two logits that each move by d can change places if they were 2 d apart; generation, with its
+    # cache and padding, computes a little otherwise than the pass that the logits are of.
+    nearest = 2 * max(difference, allowed.logit / 4)
+    for index, (ours, theirs) in enumerate(zip(other.greedy, found.greedy, strict=True)):
         gap = _gap(ours, theirs, other, index)
-        if gap > 2 * allowed.logit:
-            return (
+        if gap > nearest:
+            yield (
                 f"its greedy answer to {trained.rows[index].origin} is another, by a token whose "
-                f"logit was {gap:.3g} below the best"
+                f"logit was {gap:.3g} below the best, where {nearest:.3g} could be rounding"
             )
-    return None
+            return
+
+
+def _effect(trained: TrainedProbe) -> str:
+    return "not known" if trained.effect is None else f"{trained.effect:.3g}"
 
 
 def _other(export: Export, found: Sequence[Reloaded], trained: TrainedProbe) -> Probe | None:
@@ -194,6 +279,7 @@ def _gap(ours: list[int], theirs: list[int], probe: Probe, index: int) -> float:
 def _proof(
     export: Export,
     found: Reloaded,
+    stored: Finding | None,
     all_found: Sequence[Reloaded],
     trained: TrainedProbe,
     model: ModelRecipe,
@@ -201,12 +287,11 @@ def _proof(
     other = _other(export, all_found, trained)
     if other is None or found.probe is None:
         raise ExportError(f"{export.kind}: was not loaded")
-    precise = precision(export, model)
-    allowed = TOLERANCES[precise]
+    allowed, told = tolerance(export, trained, model)
     return ParityProof(
         export=export.kind,
         against=_against(export, model),
-        precision=precise,
+        precision=precision(export, model),
         rows=len(trained.rows),
         positions=positions(other),
         largest_difference=largest_difference(other, found.probe),
@@ -217,6 +302,11 @@ def _proof(
             one == two for one, two in zip(other.greedy, found.probe.greedy, strict=True)
         ),
         effect=trained.effect,
+        proven_by="outputs"
+        if stored is None
+        else ("outputs and stored tensors" if told else "stored tensors"),
+        tensors=stored.tensors if stored else 0,
+        update_kept=stored.update_kept if stored else None,
     )
 
 

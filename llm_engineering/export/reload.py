@@ -16,8 +16,16 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from llm_engineering.export.gguf import read_metadata
+from llm_engineering.export.stored_tensors import compare_gguf
 from llm_engineering.model.evaluation.parity_proof import ExportKind
-from llm_engineering.model.evaluation.probe import Probe, ProbeRow, render, take_probe
+from llm_engineering.model.evaluation.probe import (
+    Probe,
+    ProbeRow,
+    render,
+    take_probe,
+    vocabulary_digest,
+)
+from llm_engineering.model.evaluation.trained_tensors import adapter_names, scalings
 
 _ROOM = 1.25  # memory that a model needs, by the size of its weights
 _NF4 = 0.35  # size of 16-bit weights once they are quantised, embeddings left as they are
@@ -29,8 +37,11 @@ class Export(BaseModel):
     kind: ExportKind
     path: str = Field(description="Its folder, or file.")
     base: str | None = Field(
-        None, description="Folder of an adapter's base model, or of the model a GGUF was made of."
+        None,
+        description="Folder of the base model of an adapter or a merged model, or of the model that "
+        "a GGUF was made of.",
     )
+    adapter: str | None = Field(None, description="Folder of the adapter in a merged model.")
     quantised: bool = Field(False, description="Load the base model in NF4, as it was trained.")
     against: int | None = Field(
         None, description="Position of the export that it is compared with; None: the live model."
@@ -54,7 +65,13 @@ class Reloaded(BaseModel):
 
     probe: Probe | None = None
     rendered_ids: list[list[int]] = Field([], description="Each prompt, by its chat template.")
+    chat_template: str | None = Field(None, description="The text of its chat template.")
+    vocabulary: str | None = Field(None, description="SHA-256 of its tokenizer's vocabulary.")
     stop_ids: list[int] = Field([], description="Tokens at which its configuration stops.")
+    scaling: dict[str, float] = Field({}, description="Of each module of an adapter, by PEFT.")
+    adapter_names: list[str] = Field([], description="Tensors that PEFT computes an adapter with.")
+    tensors: int = Field(0, description="A GGUF's tensors that were compared with its model's.")
+    tensor_fault: str | None = Field(None, description="What is wrong with a GGUF's tensors.")
     error: str | None = Field(None, description="Why it could not be loaded.")
 
 
@@ -105,7 +122,19 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
         stops |= {tokenizer.eos_token_id, *_stated_stops(Path(export.path))}
     if export.kind == "gguf":
         stops = set(_gguf_stops(Path(export.path), tokenizer))
-    probe = take_probe(
+    found = Reloaded(
+        rendered_ids=rendered,
+        chat_template=tokenizer.chat_template,
+        vocabulary=vocabulary_digest(tokenizer),
+        stop_ids=sorted(stops - {None}),
+    )
+    if export.kind == "adapter":
+        found.scaling, found.adapter_names = scalings(model), adapter_names(model)
+    if export.kind == "gguf" and export.base:
+        kind = Path(export.path).stem.rpartition("-")[2]
+        compared = compare_gguf(model, Path(export.base), kind)
+        found.tensors, found.tensor_fault = compared.tensors, compared.fault
+    found.probe = take_probe(
         model,
         request.rows,
         pad_id=tokenizer.pad_token_id,
@@ -116,7 +145,7 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return Reloaded(probe=probe, rendered_ids=rendered, stop_ids=sorted(stops - {None}))
+    return found
 
 
 def _stated_stops(adapter: Path) -> list[int]:

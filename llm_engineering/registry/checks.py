@@ -104,7 +104,7 @@ def _parity(candidate: Candidate, settings: RegistrySettings) -> Outcome:
     return passed, "; ".join(
         f"{proof.export}: logits within {proof.largest_difference:.2g} (tolerated: "
         f"{proof.tolerated_difference:g}), mean KL {proof.mean_kl:.2g} nats (tolerated: "
-        f"{proof.tolerated_kl:g})"
+        f"{proof.tolerated_kl:.3g}), proven by {proof.proven_by}"
         for proof in candidate.parity
     )
 

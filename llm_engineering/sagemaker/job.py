@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from llm_engineering.configuration import FinetuningConfig, load_config
 from llm_engineering.distributed.placement import Placement
 from llm_engineering.errors import FinetuningError, LaunchError
+from llm_engineering.outputs import unproven
 
 if TYPE_CHECKING:
     from llm_engineering.training.production import ProductionAdapter
@@ -153,16 +154,20 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         )
     output = folders.root / "finetuning"
     here = config.run.model_copy(update={"output_dir": str(output)})
-    saved = save_model(
-        config.model_copy(update={"run": here}),
-        dataset,
-        lora,
-        adapter,
-        record,
-        evaluation,
-        name=order.run,
-        started=started,
-    )
+    try:
+        saved = save_model(
+            config.model_copy(update={"run": here}),
+            dataset,
+            lora,
+            adapter,
+            record,
+            evaluation,
+            name=order.run,
+            started=started,
+        )
+    except BaseException:
+        leave_unproven(output, order.run, folders.checkpoints)
+        raise
     records = {"lora": lora, "training_record": record, "evaluation": evaluation}
     leave_results(saved.folder, records, folders.model)
     shutil.rmtree(folders.checkpoints / "job", ignore_errors=True)  # done: nothing to resume
@@ -210,6 +215,14 @@ def leave_results(saved: Path, records: dict[str, BaseModel], model: Path) -> No
         text = record.model_dump_json(indent=1)
         (model / RECORDS / f"{name}.json").write_text(text, encoding="utf-8")
     write_inventory(model)
+
+
+def leave_unproven(output: Path, run: str, checkpoints: Path) -> None:
+    """Put a run whose exports failed beside the checkpoints: a failed job's model folder is lost."""
+    kept = unproven(output / run)
+    if kept.is_dir():
+        shutil.move(kept, checkpoints / kept.name)
+        logger.error("the adapter is in the job's checkpoints in S3, in %s/", kept.name)
 
 
 def read_secrets(order: JobOrder) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from llm_engineering.outputs import unproven
 from llm_engineering.scheduling.changes import Inputs
 
 KEPT_LINES = 500
@@ -72,7 +73,11 @@ def shorten_history(folder: Path) -> None:
         return
     newest = last_success(ticks)
     old, new = ticks[:-KEPT_LINES], ticks[-KEPT_LINES:]
-    kept = [t for t in old if t is newest or any(folder.is_dir() for folder in t.folders)]
+    kept = [t for t in old if t is newest or any(map(_is_there, t.folders))]
     part = folder / "history.jsonl.part"
     part.write_text("".join(t.model_dump_json() + "\n" for t in [*kept, *new]), encoding="utf-8")
     os.replace(part, folder / "history.jsonl")
+
+
+def _is_there(folder: Path) -> bool:
+    return folder.is_dir() or unproven(folder).is_dir()

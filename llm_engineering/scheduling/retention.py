@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llm_engineering.configuration.schedule import RetentionSettings
 from llm_engineering.model.finetuning.checkpoints import is_running
-from llm_engineering.outputs import work_folder
+from llm_engineering.outputs import unproven, work_folder
 from llm_engineering.scheduling.history import Tick, last_success
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,11 @@ def prune(
         production: Asks for the names of the versions in production.
     """
     now = time.time() if now is None else now
-    old = [*_old_outputs(ticks, policy, now), *_old_checkpoints(ticks, policy, now)]
+    old = [
+        *_old_outputs(ticks, policy, now),
+        *_old_unproven(ticks, policy, now),
+        *_old_checkpoints(ticks, policy, now),
+    ]
     if not old:
         return []
     try:
@@ -73,6 +77,13 @@ def _old_outputs(ticks: list[Tick], policy: RetentionSettings, now: float) -> li
         and (newest is None or folder not in newest.folders)
         and (folder.parent / "latest").resolve() != folder.resolve()
     ]
+
+
+def _old_unproven(ticks: list[Tick], policy: RetentionSettings, now: float) -> list[Path]:
+    """Runs whose exports failed their proof: no success, so they go as interrupted ones do."""
+    folders = [unproven(folder) for tick in ticks for folder in tick.folders]
+    oldest = now - policy.keep_interrupted_days * _DAY
+    return [folder for folder in folders if folder.is_dir() and folder.stat().st_mtime < oldest]
 
 
 def _old_checkpoints(ticks: list[Tick], policy: RetentionSettings, now: float) -> list[Path]:

@@ -15,9 +15,12 @@ from llm_engineering.model.evaluation.probe import (
     choose_rows,
     mean_kl,
     take_probe,
+    vocabulary_digest,
 )
 from llm_engineering.model.evaluation.samples import Sample, answers, choose_prompts
+from llm_engineering.model.evaluation.trained_tensors import trained_tensors
 from llm_engineering.model.finetuning.adapter_folder import live_trained_model
+from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.load import live_base_model
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe
@@ -75,15 +78,17 @@ def evaluate(
 
     after, generic_after = answer(trained.model), generic(trained.model)
     probed = probe(trained.model)
-    effect: float | None = None
+    tensors = (
+        trained_tensors(trained.model, backend().whole_adapter(trained.model)) if rows else None
+    )
     if lora.settings.bias == "none":
         with trained.model.disable_adapter():
             before, generic_before = answer(trained.model), generic(trained.model)
-            if probed is not None and (bare := probe(trained.model, probed)) is not None:
-                effect = mean_kl(probed, bare)
+            bare = probe(trained.model, probed)
     else:  # trained biases are the base model's own and stay when the adapter is switched off
         base = live_base_model(lora.model).model
         before, generic_before = answer(base), generic(base)
+        bare = probe(base, probed)
     return Evaluation(
         before=record.before,
         after=record.after,
@@ -101,6 +106,12 @@ def evaluate(
         if generic_before is None or generic_after is None
         else GenericLoss(before=generic_before, after=generic_after),
         trained_probe=None
-        if probed is None
-        else TrainedProbe(rows=rows, probe=probed, effect=effect),
+        if probed is None or bare is None
+        else TrainedProbe(
+            rows=rows,
+            probe=probed,
+            effect=mean_kl(probed, bare),
+            tensors=tensors,
+            vocabulary=vocabulary_digest(trained.tokenizer),
+        ),
     )

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
-from llm_engineering.errors import ExportError
-from llm_engineering.export.exports import ADAPTER, MERGED, make_exports, prove_exports
+from llm_engineering.errors import ExportError, FinetuningError, UnprovenError
+from llm_engineering.export.exports import ADAPTER, GGUF, MERGED, make_exports, prove_exports
+from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.parity_proof import ParityProof
+from llm_engineering.model.finetuning.adapter_folder import ADAPTER_WEIGHTS
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.model.tokenizer import load_tokenizer
-from llm_engineering.outputs import new_output, remove_work, work_folder
+from llm_engineering.outputs import keep_unproven, new_output, remove_work, work_folder
 from llm_engineering.reporting.manifest import make_manifest
 from llm_engineering.reporting.model_card import render_model_card
 from llm_engineering.reporting.report import render_report
 from llm_engineering.reporting.run_report import RunReport
+
+UNPROVEN = "unproven.json"
+"""In the folder of an unproven run: the error, and all that a saved run would have been made of."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,8 @@ def save_model(
         started: When it started, in seconds since the epoch.
 
     Raises:
-        ExportError: An export cannot be made, or is not what was trained; nothing is left of it.
+        ExportError: An export cannot be made, or is not what was trained; says in which folder, that
+            of the run's name and ``-unproven``, the adapter is kept.
     """
     with new_output(config.run.output_dir, name) as folder:
         shutil.copytree(adapter.folder, folder / ADAPTER)
@@ -74,7 +86,27 @@ def save_model(
         _write_json(
             folder / ADAPTER / "generation_config.json", {"eos_token_id": list(lora.model.stop_ids)}
         )
-        parity = _export(config, lora, record, evaluation, folder, name)
+        try:
+            _require_digest(folder / ADAPTER, adapter)
+            parity = _export(config, lora, record, evaluation, folder, name)
+        except Exception as error:
+            records = {
+                "config": config,
+                "lora": lora,
+                "training_record": record,
+                "evaluation": evaluation,
+            }
+            kept = _keep_unproven(config, folder, name, adapter, records, error)
+            where = (
+                f"the trained adapter is in {kept / ADAPTER}, unproven, and {UNPROVEN} beside it says "
+                "what was found; it is not registered, and latest does not point to it. Mend the "
+                "cause and run again: what was trained comes from the cache"
+            )
+            if isinstance(error, FinetuningError):
+                error.args = (f"{error}\n{where}",)
+            else:
+                logger.error("%s", where)
+            raise
         wall_seconds = time.time() - started
         manifest = make_manifest(
             name,
@@ -105,6 +137,46 @@ def save_model(
         _write(folder / "report.html", report)
     remove_work(config.run.output_dir, name, record.resumed_from_run)
     return SavedRun(Path(config.run.output_dir) / name, run, figures, report)
+
+
+def _require_digest(folder: Path, adapter: AdapterFolder) -> None:
+    found = file_digest(folder / ADAPTER_WEIGHTS)
+    if found != adapter.digest:
+        raise UnprovenError(
+            f"adapter: {adapter.folder / ADAPTER_WEIGHTS} is not the file that training wrote (its "
+            f"SHA-256 is {found}, not {adapter.digest})",
+            kinds=["adapter"],
+        )
+
+
+def _keep_unproven(
+    config: FinetuningConfig,
+    folder: Path,
+    name: str,
+    adapter: AdapterFolder,
+    records: Mapping[str, BaseModel],
+    error: Exception,
+) -> Path:
+    """Keep the adapter of a run whose exports failed, and what is needed to look into it.
+
+    Of what was made of the adapter, only that which was found wrong is kept: it can be made again,
+    and may be of many gigabytes.
+    """
+    wrong = error.kinds if isinstance(error, UnprovenError) else frozenset()
+    for kind, part in (("merged_16bit", MERGED), ("gguf", GGUF)):
+        if kind not in wrong:
+            shutil.rmtree(folder / part, ignore_errors=True)
+    values = {key: record.model_dump(mode="json") for key, record in records.items()}
+    _write_json(
+        folder / UNPROVEN,
+        {
+            "run": name,
+            "error": f"{type(error).__name__}: {error}",
+            "adapter_digest": adapter.digest,
+            **values,
+        },
+    )
+    return keep_unproven(folder, config.run.output_dir, name)
 
 
 def save_decision(run: RunReport) -> str:

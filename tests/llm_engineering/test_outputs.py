@@ -10,7 +10,7 @@ import pytest
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import ConfigError
-from llm_engineering.outputs import new_output, remove_work, run_name, work_folder
+from llm_engineering.outputs import keep_unproven, new_output, remove_work, run_name, work_folder
 
 NOW = datetime(2026, 11, 24, 21, 9, 5)
 
@@ -72,6 +72,16 @@ def test_the_name_of_an_interrupted_run_is_taken(tmp_path: Path) -> None:
     (work_folder(tmp_path) / "killed" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"run\.name: killed is taken"):
         run_name(make_config(tmp_path, name="killed"), NOW)
+
+
+def test_the_name_of_an_unproven_run_is_taken(tmp_path: Path) -> None:
+    for expected in ("bad-unproven", "bad-unproven-2"):
+        part = work_folder(tmp_path) / "bad" / "output"
+        (part / "adapter").mkdir(parents=True)
+        assert keep_unproven(part, tmp_path, "bad") == tmp_path / expected
+        assert (tmp_path / expected / "adapter").is_dir()
+    with pytest.raises(ConfigError, match=r"run\.name: bad is taken"):
+        run_name(make_config(tmp_path, name="bad"), NOW)
 
 
 def test_latest_is_always_taken(tmp_path: Path) -> None:

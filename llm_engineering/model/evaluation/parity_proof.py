@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 ExportKind = Literal["adapter", "merged_16bit", "gguf"]
+ProvenBy = Literal["outputs", "stored tensors", "outputs and stored tensors"]
 
 
 class ParityProof(BaseModel):
@@ -26,6 +27,21 @@ class ParityProof(BaseModel):
     )
     effect: float | None = Field(
         description="Mean KL of the base model without the adapter, in nats, on the same positions."
+    )
+    proven_by: ProvenBy = Field(
+        "outputs",
+        description="What told it from another adapter. Outputs cannot where the adapter's whole "
+        "effect is no larger than what rounding may make.",
+    )
+    tensors: int = Field(
+        0,
+        description="Stored tensors that were compared: an adapter's to the bit with those in the "
+        "memory of the run; sampled rows of merged ones with base model + adapter, within rounding.",
+    )
+    update_kept: float | None = Field(
+        None,
+        description="Share of the adapter's change that rounding leaves in merged weights; None: "
+        "not measured.",
     )
 
     @property

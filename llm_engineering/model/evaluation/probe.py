@@ -7,6 +7,7 @@ exponentials, in which every logit has its part.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from llm_engineering.data.tokens.tokenization import prompt_of
 from llm_engineering.model.chat_template import TemplateInputs, apply_template
 from llm_engineering.model.evaluation.greedy import continue_greedily
 from llm_engineering.model.evaluation.inference import inference
+from llm_engineering.model.evaluation.trained_tensors import TrainedTensors
 
 if TYPE_CHECKING:
     import datasets
@@ -73,7 +75,13 @@ class TrainedProbe(BaseModel):
     probe: Probe
     effect: float | None = Field(
         description="Mean KL of the base model from the trained one on the same positions, in "
-        "nats: what an export without the adapter would show. None where biases are trained."
+        "nats: what an export without the adapter would show. None: not known."
+    )
+    tensors: TrainedTensors | None = Field(
+        None, description="What was trained, as it was in memory; None: not recorded."
+    )
+    vocabulary: str | None = Field(
+        None, description="SHA-256 of the tokenizer's vocabulary; None: not recorded."
     )
 
 
@@ -115,6 +123,12 @@ def render(
         add_generation_prompt=True,
     )
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def vocabulary_digest(tokenizer: Any) -> str:
+    """SHA-256 of a tokenizer's tokens and their ids, added ones included."""
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
+    return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
 
 
 def take_probe(

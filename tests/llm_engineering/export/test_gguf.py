@@ -115,3 +115,42 @@ def test_the_real_converter_keeps_every_bit_of_the_merged_weights(
     template, ends, _ = read_metadata(file)
     assert template == (EMBEDDED / "chat_template.jinja").read_text()
     assert ends == [2]
+
+
+HELD = """
+import sys
+from pathlib import Path
+sys.modules["sklearn"] = None
+import torch
+from transformers import AutoModelForCausalLM
+from llm_engineering.export.stored_tensors import compare_gguf
+merged, file, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
+print(compare_gguf(model, merged, kind).fault)
+weight = model.model.layers[3].self_attn.v_proj.weight.data
+weight.copy_(weight.roll(1, 0))
+print(compare_gguf(model, merged, kind).fault)
+"""
+
+
+@pytest.mark.skipif(not CONVERTER.is_file(), reason="`make gguf-converter` has not been run")
+@pytest.mark.skipif(not EMBEDDED.is_dir(), reason="`make model` has not been run")
+@pytest.mark.parametrize("kind", ["f16", "q8_0"])
+def test_the_real_converters_tensors_are_the_merged_models_and_others_are_not(
+    kind: str, make_adapter: Any, tmp_path: Path
+) -> None:
+    merged, file = tmp_path / "merged", tmp_path / "gguf" / f"m-{kind}.gguf"
+    merge(EMBEDDED, make_adapter(EMBEDDED, r=2), merged, stop_ids=(2,))
+    write_gguf(merged, file, kind)
+
+    done = subprocess.run(
+        [sys.executable, "-c", HELD, str(merged), str(file), kind],
+        cwd=EMBEDDED.parents[1],
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout.splitlines() == [
+        "None",
+        f"model.layers.3.self_attn.v_proj.weight is not the merged model's, beyond what {kind} is",
+    ], done.stderr[-2000:]

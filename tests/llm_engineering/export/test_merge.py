@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 STOP_IDS = (2,)
 BFLOAT16_ROUNDING = 2**-8  # relative, of one rounding
+FLOAT16_ROUNDING = 2**-11
 
 
 def peft_merged(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
@@ -73,6 +74,27 @@ def test_weights_are_pefts_rounded_once(
         )
         changed += not torch.equal(tensor, base[name].bfloat16())
     assert changed >= 3  # a merge that adds nothing would be close for a weak adapter
+
+
+def test_a_float16_base_model_is_merged_in_float16(
+    tiny_model: Path, make_adapter: Any, tmp_path: Path
+) -> None:
+    """bfloat16 would throw away three bits that its weights have; bfloat16's half step is 8 times it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = tmp_path / "base"
+    half = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float16)
+    half.save_pretrained(base)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(base)
+    adapter = make_adapter(base)
+
+    merge(base, adapter, tmp_path / "merged", stop_ids=STOP_IDS)
+
+    expected, found = peft_merged(base, adapter), merged_tensors(tmp_path / "merged")
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == "float16"
+    for name, tensor in found.items():
+        assert tensor.dtype == torch.float16
+        torch.testing.assert_close(tensor.float(), expected[name], rtol=FLOAT16_ROUNDING, atol=1e-6)
 
 
 def with_biases(base: Path, folder: Path) -> Path:

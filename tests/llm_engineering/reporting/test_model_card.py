@@ -229,6 +229,25 @@ def test_the_card_tells_of_parity_and_forgetting(run: RunReport) -> None:
     assert "0.600" not in card  # the merged model's, which has a card of its own
 
 
+def test_the_card_tells_what_the_proof_is(run: RunReport) -> None:
+    def parity(**changes: Any) -> RunReport:
+        proofs = [proof.model_copy(update=changes) for proof in run.manifest.parity]
+        return replace(run, manifest=run.manifest.model_copy(update={"parity": proofs}))
+
+    alone = (
+        "The adapter changes so little that outputs alone could not tell it from none: the stored"
+    )
+    card = render_model_card(parity(tensors=28, proven_by="outputs and stored tensors"))
+    assert "greedy answers the same. Its 28 stored tensors are to the bit those that" in card
+    assert alone not in card
+    weak = {"tensors": 28, "proven_by": "stored tensors", "update_kept": 0.61}
+    card = render_model_card(parity(**weak), merged=True)
+    assert "the same. Rows of each of its 28 stored tensors were computed again from base" in card
+    assert alone in card
+    assert "**Rounding to 16 bit leaves 61.0 % of what the adapter changes.**" in card
+    assert "stored tensors" not in render_model_card(run)  # of an older version's run
+
+
 def test_the_merged_models_card_loads_it_alone(run: RunReport) -> None:
     card = render_model_card(run, merged=True)
     assert metadata(card)["library_name"] == "transformers"

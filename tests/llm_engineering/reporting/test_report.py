@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -308,6 +309,21 @@ def test_exports_are_told_with_difference_and_tolerance(run: RunReport) -> None:
     assert "adapter the trained model in memory, bfloat16 0.300 of 4 0.00123 of 0.015" in text
     assert "merged_16bit the trained model in memory, bfloat16 0.600 of 4" in text
     assert "3 of 4" in text
+
+
+def test_the_report_tells_what_proves_an_export(make_run: MakeRun, run: RunReport) -> None:
+    def told(**changes: Any) -> str:
+        proofs = [proof.model_copy(update=changes) for proof in run.manifest.parity]
+        return page(make_run(manifest=run.manifest.model_copy(update={"parity": proofs}))).line
+
+    alone = "outputs could not tell it from none"
+    text = told(proven_by="outputs and stored tensors", tensors=1234, update_kept=0.95)
+    assert "3 of 4 outputs and stored tensors 1,234 tensors" in text
+    assert alone not in text
+    assert "Rounding to 16 bit" not in text
+    text = told(proven_by="stored tensors", tensors=28, update_kept=0.61)
+    assert alone in text
+    assert "Rounding to 16 bit leaves 61.0 % of what the adapter changes in merged_16bit" in text
 
 
 def test_forgetting_is_told_and_too_much_of_it_is_marked(

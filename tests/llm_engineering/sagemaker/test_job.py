@@ -7,7 +7,13 @@ import pytest
 from llm_engineering.errors import LaunchError, LoraError
 from llm_engineering.model.chat_template import read_chat_template
 from llm_engineering.sagemaker.inputs import write_config_channel
-from llm_engineering.sagemaker.job import JobOrder, read_config, read_secrets, write_failure
+from llm_engineering.sagemaker.job import (
+    JobOrder,
+    leave_unproven,
+    read_config,
+    read_secrets,
+    write_failure,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +39,20 @@ def test_an_unforeseen_error_has_its_kind_first_and_fits(tmp_path):
     text = (tmp_path / "failure").read_text()
     assert text.startswith("ValueError: xxx")
     assert len(text) == 1024
+
+
+def test_an_unproven_run_goes_where_the_service_keeps_it(tmp_path, caplog):
+    """A failed job's model folder is not kept, its checkpoints are."""
+    checkpoints = tmp_path / "checkpoints"
+    (checkpoints / "job").mkdir(parents=True)
+    leave_unproven(tmp_path / "finetuning", "r", checkpoints)  # the save failed before
+    assert [path.name for path in checkpoints.iterdir()] == ["job"]
+    kept = tmp_path / "finetuning" / "r-unproven" / "adapter"
+    kept.mkdir(parents=True)
+    (kept / "adapter_model.safetensors").touch()
+    leave_unproven(tmp_path / "finetuning", "r", checkpoints)
+    assert (checkpoints / "r-unproven" / "adapter" / "adapter_model.safetensors").is_file()
+    assert "the adapter is in the job's checkpoints in S3, in r-unproven/" in caplog.text
 
 
 def test_the_jobs_configuration_is_the_users_without_the_launchers_part(make_config, tmp_path):

@@ -26,14 +26,16 @@ def test_an_unfinished_line_is_passed_over(tmp_path):
 def test_a_long_history_is_shortened_but_keeps_what_is_still_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(history, "KEPT_LINES", 3)
     (tmp_path / "outputs" / "kept").mkdir(parents=True)
+    (tmp_path / "outputs" / "bad-unproven").mkdir()  # retention must find it
     outputs = tmp_path / "outputs"
     append_tick(tmp_path, Tick(started="0", outcome="succeeded", runs=["gone"], output_dir=outputs))
     append_tick(tmp_path, Tick(started="1", outcome="succeeded", runs=["kept"], output_dir=outputs))
+    append_tick(tmp_path, Tick(started="b", outcome="failed", runs=["bad"], output_dir=outputs))
     append_tick(tmp_path, Tick(started="2", outcome="succeeded", runs=["last"], output_dir=outputs))
-    for number in range(3, 6):
+    for number in range(3, 5):
         append_tick(tmp_path, Tick(started=str(number), outcome="skipped"))
     shorten_history(tmp_path)
     assert len(read_history(tmp_path)) == 6, "not yet worth it"
     append_tick(tmp_path, Tick(started="6", outcome="skipped"))
     shorten_history(tmp_path)
-    assert [t.started for t in read_history(tmp_path)] == ["1", "2", "4", "5", "6"]
+    assert [t.started for t in read_history(tmp_path)] == ["1", "b", "2", "3", "4", "6"]

@@ -94,6 +94,18 @@ def test_nothing_goes_where_zenml_does_not_answer(outputs, caplog):
     assert "nothing was pruned: ZenML cannot say what is in production (refused)" in caplog.text
 
 
+def test_unproven_runs_go_as_interrupted_ones_do(outputs):
+    ticks = [Tick(started="", outcome="failed", runs=[n], output_dir=outputs) for n in ("x", "y")]
+    for name, days in (("x-unproven", 8), ("y-unproven", 6), ("by-hand-unproven", 900)):
+        (outputs / name / "adapter").mkdir(parents=True)
+        os.utime(outputs / name, (NOW - days * DAY, NOW - days * DAY))
+    assert pruned(ticks) == ["x-unproven"]
+    assert sorted(path.name for path in outputs.glob("*-unproven")) == [
+        "by-hand-unproven",
+        "y-unproven",
+    ]
+
+
 def test_old_checkpoints_go_unless_a_process_works_on_them(outputs):
     ticks = [interrupted(outputs, name, days) for name, days in (("x", 8), ("y", 6), ("z", 8))]
     with (outputs / ".work" / "z" / "lock").open("r") as lock:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from llm_engineering.data.prepare import prepare_data
-from llm_engineering.errors import ExportError
+from llm_engineering.errors import UnprovenError
 from llm_engineering.model import live
+from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.inject import inject_lora
 from llm_engineering.model.finetuning.load import load_model
 from llm_engineering.training.evaluate import evaluate
@@ -53,13 +55,59 @@ def test_a_run_with_a_merged_model_and_one_whose_adapter_was_altered(
 
     settings = adapter.folder / "adapter_config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"lora_alpha": 320}))
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(UnprovenError) as caught:
         save_model(
             config, dataset, lora, adapter, record, evaluation, name="broken", started=time.time()
         )
 
-    assert "adapter: its logits differ by up to" in str(caught.value)
+    said = str(caught.value)
+    assert "adapter: its adapter_config.json gives base_model.model.model.layers.0." in said
+    assert "; its logits differ by up to" in said
     outputs = Path(config.run.output_dir)
-    assert sorted(path.name for path in outputs.iterdir()) == [".work", "latest", "sound"]
+    kept = outputs / "broken-unproven"
+    assert f"the trained adapter is in {kept / 'adapter'}, unproven, and unproven.json" in said
+    assert sorted(path.name for path in outputs.iterdir()) == [
+        ".work", "broken-unproven", "latest", "sound",
+    ]  # fmt: skip
     assert (outputs / "latest").readlink() == Path("sound")
     assert list((outputs / ".work" / "broken").iterdir()) == []
+    for name in ("adapter_config.json", "adapter_model.safetensors", "tokenizer.json"):
+        assert (kept / "adapter" / name).is_file()
+    # What was found wrong can be looked into: the merge of 320 is not that of the trained 32.
+    assert (kept / "merged" / "model.safetensors").is_file()
+    found = json.loads((kept / "unproven.json").read_text())
+    assert "its logits differ by up to" in found["error"]
+    assert Evaluation.model_validate(found["evaluation"]) == evaluation
+    assert found["adapter_digest"] == adapter.digest
+
+
+def test_whatever_keeps_an_export_from_being_made_the_adapter_stays(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """The disk is full while weights are merged; then the file is not the one that was trained."""
+    config = make_config({"export.merged_16bit": True, "train.max_steps": 2})
+    given = trained(config, tmp_path)
+    adapter = given[2]
+
+    def full(base: Path, adapter: Path, folder: Path, **_: Any) -> None:
+        folder.mkdir()
+        (folder / "half.safetensors").touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("llm_engineering.export.exports.merge", full)
+    outputs = Path(config.run.output_dir)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(config, *given, name="full", started=time.time())
+    assert sorted(path.name for path in (outputs / "full-unproven").iterdir()) == [
+        "adapter", "unproven.json",
+    ]  # fmt: skip
+    assert f"the trained adapter is in {outputs / 'full-unproven' / 'adapter'}" in caplog.text
+
+    weights = adapter.folder / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    next(iter(tensors.values()))[0] += 1e-6
+    save_file(tensors, weights)
+    with pytest.raises(UnprovenError, match="is not the file that training wrote"):
+        save_model(config, *given, name="full", started=time.time())
+    assert (outputs / "full-unproven-2" / "adapter" / "adapter_model.safetensors").is_file()
+    assert not (outputs / "latest").is_symlink()

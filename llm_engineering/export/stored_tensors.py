@@ -1,0 +1,292 @@
+"""The proof by stored tensors: an export's files hold what was trained, whatever its outputs can tell.
+
+An adapter that changes little (few steps, a preference objective's small rate) moves the outputs by
+less than 16-bit arithmetic does, and an empty or negated one would pass a comparison of outputs. Its
+tensors are compared to the bit instead. Merged weights are computed once more, on a few rows of every
+module, from the base model's files, the trained tensors and the trained scaling: by none of the code
+that merged them. A GGUF's are compared with the merged model's, within what its type can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_engineering.model.base_model import weight_files
+from llm_engineering.model.evaluation.trained_tensors import TrainedTensors, stored_digests
+
+ROWS = 16
+"""Rows of each matrix that are compared, spread evenly from the first to the last."""
+
+_WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_HALF_STEP = {"BF16": 2.0**-8, "F16": 2.0**-11, "F32": 2.0**-24, "F64": 0.0}
+"""Half the step of a type at 1: the largest relative error of rounding once to it."""
+_SMALLEST = {"F16": 2.0**-25}
+"""Half the distance of the smallest numbers of a type, where it is not next to nothing."""
+_ARITHMETIC = 2.0**-18
+"""Relative error of a product in 32 bit, for another order of summing, with much to spare."""
+_KEPT = 0.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the comparison of stored tensors found."""
+
+    tensors: int = 0
+    """How many were compared."""
+    fault: str | None = None
+    """What is wrong, in words; None: nothing."""
+    update_kept: float | None = None
+    """Share (0 to 1) of the adapter's change that the rounding of merged weights leaves; None: the
+    base model is not stored in the merged model's type, so that rounding loses nothing on average."""
+
+
+def compare_adapter(
+    folder: Path, trained: TrainedTensors, scaling: Mapping[str, float], names: list[str]
+) -> Finding:
+    """Hold an adapter's file against the tensors of the run's memory, to the bit.
+
+    Args:
+        folder: The adapter's.
+        trained: The trained model's tensors.
+        scaling: What PEFT, having read the folder, multiplies each module's ``B A`` by.
+        names: Names in the file of the tensors that PEFT computes with.
+    """
+    try:
+        stored = stored_digests(folder / _WEIGHTS)
+    except Exception as error:  # whatever safetensors makes of a broken file
+        return Finding(fault=f"its tensors cannot be read: {type(error).__name__}: {error}")
+    ours = trained.digests
+    for what, wrong in (
+        ("are missing from its file", ours.keys() - stored.keys()),
+        ("in its file were not trained", stored.keys() - ours.keys()),
+        (
+            "in its file are not to the bit those that were trained",
+            {name for name in ours.keys() & stored.keys() if ours[name] != stored[name]},
+        ),
+        (
+            "in its file are not used by PEFT, by its adapter_config.json",
+            {name for name in ours if ".lora_" in name} - set(names),
+        ),
+    ):
+        if wrong:
+            return Finding(len(stored), f"{len(wrong)} tensors {what}, as {min(wrong)}")
+    for module, factor in sorted(trained.scaling.items()):
+        found = scaling.get(module)
+        if found is None or abs(found - factor) > 1e-6 * abs(factor):
+            return Finding(
+                len(stored),
+                f"its adapter_config.json gives {module} the scaling {found}, not {factor:g} as "
+                "trained",
+            )
+    return Finding(len(stored))
+
+
+def compare_merged(base: Path, adapter: Path, merged: Path, trained: TrainedTensors) -> Finding:
+    """Compute sampled rows of every merged tensor once more, and hold the merged files against them.
+
+    A target's row is ``W + s B A``, with DoRA scaled to its magnitude; a trained bias is the
+    adapter's; all else is the base model's. It must be that, rounded once to the stored type.
+
+    Args:
+        base: Folder of the base model.
+        adapter: Folder of the adapter; its tensors must be those that were trained.
+        merged: Folder of the merged model.
+        trained: The trained model's tensors, and the scaling of each module.
+    """
+    compared, kept = 0, _Kept()
+    with _tensors(weight_files(base)) as old, _tensors(weight_files(merged)) as new:
+        if wrong := old.keys() ^ new.keys():
+            return Finding(
+                0, f"{len(wrong)} tensors are not in both it and the base model, as {min(wrong)}"
+            )
+        with _tensors([adapter / _WEIGHTS]) as stored:
+            change = _Change(stored, trained)
+            for name in sorted(new):
+                fault = _compare(name, old[name], new[name], change, kept)
+                if fault:
+                    return Finding(compared, fault)
+                compared += 1
+            if change.waiting:
+                return Finding(
+                    compared,
+                    f"the adapter changes {min(change.waiting)}, which no tensor of it is named by",
+                )
+    share = kept.share
+    if share is not None and share < _KEPT:
+        return Finding(
+            compared,
+            f"rounding to 16 bit leaves only {max(share, 0.0):.0%} of what the adapter changes, so "
+            "that it is nearly the base model; train on, or export the adapter alone "
+            "(export.merged_16bit: false)",
+            share,
+        )
+    return Finding(compared, update_kept=share)
+
+
+def compare_gguf(model: Any, merged: Path, kind: str) -> Finding:
+    """Hold the tensors of a GGUF, as transformers read it, against the merged model's sampled rows.
+
+    Args:
+        model: What transformers built of the file.
+        merged: Folder of the model that it was made of.
+        kind: "f16", "bf16" or "q8_0". Of the last, each 32 numbers of a row share a scale of their
+            largest over 127, itself stored in 16 bit (llama.cpp, ``block_q8_0``).
+    """
+    import torch
+
+    found = model.state_dict()
+    compared = 0
+    with _tensors(weight_files(merged)) as tensors:
+        if wrong := tensors.keys() - found.keys():
+            return Finding(0, f"it lacks {len(wrong)} tensors of the merged model, as {min(wrong)}")
+        for name, (view, _) in tensors.items():
+            shape = view.get_shape()
+            expected = _rows(view, shape).float()
+            value = found[name]
+            if list(value.shape) != list(shape):
+                return Finding(
+                    compared, f"{name} has the shape {tuple(value.shape)}, not {tuple(shape)}"
+                )
+            rows = value[_indices(shape[0])] if len(shape) > 1 else value
+            read_as = _HALF_STEP["F32" if value.dtype == torch.float32 else "BF16"]
+            size = expected.abs()
+            allowed = size * (read_as + _HALF_STEP["F16" if kind == "f16" else "BF16"])
+            if kind == "q8_0" and len(shape) > 1 and shape[-1] % 32 == 0:
+                blocks = size.unflatten(-1, (-1, 32))
+                step = blocks.amax(-1, keepdim=True).expand_as(blocks).flatten(-2)
+                allowed = size * read_as + step * (0.5 / 127 + 2.0**-10)
+            error = (rows.float().cpu() - expected).abs() - allowed - 2e-6
+            if not bool((error <= 0).all()):  # a NaN is no fault of rounding either
+                return Finding(compared, f"{name} is not the merged model's, beyond what {kind} is")
+            compared += 1
+    return Finding(compared)
+
+
+class _Kept:
+    """How much of the adapter's change is left in merged weights: its projection on itself."""
+
+    def __init__(self) -> None:
+        self._left = self._whole = 0.0
+
+    def add(self, found: Any, base: Any, change: Any) -> None:
+        self._left += float(((found - base) * change).double().sum())
+        self._whole += float((change * change).double().sum())
+
+    @property
+    def share(self) -> float | None:
+        return self._left / self._whole if self._whole else None
+
+
+class _Change:
+    """What an adapter makes of the rows of a base model's tensor, from its file and its scaling."""
+
+    def __init__(self, stored: Mapping[str, Any], trained: TrainedTensors) -> None:
+        self._stored = stored
+        self._scaling = {
+            module.removeprefix(_PREFIX): (module, factor)
+            for module, factor in trained.scaling.items()
+        }
+        self._biases = {
+            name.removeprefix(_PREFIX).replace(".base_layer.bias", ".bias"): name
+            for name in trained.digests
+            if name.endswith(".bias") and ".lora_" not in name
+        }
+        self.waiting = {f"{module}.weight" for module in self._scaling} | set(self._biases)
+        """Names of what it changes, and was not asked for yet."""
+
+    def of(self, name: str, rows: list[int], weight: Any) -> tuple[Any, Any]:
+        """The changed rows, and the sizes that their rounding errors in 32 bit go with.
+
+        Args:
+            name: Of the tensor, in the base model's files.
+            rows: Which.
+            weight: They, as the base model has them, in 32 bit.
+        """
+        import torch
+
+        if name in self._biases:
+            return self._whole(self._biases[name]), weight.abs()
+        module, factor = self._scaling[name.removesuffix(".weight")]
+        a = self._whole(f"{module}.lora_A.weight")
+        b = self._whole(f"{module}.lora_B.weight")[rows]
+        changed = weight + factor * (b @ a)
+        size = weight.abs() + abs(factor) * (b.abs() @ a.abs())
+        magnitude = f"{module}.lora_magnitude_vector"
+        if magnitude in self._stored:
+            grown = self._whole(magnitude)[rows] / torch.linalg.vector_norm(changed, dim=1)
+            changed, size = changed * grown[:, None], size * grown.abs()[:, None]
+        return changed, size
+
+    def _whole(self, name: str) -> Any:
+        return self._stored[name][1].get_tensor(name).float()
+
+
+def _compare(name: str, old: Any, new: Any, change: _Change, kept: _Kept) -> str | None:
+    import torch
+
+    (old_view, _), (new_view, _) = old, new
+    shape, stored_as, base_as = new_view.get_shape(), new_view.get_dtype(), old_view.get_dtype()
+    if list(shape) != list(old_view.get_shape()):
+        return (
+            f"{name} has the shape {tuple(shape)}, the base model's {tuple(old_view.get_shape())}"
+        )
+    rows = _indices(shape[0]) if len(shape) > 1 else []
+    found, base = _rows(new_view, shape), _rows(old_view, shape)
+    if not found.is_floating_point():
+        return None if bool((found == base).all()) else f"{name} is not the base model's"
+    changed = name in change.waiting
+    change.waiting.discard(name)
+    if changed:
+        found, base = found.float(), base.float()
+        expected, size = change.of(name, rows, base)
+        _, exponent = torch.frexp(expected)
+        at_one = torch.ldexp(torch.ones_like(expected), exponent - 1)  # the power of two below it
+        allowed = at_one * _HALF_STEP[stored_as] + size * _ARITHMETIC
+        allowed += _SMALLEST.get(stored_as, 0.0)
+        wrong = ~((found - expected).abs() <= allowed)  # so that a NaN is wrong
+    else:
+        wrong = found != base.to(found.dtype)
+    if bool(wrong.any()):
+        what = "base model + adapter" if changed else "the base model's"
+        return (
+            f"{name} is not {what}, rounded once to {stored_as}, at {int(wrong.sum())} of the "
+            f"{wrong.numel()} numbers that were computed again"
+        )
+    if changed and len(shape) > 1 and stored_as == base_as:
+        kept.add(found, base, expected - base)
+    return None
+
+
+@contextmanager
+def _tensors(files: list[Path]) -> Iterator[dict[str, tuple[Any, Any]]]:
+    """Every tensor of some safetensors files: a view that reads what it is asked for, and its file."""
+    from safetensors import safe_open
+
+    with ExitStack() as stack:
+        found = {}
+        for path in files:
+            file = stack.enter_context(safe_open(path, framework="pt"))
+            for name in file.keys():  # noqa: SIM118  (safe_open is no mapping)
+                found[name] = (file.get_slice(name), file)
+        yield found
+
+
+def _indices(count: int) -> list[int]:
+    """Up to ``ROWS`` of ``count`` rows, evenly spread, the first and the last among them."""
+    if count <= ROWS:
+        return list(range(count))
+    return [index * (count - 1) // (ROWS - 1) for index in range(ROWS)]
+
+
+def _rows(view: Any, shape: list[int]) -> Any:
+    """The sampled rows of a stored matrix (all of a vector)."""
+    import torch
+
+    if len(shape) < 2:
+        return view[:]
+    return torch.cat([view[index : index + 1] for index in _indices(shape[0])])

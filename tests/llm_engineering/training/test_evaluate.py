@@ -1,0 +1,68 @@
+"""Tests of ``llm_engineering.training.evaluate``: what is called before is the base model's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from llm_engineering.model.evaluation.generic import generic_metrics
+from llm_engineering.model.evaluation.probe import mean_kl, take_probe
+from llm_engineering.model.evaluation.samples import answers, choose_prompts
+from llm_engineering.training.evaluate import evaluate
+
+pytestmark = pytest.mark.slow
+
+
+def test_before_is_the_base_model_and_after_the_adapter_on_it(
+    make_config: Any, run: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Both are read again by plain transformers and PEFT."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from llm_engineering.model.tokenizer import load_tokenizer
+
+    config = make_config({"train.learning_rate": 0.05, "train.max_steps": 8})
+    lora, dataset, adapter, record = run(config, tmp_path)
+    found = evaluate(lora, adapter, dataset, record, config.evaluate)
+
+    tokenizer = load_tokenizer(config.model)
+    held_out, settings = dataset.split("held_out"), config.evaluate
+
+    def said(model: Any) -> tuple[list[str], float]:
+        prompts = choose_prompts(held_out, settings.samples, tokenizer)
+        stop_ids = frozenset(lora.model.stop_ids)
+        texts = answers(
+            model, tokenizer, prompts, max_new_tokens=settings.max_new_tokens, stop_ids=stop_ids
+        )
+        passages = settings.generic_passages
+        loss = generic_metrics(model, tokenizer, passages, batch_size=4, max_length=128).loss
+        return texts, loss
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    texts, loss = said(base)
+    assert [sample.before for sample in found.samples] == texts
+    assert found.generic is not None
+    assert found.generic.before.loss == pytest.approx(loss, abs=1e-5)
+    probe = found.trained_probe
+    assert probe is not None
+    asked: dict[str, Any] = {"pad_id": tokenizer.pad_token_id, "stop_ids": lora.model.stop_ids}
+    bare = take_probe(base, probe.rows, **asked, same_as=probe.probe, answer=False)
+    assert probe.effect == pytest.approx(mean_kl(probe.probe, bare), rel=1e-3)
+
+    trained = PeftModel.from_pretrained(base, adapter.folder)
+    texts, loss = said(trained)
+    assert [sample.after for sample in found.samples] == texts
+    assert found.generic.after.loss == pytest.approx(loss, abs=1e-5)
+    assert found.generic.after.loss != pytest.approx(found.generic.before.loss, abs=1e-3)
+    assert [s.before for s in found.samples] != [s.after for s in found.samples]
+
+    assert probe.tensors is not None  # of memory, by the names of the file
+    assert (
+        probe.tensors.digests.keys()
+        == load_file(adapter.folder / "adapter_model.safetensors").keys()
+    )
+    assert set(probe.tensors.scaling.values()) == {lora.scaling}
