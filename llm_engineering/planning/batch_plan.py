@@ -5,7 +5,6 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.train import TrainSettings
-from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.planning.memory import MemoryEstimate, estimate_memory
 from llm_engineering.planning.workload import Workload
 
@@ -95,8 +94,7 @@ def micro_batches(train: TrainSettings) -> list[int]:
     rows = train.rows_in_step
     if train.gradient_accumulation is not None:
         return [rows // train.gradient_accumulation]
-    least = OBJECTIVES[train.objective].least_micro_batch
-    return [size for size in range(least, rows + 1) if rows % size == 0]
+    return [size for size in range(1, rows + 1) if rows % size == 0]
 
 
 def next_smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan | None:

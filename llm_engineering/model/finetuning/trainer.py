@@ -63,10 +63,10 @@ def make_trainer(
         "data_seed": seed,
         "logging_steps": settings.log_every,
         "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
-        "include_num_input_tokens_seen": "all" if settings.packing else "non_padding",
+        "include_num_input_tokens_seen": "no",  # token_count.py counts without waiting
         "save_strategy": "steps" if settings.checkpoint_every else "no",
         "save_steps": settings.checkpoint_every or 1,
-        "save_total_limit": settings.keep_checkpoints,
+        "save_total_limit": None,  # older ones go when the newest is complete
         "eval_strategy": "no",
         "neftune_noise_alpha": settings.neftune_noise_alpha,
         "report_to": report_to(settings.trackers, folder.parent),
