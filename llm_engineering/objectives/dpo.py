@@ -30,6 +30,7 @@ class Dpo(Objective):
     learning_rate: ClassVar[float] = 2e-6
     learns_from: ClassVar[LearnsFrom] = "pairs"
     sequences_per_row: ClassVar[int] = 2
+    makes_all_logits: ClassVar[bool] = False  # trl's fused head goes through them in tiles
     unit: ClassVar[str] = "per pair"
 
     def make_trainer(self, ingredients: Ingredients) -> Trainer:

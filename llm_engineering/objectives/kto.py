@@ -40,24 +40,24 @@ class Kto(Objective):
     learns_from: ClassVar[LearnsFrom] = "judged answers"
     has_reference_point: ClassVar[bool] = True
     definition: ClassVar[int] = 2
+    makes_all_logits: ClassVar[bool] = False  # trl's fused head goes through them in tiles
     unit: ClassVar[str] = "per answer"
 
     def make_trainer(self, ingredients: Ingredients) -> Trainer:
         """trl's, on rows that are tokens already and carry another prompt's answer."""
         from trl import KTOConfig
 
+        arguments = ingredients.arguments
+        rows = ingredients.rows.select_columns(["prompt_ids", "completion_ids", "label"])
+        rows = rows.add_column("KL_completion_ids", mismatched(rows["completion_ids"][:]))
         # The rows stay in this order, as trl asks; so they are mixed here, once, which also spreads
         # good and bad answers over the steps.
-        arguments = ingredients.arguments
-        order = ingredients.rows.select_columns(["prompt_ids", "completion_ids", "label"])
-        order = order.shuffle(seed=arguments["data_seed"], keep_in_memory=True)
+        rows = rows.shuffle(seed=arguments["data_seed"], keep_in_memory=True)
         trainer = _trainer_class()(
             model=ingredients.model,
             args=KTOConfig(**arguments, beta=ingredients.beta, max_length=None),
             processing_class=ingredients.tokenizer,
-            train_dataset=order.add_column(
-                "KL_completion_ids", mismatched(order["completion_ids"][:])
-            ),
+            train_dataset=rows,
         )
         compute_reference(trainer, ["ref_logps", "ref_KL_logps"])
         return trainer

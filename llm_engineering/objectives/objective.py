@@ -120,8 +120,10 @@ class Objective:
 
 
 def mismatched(answers: Sequence[list[int]]) -> list[list[int]]:
-    """For each row the answer of the row before it (for the first, of the last).
+    """For each row the answer of another, half of all rows away.
 
-    From such pairs KTO's reference point is estimated (arXiv 2402.01306, section 4.1).
+    From such pairs KTO's reference point is estimated (arXiv 2402.01306, section 4.1). A neighbour's
+    answer may be to the same prompt: a pair of answers becomes two rows.
     """
-    return [answers[-1], *answers[:-1]]
+    half = len(answers) // 2
+    return [*answers[half:], *answers[:half]]

@@ -37,7 +37,7 @@ class Sft(Objective):
                 # Matrix kernels for lengths that are no multiple of 8 are slower (NOTES.md).
                 pad_to_multiple_of=8 if packing else None,
                 # trl would go over rows that are cut already, and copy all of them.
-                dataset_kwargs={"skip_prepare_dataset": not packing},
+                dataset_kwargs=None if packing else {"skip_prepare_dataset": True},
             ),
             train_dataset=ingredients.rows.select_columns(["input_ids", "labels"]),
         )

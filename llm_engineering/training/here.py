@@ -137,9 +137,7 @@ def _callbacks(
         clock=clock,
     )
     start = AdapterStart(live_model.model, initialisation, beginning, held_out, record)
-    complete = CompleteCheckpoint(
-        record, best, initialisation, world, settings.keep_checkpoints
-    )
+    complete = CompleteCheckpoint(record, best, initialisation, world, settings.keep_checkpoints)
     return [course, stop_request, held_out, samples, start, complete]
 
 

@@ -96,9 +96,7 @@ def objective_metrics(
     )
 
 
-def _sequences(
-    prompts: Sequence[list[int]], answers: Sequence[list[int]]
-) -> datasets.Dataset:
+def _sequences(prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> datasets.Dataset:
     import datasets
 
     pairs = list(zip(prompts, answers, strict=True))

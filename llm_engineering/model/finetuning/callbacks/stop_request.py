@@ -9,7 +9,6 @@ from llm_engineering.errors import TrainingStoppedError
 from llm_engineering.model.finetuning.callbacks.callback import Callback
 from llm_engineering.peers import Peers
 
-
 _ASK_EVERY = 10  # steps: several processes agree, which each of them waits for
 
 
