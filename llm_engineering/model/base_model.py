@@ -8,6 +8,7 @@ import json
 import os
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,21 +215,25 @@ def _cache_folder() -> Path:
 def _fetch(settings: ModelSettings, *, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    def fetch(revision: str | None, *patterns: str) -> Path:
+    def fetch(revision: str | None, patterns: Sequence[str]) -> Path:
+        asked: dict[str, Any] = {"revision": revision, "allow_patterns": list(patterns)}
         try:
-            return Path(
-                snapshot_download(settings.id, revision=revision, allow_patterns=list(patterns))
-            )
+            return Path(snapshot_download(settings.id, **asked))
         except Exception as error:  # the library raises whatever its transport raised
+            # Offline it asks for the list of a commit's files, unless an earlier call has kept it.
+            with contextlib.suppress(Exception):
+                return Path(snapshot_download(settings.id, **asked, local_files_only=True))
             raise _hub_error(settings, error) from error
 
-    folder = fetch(settings.revision, *TOKENIZER_FILES)
+    folder = fetch(settings.revision, TOKENIZER_FILES)
     if not weights:
         return folder
     # Only what will be read: a repository may hold its weights in two forms.
-    fetch(folder.name, *((_weight_names(folder)) if (folder / _INDEX).is_file() else [_ONE_FILE]))
+    wanted = _weight_names(folder) if (folder / _INDEX).is_file() else [_ONE_FILE]
+    if not all((folder / name).is_file() for name in wanted):
+        fetch(folder.name, wanted)
     if not _weight_names(folder):
-        fetch(folder.name, "*.safetensors")
+        fetch(folder.name, ["*.safetensors"])
     return folder
 
 
