@@ -8,6 +8,8 @@ from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.lineage.fingerprints import Fingerprints
 from llm_engineering.registry.versions import model_name, zenml_model
 from llm_engineering.sagemaker.launch import Launch
+from llm_engineering.training.identity import deciding_settings
+from llm_engineering.training.order import ORDER, TrainOrder
 from llm_engineering.training.run import Resume
 from steps.finetuning import (
     evaluate,
@@ -74,18 +76,25 @@ def finetuning(
         fingerprints=code_inputs,
         described=described_dtype is not None,
     )
-    adapter, record = train(
-        lora=lora,
-        dataset=dataset,
+    order = TrainOrder(
         settings=config.train,
         evaluate=config.evaluate,
-        seed=seed,
         output_dir=output_dir,
         resume=resume,
-        fingerprints=train_inputs,
         registered_as=model_name(config),
-        launch=launch,
         placement=placement,
+    )
+    adapter, record = train.with_options(extra={ORDER: order.model_dump(mode="json")})(
+        lora=lora,
+        dataset=dataset,
+        deciding=deciding_settings(
+            config.train,
+            config.evaluate,
+            evaluated_there=launch is not None or placement.ranks > 1,
+        ),
+        seed=seed,
+        fingerprints=train_inputs,
+        launch=launch,
     )
     evaluation = evaluate(
         lora=lora,

@@ -136,24 +136,3 @@ def _require_preference_settings(config: FinetuningConfig) -> None:
                 f"data.{place}.form ({form}): {objective} knows its rows by their columns; leave it "
                 "out"
             )
-    if OBJECTIVES[objective].least_micro_batch > 1:
-        _require_company(config.train)
-
-
-def _require_company(train: TrainSettings) -> None:
-    """Refuse forward passes of one answer: KTO pairs its prompt with another's (its section 4.1)."""
-    auto, accumulation = train.micro_batch == "auto", train.gradient_accumulation or 1
-    if (train.rows_in_step // accumulation if auto else train.micro_batch) != 1:
-        return
-    key = (
-        "micro_batch"
-        if not auto
-        else "effective_batch"
-        if train.rows_in_step == 1
-        else "gradient_accumulation"
-    )
-    raise ValueError(
-        f"train.{key} ({getattr(train, key)}) leaves one row for a forward pass, and kto estimates "
-        "its reference point from the other answers in it (arXiv 2402.01306, section 4.1); leave at "
-        "least 2"
-    )

@@ -58,6 +58,11 @@ class FsdpBackend:
     def set_checkpointing(self, model: Any, kind: str) -> None:
         """Nothing: ``sharding_arguments`` turn plain checkpointing on, the one that plans choose."""
 
+    @contextmanager
+    def precision(self, model: Any, dtype: str) -> Iterator[None]:
+        """Nothing: trl computes in what its arguments say."""
+        yield
+
     def sft_trainer(self) -> type:
         """trl's, with what sharing asks of it."""
         return sharded_trainer()

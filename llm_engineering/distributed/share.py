@@ -6,7 +6,6 @@ import logging
 
 from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.errors import ConfigError, HardwareError
-from llm_engineering.objectives import OBJECTIVES
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +59,7 @@ def share_of_step(train: TrainSettings, ranks: int) -> TrainSettings:
                 f"{ranks} GPUs; {_nearest(accumulation, ranks)}"
             )
     else:
-        own = OBJECTIVES[train.objective].least_micro_batch
-        least = train.micro_batch if train.micro_batch != "auto" else own
+        least = train.micro_batch if train.micro_batch != "auto" else 1
         if rows % (least * ranks):
             fewer = next(n for n in range(ranks - 1, 0, -1) if n == 1 or rows % (least * n) == 0)
             raise ConfigError(

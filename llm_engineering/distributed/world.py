@@ -64,6 +64,17 @@ def as_the_first_says(value: Any) -> Any:
     return told[0]
 
 
+def all_values(value: Any) -> list[Any]:
+    """Every rank's value, in the order of ranks; all of them must ask."""
+    if ranks() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    told: list[Any] = [None] * ranks()
+    dist.all_gather_object(told, value)
+    return told
+
+
 def on_all(device: str) -> str:
     """A device's name with the number of ranks on such devices."""
     return device if ranks() == 1 else f"{ranks()} x {device}"

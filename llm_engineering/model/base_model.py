@@ -8,6 +8,7 @@ import json
 import os
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ModelError
 
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")
-_WEIGHT_FILES = ("*.safetensors",)
+_INDEX = "model.safetensors.index.json"
+_ONE_FILE = "model.safetensors"
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -81,17 +84,7 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ModelError: No safetensors file, a shard named in the index is missing, or one is cut.
     """
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            stated = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            paths = [folder / name for name in sorted(set(stated))]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ModelError(
-                f"{index}: is not an index of safetensors files; fetch the model anew"
-            ) from None
-    else:
-        paths = sorted(folder.glob("*.safetensors"))
+    paths = [folder / name for name in _weight_names(folder)]
     if not paths:
         raise ModelError(
             f"model.id: {folder} holds no .safetensors file; other weight formats are not read"
@@ -103,6 +96,25 @@ def weight_files(folder: Path) -> list[Path]:
             )
         _check_whole(path)
     return paths
+
+
+def _weight_names(folder: Path) -> list[str]:
+    """The weight files that transformers reads: those of the index, or the one file, if it is there.
+
+    A repository may hold the same weights once more (Mistral's ``consolidated.safetensors``).
+    """
+    index = folder / _INDEX
+    if index.is_file():
+        try:
+            stated = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            return sorted({str(name) for name in stated})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ModelError(
+                f"{index}: is not an index of safetensors files; fetch the model anew"
+            ) from None
+    if (folder / _ONE_FILE).is_file():
+        return [_ONE_FILE]
+    return sorted(path.name for path in folder.glob("*.safetensors"))
 
 
 def file_digest(path: Path) -> str:
@@ -128,27 +140,55 @@ def file_digest(path: Path) -> str:
 
 
 def weight_digests(settings: ModelSettings) -> dict[str, str]:
-    """SHA-256 of each weight file by name; those of a Hub model are asked of the Hub.
+    """SHA-256 of each weight file by name.
+
+    Those of a Hub model are in the names of its cached files; the Hub is asked only where they are
+    not all in its cache.
 
     Raises:
-        ModelError: There are no safetensors, or the Hub does not answer.
+        ModelError: There are no safetensors, or the Hub is asked and does not answer.
     """
+    folder = model_folder(settings, weights=False)
     if not is_hub_model(settings) or settings.id in _relocated:
-        return {
-            path.name: file_digest(path)
-            for path in weight_files(model_folder(settings, weights=False))
-        }
+        return {path.name: file_digest(path) for path in weight_files(folder)}
+    names = _weight_names(folder)
+    if names and all((folder / name).is_file() for name in names):
+        return {path.name: file_digest(path) for path in weight_files(folder)}
     from huggingface_hub import HfApi
 
     try:
-        info = HfApi().model_info(settings.id, revision=settings.revision, files_metadata=True)
+        info = HfApi().model_info(settings.id, revision=folder.name, files_metadata=True)
     except Exception as error:  # the library raises whatever its transport raised
         raise _hub_error(settings, error) from error
     files = {f.rfilename: f.lfs.sha256 for f in info.siblings or [] if f.lfs is not None}
-    found = {name: sha for name, sha in files.items() if name.endswith(".safetensors")}
-    if not found:
-        raise ModelError(f"model.id: {settings.id} has no .safetensors file on the Hub")
-    return found
+    wanted = names or [name for name in files if name == _ONE_FILE]
+    wanted = wanted or [name for name in files if name.endswith(".safetensors")]
+    missing = [name for name in wanted if name not in files]
+    if missing or not wanted:
+        raise ModelError(
+            f"model.id: {settings.id} has no {', '.join(missing) or '.safetensors file'} on the Hub"
+        )
+    return {name: files[name] for name in wanted}
+
+
+def require_positions(settings: ModelSettings) -> None:
+    """Check that the model knows positions for rows as long as the configuration lets them be.
+
+    Raises:
+        ModelError: It does not; says both figures.
+    """
+    config = read_config(model_folder(settings, weights=False))
+    text = config.get("text_config")
+    if isinstance(text, dict):
+        config = {**config, **text}
+    known = next((config[key] for key in _POSITIONS if isinstance(config.get(key), int)), None)
+    if known is not None and settings.max_seq_length > known:
+        raise ModelError(
+            f"model.max_seq_length: {settings.max_seq_length} tokens are more than the {known} "
+            f"positions that {settings.id} was made for (its config.json), and what it computes "
+            f"beyond them is not what it learned. Set model.max_seq_length to at most {known}, or "
+            "take a model of longer context; this project does not stretch positions (RoPE scaling)"
+        )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -175,13 +215,26 @@ def _cache_folder() -> Path:
 def _fetch(settings: ModelSettings, *, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = [*TOKENIZER_FILES, *(_WEIGHT_FILES if weights else ())]
-    try:
-        return Path(
-            snapshot_download(settings.id, revision=settings.revision, allow_patterns=patterns)
-        )
-    except Exception as error:  # the library raises whatever its transport raised
-        raise _hub_error(settings, error) from error
+    def fetch(revision: str | None, patterns: Sequence[str]) -> Path:
+        asked: dict[str, Any] = {"revision": revision, "allow_patterns": list(patterns)}
+        try:
+            return Path(snapshot_download(settings.id, **asked))
+        except Exception as error:  # the library raises whatever its transport raised
+            # Offline it asks for the list of a commit's files, unless an earlier call has kept it.
+            with contextlib.suppress(Exception):
+                return Path(snapshot_download(settings.id, **asked, local_files_only=True))
+            raise _hub_error(settings, error) from error
+
+    folder = fetch(settings.revision, TOKENIZER_FILES)
+    if not weights:
+        return folder
+    # Only what will be read: a repository may hold its weights in two forms.
+    wanted = _weight_names(folder) if (folder / _INDEX).is_file() else [_ONE_FILE]
+    if not all((folder / name).is_file() for name in wanted):
+        fetch(folder.name, wanted)
+    if not _weight_names(folder):
+        fetch(folder.name, ["*.safetensors"])
+    return folder
 
 
 def _hub_error(settings: ModelSettings, error: Exception) -> ModelError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llm_engineering.objectives.equal_rows import weighing_rows_equally
 from llm_engineering.objectives.logistic import log_sigmoid
 from llm_engineering.objectives.objective import (
     Answers,
@@ -29,13 +30,14 @@ class Dpo(Objective):
     learning_rate: ClassVar[float] = 2e-6
     learns_from: ClassVar[LearnsFrom] = "pairs"
     sequences_per_row: ClassVar[int] = 2
+    makes_all_logits: ClassVar[bool] = False  # trl's fused head goes through them in tiles
     unit: ClassVar[str] = "per pair"
 
     def make_trainer(self, ingredients: Ingredients) -> Trainer:
         """trl's, on rows that are tokens already."""
         from trl import DPOConfig, DPOTrainer
 
-        class Trainer(DPOTrainer):
+        class Trainer(weighing_rows_equally(DPOTrainer)):  # type: ignore[misc]
             def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
                 return dataset  # trl's would tokenize text; these rows are tokens
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llm_engineering.objectives.equal_rows import weighing_rows_equally
 from llm_engineering.objectives.logistic import log_sigmoid
 from llm_engineering.objectives.objective import (
+    MISMATCHED,
     Answers,
     Ingredients,
     Judgement,
     LearnsFrom,
     Objective,
+    mismatched,
 )
 from llm_engineering.objectives.reference_model import (
     compute_reference,
@@ -23,56 +26,89 @@ if TYPE_CHECKING:
 
 
 class Kto(Objective):
-    """``1 - sigmoid`` of a signed reward; the default rate is the upper end of its paper's range."""
+    """``1 - sigmoid`` of a signed reward; the default rate is the upper end of its paper's range.
+
+    An answer's reward counts from a reference point: the policy's divergence from its reference
+    model, estimated from prompts with other prompts' answers (section 4.1). It is estimated over all
+    rows of an optimizer step, so that how the step is split teaches nothing else; trl's is that of a
+    micro-batch.
+    """
 
     name: ClassVar[str] = "kto"
     title: ClassVar[str] = "whether an answer is good, by KTO"
     learning_rate: ClassVar[float] = 5e-6
     learns_from: ClassVar[LearnsFrom] = "judged answers"
-    # Its reference point is estimated from the other rows of a micro-batch (section 4.1).
-    least_micro_batch: ClassVar[int] = 2
+    has_reference_point: ClassVar[bool] = True
+    definition: ClassVar[int] = 2
+    makes_all_logits: ClassVar[bool] = False  # trl's fused head goes through them in tiles
     unit: ClassVar[str] = "per answer"
 
     def make_trainer(self, ingredients: Ingredients) -> Trainer:
-        """trl's, on rows that are tokens already and carry their neighbour's answer."""
-        from trl import KTOConfig, KTOTrainer
+        """trl's, on rows that are tokens already and carry another prompt's answer."""
+        from trl import KTOConfig
 
-        class Trainer(KTOTrainer):
-            def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-                return dataset
-
-        # The rows stay in this order, since each carries its neighbour's answer; so they are mixed
-        # here, once, which also spreads good and bad answers over the micro-batches.
         arguments = ingredients.arguments
-        order = ingredients.rows.select_columns(["prompt_ids", "completion_ids", "label"])
-        order = order.shuffle(seed=arguments["data_seed"], keep_in_memory=True)
-        micro_batch = arguments["per_device_train_batch_size"]
-        mismatched = neighbours(order["completion_ids"][:], micro_batch)
-        trainer = Trainer(
+        rows = ingredients.rows.select_columns(["prompt_ids", "completion_ids", "label"])
+        rows = rows.add_column("KL_completion_ids", mismatched(rows["completion_ids"][:]))
+        # The rows stay in this order, as trl asks; so they are mixed here, once, which also spreads
+        # good and bad answers over the steps.
+        rows = rows.shuffle(seed=arguments["data_seed"], keep_in_memory=True)
+        trainer = _trainer_class()(
             model=ingredients.model,
             args=KTOConfig(**arguments, beta=ingredients.beta, max_length=None),
             processing_class=ingredients.tokenizer,
-            train_dataset=order.add_column("KL_completion_ids", mismatched),
+            train_dataset=rows,
         )
         compute_reference(trainer, ["ref_logps", "ref_KL_logps"])
         return trainer
 
     def judge(self, answers: Answers, beta: float) -> Judgement:
-        """An answer's loss is ``1 - sigmoid(±reward)`` (equation 8, its reference point at zero)."""
+        """An answer's loss is ``1 - sigmoid(±(reward - reference point))`` (equation 8)."""
         rewards = rewards_against_reference(answers.log_probabilities, answers.reference, beta)
+        apart = rewards.pop(MISMATCHED)
+        point = max(math.fsum(apart) / len(apart), 0.0)
         signs = [1.0 if label else -1.0 for label in answers.labels]
-        right = [sign * one for sign, one in zip(signs, rewards["completion"], strict=True)]
+        right = [
+            sign * (one - point) for sign, one in zip(signs, rewards["completion"], strict=True)
+        ]
         return Judgement([1.0 - math.exp(log_sigmoid(one)) for one in right], rewards)
 
 
-def neighbours(answers: list[list[int]], micro_batch: int) -> list[list[int]]:
-    """For each row of a micro-batch the answer before its own, as ``KTOTrainer`` pairs them.
+def _trainer_class() -> type:
+    """trl's trainer with one reference point for an optimizer step."""
+    import torch
+    from trl import KTOTrainer
 
-    KTO's reference point is estimated from such mismatched pairs (arXiv 2402.01306, section 4.1).
-    A last row that is alone takes the answer before it, since its own would be no mismatch.
-    """
-    found: list[list[int]] = []
-    for start in range(0, len(answers), micro_batch):
-        part = answers[start : start + micro_batch]
-        found += [part[-1] if len(part) > 1 else answers[start - 1], *part[:-1]]
-    return found
+    class Trainer(weighing_rows_equally(KTOTrainer)):  # type: ignore[misc]
+        _reference_point: Any = None
+
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset  # trl's would tokenize text; these rows are tokens
+
+        def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+            batches, items = super().get_batch_samples(*args, **kwargs)
+            if batches:
+                self._reference_point = self._estimate_reference_point(batches)
+            return batches, items
+
+        def _estimate_reference_point(self, batches: list[Any]) -> Any:
+            device, model = self.accelerator.device, self.model
+            total = torch.zeros((), device=device)
+            with self.accelerator.autocast():
+                for batch in batches:
+                    batch = {name: part.to(device) for name, part in batch.items()}
+                    logps = super()._compute_kl_logps(model, batch)
+                    total += (logps.float() - batch["ref_KL_logps"]).sum()
+            rows = torch.tensor(float(sum(len(batch["label"]) for batch in batches)), device=device)
+            total, rows = self.accelerator.reduce((total, rows), reduction="sum")
+            return total / rows
+
+        def _compute_kl_logps(self, model: Any, batch: Any) -> Any:
+            # trl takes the mean of the differences to the reference's, which are zeros here.
+            return self._reference_point.expand(len(batch["label"]))
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            zeros = torch.zeros_like(inputs["ref_KL_logps"])
+            return super().compute_loss(model, {**inputs, "ref_KL_logps": zeros}, *args, **kwargs)
+
+    return Trainer

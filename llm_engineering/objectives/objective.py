@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import datasets
     from transformers import Trainer
 
+MISMATCHED = "mismatched"
+"""Name of the answers of other prompts, one a row, where an objective has a reference point."""
+
 LearnsFrom = Literal["conversations", "pairs", "judged answers"]
 """What a row holds: a conversation, two answers of which one is better, or one that is good or bad."""
 
@@ -68,14 +71,16 @@ class Objective:
     learns_from: ClassVar[LearnsFrom]
     sequences_per_row: ClassVar[int] = 1
     """Sequences that one row puts through the model."""
-    least_micro_batch: ClassVar[int] = 1
-    """Rows that one forward pass needs at least; above 1, what is learned hangs on the micro-batch."""
     makes_all_logits: ClassVar[bool] = True
     """Whether the loss makes the logits of all tokens at once, rather than in chunks."""
     can_be_sharded: ClassVar[bool] = False
     """Whether it can be learned where each process holds a part of the weights."""
     has_reference_model: ClassVar[bool] = True
     """Whether the policy is compared with what it was before training."""
+    has_reference_point: ClassVar[bool] = False
+    """Whether rewards count from what the policy makes of other prompts' answers (``MISMATCHED``)."""
+    definition: ClassVar[int] = 1
+    """Raised when its loss changes: from then on no checkpoint of before is gone on from."""
     unit: ClassVar[str]
     """What the held-out loss is counted by."""
 
@@ -94,6 +99,12 @@ class Objective:
         }
         return by_rows[self.learns_from]
 
+    def tokens_read(self, row: Mapping[str, Any]) -> int:
+        """Tokens that a row of the train split puts through the model."""
+        if not self.is_preference:
+            return len(row["input_ids"])
+        return sum(len(row["prompt_ids"]) + len(row[f"{name}_ids"]) for name in self.answers)
+
     def make_trainer(self, ingredients: Ingredients) -> Trainer:
         """trl's trainer for it, ready to train."""
         raise NotImplementedError
@@ -106,3 +117,13 @@ class Objective:
             beta: ``train.beta``.
         """
         raise NotImplementedError
+
+
+def mismatched(answers: Sequence[list[int]]) -> list[list[int]]:
+    """For each row the answer of another, half of all rows away.
+
+    From such pairs KTO's reference point is estimated (arXiv 2402.01306, section 4.1). A neighbour's
+    answer may be to the same prompt: a pair of answers becomes two rows.
+    """
+    half = len(answers) // 2
+    return [*answers[half:], *answers[:half]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llm_engineering.objectives.equal_rows import weighing_rows_equally
 from llm_engineering.objectives.logistic import log_odds, log_sigmoid
 from llm_engineering.objectives.objective import (
     Answers,
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 _IGNORED = -100  # the label that PyTorch's cross-entropy passes over
+# Places in what trl's forward pass gives: mean log-probabilities of the chosen answers' tokens, one a
+# row, and the likelihood term.
+_CHOSEN, _LIKELIHOOD = 0, 4
 
 
 class Orpo(Objective):
@@ -28,16 +32,24 @@ class Orpo(Objective):
     learns_from: ClassVar[LearnsFrom] = "pairs"
     sequences_per_row: ClassVar[int] = 2
     has_reference_model: ClassVar[bool] = False
+    definition: ClassVar[int] = 2
     unit: ClassVar[str] = "per pair"
 
     def make_trainer(self, ingredients: Ingredients) -> Trainer:
-        """trl's, on rows that are tokens already."""
+        """trl's, on rows that are tokens already, with the loss that ``judge`` has too."""
         import datasets
         from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-        class Trainer(ORPOTrainer):
+        class Trainer(weighing_rows_equally(ORPOTrainer)):  # type: ignore[misc]
             def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
                 return feature
+
+            def concatenated_forward(self, model: Any, batch: Any) -> Any:
+                # trl's likelihood term is over prompt and answer, a mean over the micro-batch's
+                # tokens. The paper's is the answer's alone (equation 6), and so is what is measured.
+                parts = list(super().concatenated_forward(model, batch))
+                parts[_LIKELIHOOD] = -parts[_CHOSEN].float().mean()
+                return tuple(parts)
 
         columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
         # trl maps the rows, and what is mapped would be cached beside the prepared data.

@@ -18,24 +18,30 @@ _REFERENCE = "ref"  # trl's name for its copy of the adapter
 
 
 def compute_reference(trainer: Any, columns: list[str]) -> None:
-    """Add the policy's log-probabilities, as they are now, to the trainer's rows."""
+    """Add the policy's log-probabilities, as they are now, to the trainer's rows.
+
+    Processes that train together share the rows; all of them must ask.
+    """
+    from accelerate.utils import gather_object
     from torch.utils.data import DataLoader
 
-    rows = trainer.train_dataset
+    rows, accelerator = trainer.train_dataset, trainer.accelerator
     logger.info("computing the reference model's log-probabilities of %d rows", len(rows))
+    count, own = accelerator.num_processes, accelerator.process_index
+    share = rows.select(range(own * len(rows) // count, (own + 1) * len(rows) // count))
     loader = DataLoader(
-        rows,
+        share,
         batch_size=trainer.args.per_device_train_batch_size,
         collate_fn=trainer.data_collator,
     )
     found: dict[str, list[float]] = {column: [] for column in columns}
     for batch in loader:
-        inputs = {name: value.to(trainer.accelerator.device) for name, value in batch.items()}
+        inputs = {name: value.to(accelerator.device) for name, value in batch.items()}
         values = trainer.compute_ref_log_probs(trainer.model, inputs)
         for column, value in zip(columns, values, strict=True):
             found[column] += value.float().tolist()
     for column, numbers in found.items():
-        rows = rows.add_column(column, numbers)
+        rows = rows.add_column(column, gather_object(numbers))
     trainer.train_dataset = rows
     trainer.precompute_ref_logps = True
     trainer.model.delete_adapter(_REFERENCE)

@@ -36,6 +36,8 @@ class Sft(Objective):
                 max_length=ingredients.max_length,
                 # Matrix kernels for lengths that are no multiple of 8 are slower (NOTES.md).
                 pad_to_multiple_of=8 if packing else None,
+                # trl would go over rows that are cut already, and copy all of them.
+                dataset_kwargs=None if packing else {"skip_prepare_dataset": True},
             ),
             train_dataset=ingredients.rows.select_columns(["input_ids", "labels"]),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.train import TrainSettings
-from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.planning.memory import MemoryEstimate, estimate_memory
 from llm_engineering.planning.workload import Workload
 
@@ -70,10 +69,15 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
     return plans
 
 
-def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:
+def unestimated_plans(train: TrainSettings, recompute: str = "none") -> list[BatchPlan]:
     """The ways to make a step where no memory is estimated: on a CPU, or for an unknown shape.
 
     Micro-batches are small: on a CPU padding costs more than starting kernels.
+
+    Args:
+        train: The optimisation.
+        recompute: The checkpointing where it is free to choose: on a GPU whose memory may not suffice
+            for all activations, "unsloth".
     """
     sizes = micro_batches(train)
     small = [size for size in sizes if size <= _CPU_MICRO_BATCH] or sizes[:1]
@@ -82,7 +86,7 @@ def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:
         BatchPlan(
             micro_batch=size,
             gradient_accumulation=train.rows_in_step // size,
-            gradient_checkpointing="none" if chosen == "auto" else chosen,
+            gradient_checkpointing=recompute if chosen == "auto" else chosen,
         )
         for size in reversed(small)
     ]
@@ -95,8 +99,7 @@ def micro_batches(train: TrainSettings) -> list[int]:
     rows = train.rows_in_step
     if train.gradient_accumulation is not None:
         return [rows // train.gradient_accumulation]
-    least = OBJECTIVES[train.objective].least_micro_batch
-    return [size for size in range(least, rows + 1) if rows % size == 0]
+    return [size for size in range(1, rows + 1) if rows % size == 0]
 
 
 def next_smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan | None:

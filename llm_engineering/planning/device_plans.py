@@ -9,6 +9,7 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.share import share_of_step
+from llm_engineering.model.base_model import require_positions
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
 from llm_engineering.planning.batch_plan import BatchPlan, unestimated_plans
@@ -45,8 +46,12 @@ def device_plans(
     shape = read_shape(lora.model.settings)
     work = prepared_workload(lora, shape, settings, evaluate, dataset.summary.train)
     if work is None:
-        logger.warning("memory is not planned: %s is no plain decoder", lora.model.architecture)
-        return unestimated_plans(settings)
+        logger.warning(
+            "memory is not planned: %s is no plain decoder; unless train.gradient_checkpointing says "
+            "otherwise, activations are recomputed (unsloth's checkpointing)",
+            lora.model.architecture,
+        )
+        return unestimated_plans(settings, "unsloth")
     return _choose(work, ranks)
 
 
@@ -57,8 +62,9 @@ def require_memory(config: FinetuningConfig, ranks: int = 1) -> None:
 
     Raises:
         HardwareError: Not even the smallest plan fits; shows what takes how much.
-        ModelError: The model's config.json cannot be had.
+        ModelError: The model's config.json cannot be had, or it was made for shorter rows.
     """
+    require_positions(config.model)
     work = configured_workload(config, hardware.resolve_dtype(config.model))
     if work is None:
         return

@@ -99,6 +99,27 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device's memory is used up.
+
+    PyTorch's allocator has a class for it; cuBLAS, which finds no room for its handle, has not.
+    """
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    if isinstance(error, torch.OutOfMemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error):
+        return True
+    return isinstance(error, Exception) and should_reduce_batch_size(error)
+
+
+def wait_for_device() -> None:
+    """Return once the GPU has done what it was given; at once on a CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def free_gpu_memory() -> None:
     """Give back what no live tensor holds, and measure the peak anew; nothing on a CPU."""
     import torch

@@ -12,7 +12,9 @@ from pydantic import BaseModel
 
 from llm_engineering import errors
 from llm_engineering.errors import FinetuningError, TrainingError
+from llm_engineering.planning.hardware import is_out_of_memory
 
+OUT_OF_MEMORY = "OutOfMemoryError"
 _LAST_LINES = 15
 
 
@@ -30,7 +32,7 @@ class Failure(BaseModel):
         """Describe an exception."""
         return cls(
             rank=rank,
-            kind=type(error).__name__,
+            kind=OUT_OF_MEMORY if is_out_of_memory(error) else type(error).__name__,
             message=str(error),
             trace="".join(traceback.format_exception(error)),
             at=time.time(),
@@ -62,7 +64,7 @@ def first_cause(folder: Path, ranks: int, exit_codes: Mapping[int, int]) -> Base
         ours = getattr(errors, failure.kind, None)
         if isinstance(ours, type) and issubclass(ours, FinetuningError):
             return ours(failure.message)
-        if failure.kind == "OutOfMemoryError":
+        if failure.kind == OUT_OF_MEMORY:
             import torch
 
             return torch.OutOfMemoryError(failure.message)

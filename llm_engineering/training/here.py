@@ -27,9 +27,11 @@ from llm_engineering.model.finetuning.callbacks.course import Course
 from llm_engineering.model.finetuning.callbacks.held_out import HeldOut
 from llm_engineering.model.finetuning.callbacks.samples import Samples
 from llm_engineering.model.finetuning.callbacks.stop_request import StopRequest
+from llm_engineering.model.finetuning.clock import Clock
 from llm_engineering.model.finetuning.inject import live_lora_model
 from llm_engineering.model.finetuning.progress import Display
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.finetuning.token_count import TokenCount
 from llm_engineering.model.finetuning.trainer import make_trainer
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.training.attempt import Attempt
@@ -62,7 +64,9 @@ def train_here(
     if not OBJECTIVES[settings.objective].is_preference:
         fill_last_step(trainer)
     name_cpu_plainly(trainer)
-    for callback in _callbacks(attempt, dataset, live_model, display, on_progress, stop):
+    tokens = TokenCount(OBJECTIVES[settings.objective].tokens_read)
+    trainer.data_collator = tokens.collating(trainer.data_collator)
+    for callback in _callbacks(attempt, dataset, live_model, display, on_progress, stop, tokens):
         trainer.add_callback(callback)
     checkpoint = attempt.checkpoint
     if checkpoint is not None:
@@ -92,6 +96,7 @@ def _callbacks(
     display: Display,
     on_progress: Callable[[TrainingRecord], None] | None,
     stop: threading.Event | None,
+    tokens: TokenCount,
 ) -> list[Callback]:
     """What happens while training goes on, in the order in which each event goes through it."""
     record, settings, evaluate = attempt.record, attempt.settings, attempt.evaluate
@@ -104,7 +109,8 @@ def _callbacks(
         checkpoint=resumes_from,
         weight_files=lambda: weight_files(model_folder(lora.model.settings, weights=True)),
     )
-    course = Course(record, settings, display, world, on_progress)
+    clock = Clock(record.train_seconds)
+    course = Course(record, settings, display, world, on_progress, clock=clock, tokens=tokens)
     stop_request = StopRequest(stop, world)
     held_out = HeldOut(
         live_model,
@@ -118,6 +124,7 @@ def _callbacks(
         stop=stop_request,
         peers=world,
         changed_later=initialisation.changes_at_end,
+        clock=clock,
     )
     samples = Samples(
         live_model,
@@ -127,9 +134,10 @@ def _callbacks(
         stop_ids=frozenset(lora.model.stop_ids),
         display=display,
         stop=stop_request,
+        clock=clock,
     )
     start = AdapterStart(live_model.model, initialisation, beginning, held_out, record)
-    complete = CompleteCheckpoint(record, best, initialisation, world)
+    complete = CompleteCheckpoint(record, best, initialisation, world, settings.keep_checkpoints)
     return [course, stop_request, held_out, samples, start, complete]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
+from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.finetuning.record import AdapterFolder
@@ -11,6 +13,10 @@ from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.planning.batch_plan import BatchPlan
 
+# Settings that change neither what a training gives nor what its record holds, but its log's density.
+_NOT_GIVEN = {"log_every", "checkpoint_every", "keep_checkpoints"}
+# Settings of evaluation that training heeds.
+_WHILE_TRAINING = {"samples_every", "samples", "max_new_tokens"}
 # Settings that change what is kept or shown, not what is learned.
 _NOT_IDENTITY = {
     "log_every", "trackers", "evaluate_every", "checkpoint_every", "keep_checkpoints",
@@ -34,14 +40,14 @@ def identity_of(
         settings: The optimisation; what is only kept or shown of it does not count.
         start: The adapter that training starts from, if not the fresh one.
         seed: Of the data order and of dropout.
-        plan: How the rows go through the device, where that decides too.
+        plan: How the rows go through the device; it decides the form of the checkpoints.
     """
     text = settings.model_dump_json(exclude=_not_identity(settings)) + str(seed)
     text += f"{settings.rows_in_step} rows"
     if plan.sharded:  # its checkpoints are FSDP's
         text += ", weights shared"
-    if OBJECTIVES[settings.objective].least_micro_batch > 1:
-        text += f", {plan.micro_batch} at a time"
+    if (definition := OBJECTIVES[settings.objective].definition) > 1:
+        text += f", definition {definition} of its loss"
     return {
         "model": lora.model.digest,
         "adapter": lora.digest,
@@ -49,6 +55,27 @@ def identity_of(
         "training settings": hashlib.sha256(text.encode()).hexdigest(),
         "starting adapter": start.digest if start else "",
     }
+
+
+def deciding_settings(
+    train: TrainSettings, evaluate: EvaluateSettings, *, evaluated_there: bool
+) -> dict[str, Any]:
+    """The settings that the result of the train step hangs on: one that is not here trains nothing again.
+
+    What is asked for and only training can give is here too: held-out evaluations in passing, sample
+    answers on the way, trackers.
+
+    Args:
+        train: The optimisation.
+        evaluate: What is measured beside the training loss.
+        evaluated_there: Whether the ranks or the job that train also make the evaluation.
+    """
+    asked: dict[str, Any] = {}
+    if evaluated_there:
+        asked = evaluate.model_dump(mode="json")
+    elif evaluate.samples_every:
+        asked = evaluate.model_dump(mode="json", include=_WHILE_TRAINING)
+    return {"train": train.model_dump(mode="json", exclude=_NOT_GIVEN), "evaluate": asked}
 
 
 def _not_identity(settings: TrainSettings) -> set[str]:

@@ -25,7 +25,6 @@ from llm_engineering.model.finetuning.checkpoints import (
 from llm_engineering.model.finetuning.progress import ProgressDisplay
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe
-from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.planning import hardware
 from llm_engineering.planning.batch_plan import BatchPlan, next_smaller
 from llm_engineering.planning.device_plans import device_plans
@@ -92,8 +91,6 @@ def train(
         raise ValueError(f"train.start_from is {settings.start_from}, and start is {start}")
     share = share_of_step(settings, placement.ranks)
     plans = device_plans(lora, dataset, share, evaluate, placement.ranks)
-    if OBJECTIVES[settings.objective].least_micro_batch > 1:  # it learns by micro-batches
-        plans = [plan for plan in plans if plan.micro_batch == plans[0].micro_batch]
     identity = identity_of(lora, dataset, settings, start, seed, plans[0])
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
@@ -162,11 +159,11 @@ def _record_after_fallback(failed: TrainingRecord, checkpoint: Checkpoint | None
 
 def _unless_out_of_memory(run: Callable[[Attempt], Outcome], attempt: Attempt) -> Outcome | None:
     """What an attempt gives, or None. The exception ends here, and its hold on what was allocated."""
-    import torch
-
     try:
         return run(attempt)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not hardware.is_out_of_memory(error):
+            raise
         logger.warning("%s: out of memory (%s)", attempt.plan, str(error).split(". ")[0])
         return None
 

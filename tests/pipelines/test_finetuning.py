@@ -198,6 +198,31 @@ def test_only_what_a_change_reaches_runs_again_and_is_rebuilt_to_the_bit(
     assert digests[0]["adapter_digest"] == digests[1]["adapter_digest"]
 
 
+def test_a_setting_that_teaches_nothing_does_not_train_again(make_config, run_pipeline):
+    own = {**QUICK, "lora.r": 5}
+    first = run_pipeline(make_config(own), "taught")
+    assert statuses(first)["train"] == "completed"
+    nothing_taught = {
+        "train.log_every": 2,
+        "train.keep_checkpoints": 1,
+        "train.checkpoint_every": 3,
+        "evaluate.samples": 1,
+        "evaluate.max_new_tokens": 4,
+        "evaluate.parity_rows": 1,
+        "export.merged_16bit": True,
+    }
+    config = make_config({**own, **nothing_taught})
+    second = run_pipeline(config, "taught-nothing-new", resume="if-possible")
+    assert statuses(second)["train"] == "cached"
+    assert statuses(second)["evaluate"] == "completed"
+    evaluation = second.steps["evaluate"].outputs["evaluation"][0].load()
+    assert len(evaluation.samples) == 1
+    assert len(evaluation.trained_probe.rows) == 1
+    on_the_way = make_config({**own, "evaluate.samples_every": 2})
+    third = run_pipeline(on_the_way, "samples-on-the-way")
+    assert statuses(third)["train"] == "completed", "only training can give them"
+
+
 def test_changed_data_under_an_unchanged_path_is_noticed(make_config, run_pipeline):
     config = make_config({**QUICK, "lora.r": 2})
     run_pipeline(config, "data-1")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.inference import inference
 from llm_engineering.model.evaluation.rewards import Rewards
+from llm_engineering.peers import ALONE, Peers
 
 if TYPE_CHECKING:
     import datasets
@@ -55,9 +56,9 @@ class HeldOutMetrics(BaseModel):
 
 
 def held_out_metrics(
-    model: Any, rows: datasets.Dataset, *, batch_size: int, pad_id: int
+    model: Any, rows: datasets.Dataset, *, batch_size: int, pad_id: int, peers: Peers = ALONE
 ) -> HeldOutMetrics:
-    """Evaluate a causal language model.
+    """Evaluate a causal language model; all that hold it share the batches.
 
     Args:
         model: Called as ``model(input_ids, attention_mask, logits_to_keep)``; logits
@@ -65,46 +66,31 @@ def held_out_metrics(
         rows: Columns ``input_ids`` and ``labels``.
         batch_size: Rows in one forward pass; rows of like length go together.
         pad_id: Fills short rows; masked, so any id does.
+        peers: The processes that hold the model, or a part of it; all of them must ask, and all get
+            the same figures, which are those of one process.
 
     The model is left in the mode (training or evaluation) that it came in.
     """
-    import torch
-
     pairs = list(zip(rows["input_ids"], rows["labels"], strict=True))
     by_length = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]))
-    row_losses, row_tokens = [0.0] * len(pairs), [0] * len(pairs)
+    starts = range(0, len(pairs), batch_size)
+    found: dict[int, tuple[float, int]] = {}
     correct = 0
     with inference(model) as device:
-        for start in range(0, len(pairs), batch_size):
-            indices = by_length[start : start + batch_size]
-            batch = [pairs[index] for index in indices]
-            width = max(len(ids) for ids, _ in batch)
-            input_ids = torch.full((len(batch), width), pad_id)
-            labels = torch.full((len(batch), width), IGNORED)
-            mask = torch.zeros((len(batch), width), dtype=torch.long)
-            for position, (ids, row_labels) in enumerate(batch):
-                input_ids[position, : len(ids)] = torch.tensor(ids)
-                labels[position, : len(ids)] = torch.tensor(row_labels)
-                mask[position, : len(ids)] = 1
-            # Logits cost (batch, seq, vocab): none are made before the first labelled token.
-            first = int((labels != IGNORED).any(0).nonzero()[0])
-            kept = width - max(first - 1, 0)
-            logits = model(
-                input_ids=input_ids.to(device),
-                attention_mask=mask.to(device),
-                logits_to_keep=kept,
-            ).logits[:, :-1]
-            targets = labels[:, width - kept + 1 :].to(device)
-            chosen = targets != IGNORED
-            losses = torch.zeros(targets.shape, device=device)
-            for part in chosen.nonzero().split(_TOKENS_IN_32_BIT):
-                place = part.unbind(1)
-                picked, wanted = logits[place].float(), targets[place]
-                losses[place] = torch.nn.functional.cross_entropy(picked, wanted, reduction="none")
-                correct += int((picked.argmax(-1) == wanted).sum())
-            sums, counts = losses.double().sum(1).tolist(), chosen.sum(1).tolist()
-            for index, loss, count in zip(indices, sums, counts, strict=True):
-                row_losses[index], row_tokens[index] = loss, count
+        # Where each process holds a part of the weights, all must make equally many forward passes:
+        # one that has no batch left repeats the last.
+        for turn in range(0, len(starts), peers.ranks()):
+            own = min(turn + peers.rank(), len(starts) - 1)
+            indices = by_length[starts[own] : starts[own] + batch_size]
+            losses, hits = _batch_losses(model, [pairs[index] for index in indices], pad_id, device)
+            if own == turn + peers.rank():
+                found |= dict(zip(indices, losses, strict=True))
+                correct += hits
+    told = peers.all_values((found, correct))
+    everyones = {index: one for part, _ in told for index, one in part.items()}
+    row_losses = [everyones[index][0] for index in range(len(pairs))]
+    row_tokens = [everyones[index][1] for index in range(len(pairs))]
+    correct = sum(hits for _, hits in told)
     tokens = sum(row_tokens)
     return HeldOutMetrics(
         loss=sum(row_losses) / tokens,
@@ -114,3 +100,38 @@ def held_out_metrics(
         row_losses=row_losses,
         row_tokens=row_tokens,
     )
+
+
+def _batch_losses(
+    model: Any, batch: list[tuple[list[int], list[int]]], pad_id: int, device: Any
+) -> tuple[list[tuple[float, int]], int]:
+    """Each row's summed loss and labelled tokens, and how many of the batch's were the likeliest."""
+    import torch
+
+    width = max(len(ids) for ids, _ in batch)
+    input_ids = torch.full((len(batch), width), pad_id)
+    labels = torch.full((len(batch), width), IGNORED)
+    mask = torch.zeros((len(batch), width), dtype=torch.long)
+    for position, (ids, row_labels) in enumerate(batch):
+        input_ids[position, : len(ids)] = torch.tensor(ids)
+        labels[position, : len(ids)] = torch.tensor(row_labels)
+        mask[position, : len(ids)] = 1
+    # Logits cost (batch, seq, vocab): none are made before the first labelled token.
+    first = int((labels != IGNORED).any(0).nonzero()[0])
+    kept = width - max(first - 1, 0)
+    logits = model(
+        input_ids=input_ids.to(device),
+        attention_mask=mask.to(device),
+        logits_to_keep=kept,
+    ).logits[:, :-1]
+    targets = labels[:, width - kept + 1 :].to(device)
+    chosen = targets != IGNORED
+    losses = torch.zeros(targets.shape, device=device)
+    correct = 0
+    for part in chosen.nonzero().split(_TOKENS_IN_32_BIT):
+        place = part.unbind(1)
+        picked, wanted = logits[place].float(), targets[place]
+        losses[place] = torch.nn.functional.cross_entropy(picked, wanted, reduction="none")
+        correct += int((picked.argmax(-1) == wanted).sum())
+    sums, counts = losses.double().sum(1).tolist(), chosen.sum(1).tolist()
+    return list(zip(sums, counts, strict=True)), correct

@@ -11,15 +11,17 @@ from typing import Any
 def inference(model: Any) -> Iterator[Any]:
     """Put a model into evaluation mode without gradients; yields its device.
 
-    Computes under autocast where the frozen weights are 16-bit, as trl does. On leaving, the model
-    is in the mode (training or evaluation) that it came in.
+    Computes under autocast where the frozen weights are 16-bit, as trl does. On leaving, every module
+    is in the mode (training or evaluation) that it came in, and recomputes activations and uses a
+    cache if it did: unsloth's ``generate`` turns the one off and the other on, and a training that
+    went on so would keep all activations.
     """
     import torch
 
     device = next(model.parameters()).device
     dtype = model.get_input_embeddings().weight.dtype
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
-    was_training = model.training
+    before = _modes(model)
     model.eval()
     # What FSDP gathers here is used in training too, which inference mode would forbid.
     without_gradients = torch.no_grad() if _is_sharded(model) else torch.inference_mode()
@@ -27,7 +29,36 @@ def inference(model: Any) -> Iterator[Any]:
         with without_gradients, autocast:
             yield device
     finally:
-        model.train(was_training)
+        _restore(before)
+
+
+_FLAGS = ("training", "gradient_checkpointing", "_flag_for_generation")
+_ABSENT = object()
+
+
+def _modes(model: Any) -> list[tuple[Any, str, Any]]:
+    """Objects with the name and the value of each of their flags; of modules and configurations."""
+    found = [
+        (part, name, vars(part).get(name, _ABSENT)) for part in model.modules() for name in _FLAGS
+    ]
+    configs = {}
+    for part in model.modules():
+        for name in ("config", "generation_config"):
+            if (config := vars(part).get(name)) is not None:
+                configs[id(config)] = config
+    return found + [
+        (one, "use_cache", vars(one).get("use_cache", _ABSENT)) for one in configs.values()
+    ]
+
+
+def _restore(flags: list[tuple[Any, str, Any]]) -> None:
+    for part, name, value in flags:
+        if vars(part).get(name, _ABSENT) is value:
+            continue
+        if value is _ABSENT:
+            delattr(part, name)
+        else:
+            setattr(part, name, value)
 
 
 def _is_sharded(model: Any) -> bool:

@@ -10,7 +10,8 @@ from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics, held_out_metrics
 from llm_engineering.model.evaluation.rewards import Rewards
 from llm_engineering.objectives import OBJECTIVES
-from llm_engineering.objectives.objective import Answers
+from llm_engineering.objectives.objective import MISMATCHED, Answers, mismatched
+from llm_engineering.peers import ALONE, Peers
 
 if TYPE_CHECKING:
     import datasets
@@ -27,6 +28,7 @@ def objective_metrics(
     reference: LogProbabilities | None,
     batch_size: int,
     pad_id: int,
+    peers: Peers = ALONE,
 ) -> HeldOutMetrics:
     """Evaluate a model on held-out rows by the loss that it is trained with.
 
@@ -40,14 +42,19 @@ def objective_metrics(
         reference: The reference model's log-probabilities of the same rows; None: the model is it.
         batch_size: Answers in one forward pass.
         pad_id: As in ``held_out_metrics``.
+        peers: As in ``held_out_metrics``.
     """
     judged_by = OBJECTIVES[objective]
     if not judged_by.is_preference:
-        return held_out_metrics(model, rows, batch_size=batch_size, pad_id=pad_id)
+        return held_out_metrics(model, rows, batch_size=batch_size, pad_id=pad_id, peers=peers)
     names = judged_by.answers
+    sequences = {name: _sequences(rows["prompt_ids"], rows[f"{name}_ids"]) for name in names}
+    if judged_by.has_reference_point:
+        others = mismatched(rows["completion_ids"][:])
+        sequences[MISMATCHED] = _sequences(rows["prompt_ids"], others)
     measured = {
-        name: held_out_metrics(model, _answers(rows, name), batch_size=batch_size, pad_id=pad_id)
-        for name in names
+        name: held_out_metrics(model, one, batch_size=batch_size, pad_id=pad_id, peers=peers)
+        for name, one in sequences.items()
     }
     found = {name: [-loss for loss in one.row_losses] for name, one in measured.items()}
     labels: list[bool] = rows["label"][:] if judged_by.learns_from == "judged answers" else []
@@ -89,10 +96,9 @@ def objective_metrics(
     )
 
 
-def _answers(rows: datasets.Dataset, name: str) -> datasets.Dataset:
+def _sequences(prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> datasets.Dataset:
     import datasets
 
-    prompts, answers = rows["prompt_ids"], rows[f"{name}_ids"]
     pairs = list(zip(prompts, answers, strict=True))
     return datasets.Dataset.from_dict(
         {

@@ -32,6 +32,9 @@ class Backend(Protocol):
     def set_checkpointing(self, model: Any, kind: str) -> None:
         """Choose how the next training recomputes activations: "none", "plain" or "unsloth"."""
 
+    def precision(self, model: Any, dtype: str) -> AbstractContextManager[None]:
+        """While a trainer is made: it shall compute in what ``dtype`` says of the frozen weights."""
+
     def sft_trainer(self) -> type:
         """trl's trainer for conversations, or what this backend needs in its place."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -50,10 +51,24 @@ def mark_complete(checkpoint: Path) -> None:
     _write_atomically(checkpoint / _COMPLETE, sizes)
 
 
+def remove_older(folder: Path, keep: int) -> None:
+    """Remove all but the newest checkpoints of a run.
+
+    To be called once the newest is complete: a kill before that still leaves one to go on from.
+
+    Args:
+        folder: Holds the run's checkpoints.
+        keep: How many are kept.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=_step, reverse=True)
+    for checkpoint in found[keep:]:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
 def interrupted_checkpoints(work: Path) -> list[Checkpoint]:
     """Complete checkpoints of all runs under ``work`` that no process is running, newest first."""
     found = [
-        Checkpoint(folder, int(folder.name.rsplit("-", 1)[1]), identity.parent)
+        Checkpoint(folder, _step(folder), identity.parent)
         for identity in work.glob(f"*/{_IDENTITY}")
         if not is_running(identity.parent)
         for folder in identity.parent.glob("checkpoints/checkpoint-*")
@@ -65,7 +80,7 @@ def interrupted_checkpoints(work: Path) -> list[Checkpoint]:
 def newest_checkpoint(run: Path) -> Checkpoint | None:
     """The newest complete checkpoint of one run, whether or not it is running."""
     found = [
-        Checkpoint(folder, int(folder.name.rsplit("-", 1)[1]), run)
+        Checkpoint(folder, _step(folder), run)
         for folder in run.glob("checkpoints/checkpoint-*")
         if _is_complete(folder)
     ]
@@ -119,6 +134,10 @@ def is_running(run: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def _is_complete(checkpoint: Path) -> bool:

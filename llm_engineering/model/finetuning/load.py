@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ModelError
 from llm_engineering.model import live
-from llm_engineering.model.base_model import model_folder, read_config, weight_digests
+from llm_engineering.model.base_model import (
+    model_folder,
+    read_config,
+    require_positions,
+    weight_digests,
+    weight_files,
+)
 from llm_engineering.model.finetuning.backend import backend
+from llm_engineering.model.finetuning.learned_tokens import require_learned_tokens
 from llm_engineering.model.recipes import ModelRecipe
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 from llm_engineering.planning.hardware import resolve_dtype
@@ -29,13 +36,16 @@ def load_model(settings: ModelSettings) -> ModelRecipe:
         The recipe from which ``live_base_model`` can build the same model elsewhere.
 
     Raises:
-        ModelError: The model cannot be found or is incomplete.
+        ModelError: The model cannot be found or is incomplete, was made for shorter rows, or never
+            learned a token that the chat template writes.
         HardwareError: This host cannot hold it in the configured type.
     """
+    require_positions(settings)
     folder = model_folder(settings, weights=True)
     dtype = resolve_dtype(settings)
     digests = weight_digests(settings)
     tokenizer = load_tokenizer(settings)
+    require_learned_tokens(settings, tokenizer, weight_files(folder))
     model = backend().load(folder, settings, dtype)
     recipe = _recipe(settings, folder, dtype, digests, tokenizer, count_parameters(model))
     live.keep(recipe.digest, live.LiveModel(model, tokenizer))
@@ -50,6 +60,7 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
     Raises:
         ModelError: As ``load_model``.
     """
+    require_positions(settings)
     folder = model_folder(settings, weights=False)
     tokenizer = load_tokenizer(settings)
     parameters = count_parameters(meta_model(settings))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration.train import TrainSettings
+from llm_engineering.errors import TrainingError
 from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.trackers import report_to
 from llm_engineering.model.live import LiveModel
@@ -41,6 +42,9 @@ def make_trainer(
         seed: Of the data order and of dropout.
         folder: Receives checkpoints; its parent is the run's work folder.
         more: Arguments that take the place of those made here (``transformers.TrainingArguments``).
+
+    Raises:
+        TrainingError: The trainer would compute in another type than ``model.dtype``.
     """
     backend().set_checkpointing(live_model.model, plan.gradient_checkpointing)
     sft_trainer = backend().sft_trainer()
@@ -63,10 +67,10 @@ def make_trainer(
         "data_seed": seed,
         "logging_steps": settings.log_every,
         "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
-        "include_num_input_tokens_seen": "all" if settings.packing else "non_padding",
+        "include_num_input_tokens_seen": "no",  # token_count.py counts without waiting
         "save_strategy": "steps" if settings.checkpoint_every else "no",
         "save_steps": settings.checkpoint_every or 1,
-        "save_total_limit": settings.keep_checkpoints,
+        "save_total_limit": None,  # older ones go when the newest is complete
         "eval_strategy": "no",
         "neftune_noise_alpha": settings.neftune_noise_alpha,
         "report_to": report_to(settings.trackers, folder.parent),
@@ -74,19 +78,30 @@ def make_trainer(
         "disable_tqdm": True,
         **(more or {}),
     }
-    trainer = OBJECTIVES[settings.objective].make_trainer(
-        Ingredients(
-            model=live_model.model,
-            tokenizer=live_model.tokenizer,
-            rows=rows,
-            arguments=arguments,
-            beta=settings.beta,
-            packing=settings.packing,
-            max_length=lora.model.max_seq_length,
-            sft_trainer=sft_trainer,
-        )
+    ingredients = Ingredients(
+        model=live_model.model,
+        tokenizer=live_model.tokenizer,
+        rows=rows,
+        arguments=arguments,
+        beta=settings.beta,
+        packing=settings.packing,
+        max_length=lora.model.max_seq_length,
+        sft_trainer=sft_trainer,
     )
+    with backend().precision(live_model.model, lora.model.dtype):
+        trainer = OBJECTIVES[settings.objective].make_trainer(ingredients)
+    _require_precision(trainer, lora.model.dtype)
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _require_precision(trainer: Trainer, dtype: str) -> None:
+    """Evaluation and the proofs of exports compute in ``model.dtype``; so must training."""
+    autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(trainer.accelerator.mixed_precision)
+    if (autocast or "float32") != dtype:
+        raise TrainingError(
+            f"model.dtype: the trainer would compute in {autocast or 'float32'}, not in {dtype} as "
+            f"the frozen weights are; set model.dtype to {autocast or 'float32'}"
+        )

@@ -14,6 +14,7 @@ from llm_engineering.planning.hardware import has_gpu
 from llm_engineering.training_stack import import_unsloth
 
 _OTHER = "production"
+_IN_32_BIT = "_unsloth_forced_float32"
 
 
 class UnslothBackend:
@@ -66,6 +67,26 @@ class UnslothBackend:
         model._unsloth_gradient_checkpointing = apply_unsloth_gradient_checkpointing(
             mode, model.max_seq_length, dtype
         )
+
+    @contextmanager
+    def precision(self, model: Any, dtype: str) -> Iterator[None]:
+        """As ``Backend.precision``.
+
+        unsloth's trainers turn bfloat16 autocast on for 32-bit weights where the GPU has it, but for
+        a model that is marked like those families that cannot bear 16 bit. Only while the trainer is
+        made: generation would take the mark for float16.
+        """
+        if dtype != "float32":
+            yield
+            return
+        before = vars(model).get(_IN_32_BIT)
+        setattr(model, _IN_32_BIT, True)
+        try:
+            yield
+        finally:
+            delattr(model, _IN_32_BIT)
+            if before is not None:
+                setattr(model, _IN_32_BIT, before)
 
     def sft_trainer(self) -> type:
         """trl's, which unsloth has patched."""

@@ -153,9 +153,6 @@ def test_the_range_of_a_key(
         ("dpo", "train", "neftune_noise_alpha", 5.0),
         ("dpo", "data", "loss_on", "everything"),
         ("orpo", "data", "sources", [{"source": "a.jsonl", "form": "messages"}]),
-        ("kto", "train", "micro_batch", 1),
-        ("kto", "train", "effective_batch", 1),
-        ("kto", "train", "gradient_accumulation", 16),
     ],
 )
 def test_what_a_preference_objective_cannot_honour_is_refused_by_its_key(
@@ -181,6 +178,7 @@ def test_what_a_preference_objective_cannot_honour_is_refused_by_its_key(
         ("train", {"gradient_accumulation": 8}),
         ("train", {"micro_batch": 2}),
         ("train", {"effective_batch": 3}),
+        ("train", {"micro_batch": 1}),
     ],
 )
 def test_what_every_objective_honours_is_accepted(section: str, values: dict[str, Any]) -> None:

@@ -33,7 +33,6 @@ def test_the_ranks_together_make_the_whole_step(settings, ranks):
         ({}, 3, r"effective_batch: 16 .* by 3 GPUs .* 15 and 18, or 2 GPUs"),
         ({"micro_batch": 4}, 8, r"micro-batches of 4; the nearest is 32, or 4 GPUs"),
         ({"gradient_accumulation": 4}, 3, r"gradient_accumulation: 4 .* are 3 and 6"),
-        ({"objective": "kto"}, 16, r"micro-batches of 2; the nearest is 32, or 8 GPUs"),
     ],
 )
 def test_an_impossible_share_names_what_is_possible(settings, ranks, said):

@@ -108,3 +108,21 @@ def test_files_that_are_not_the_models_are_refused(make_config, folder, tmp_path
     with pytest.raises(LoraError, match=says):
         start(held.model, tmp_path)
     live.release()
+
+
+def test_resumed_it_leaves_the_adapter_as_the_checkpoint_has_it(make_config, folder, tmp_path):
+    _, held = rounded(make_config({}))
+    trained = {
+        name: torch.full_like(parameter, 0.25)
+        for name, parameter in held.model.named_parameters()
+        if "lora_" in name
+    }
+    held.model.load_state_dict(trained, strict=False)
+    resumed = Beginning(
+        seed=1, checkpoint=tmp_path / "checkpoint-4", weight_files=lambda: weight_files(folder)
+    )
+    LoftQ(folder).begin(held.model, resumed)
+    now = dict(held.model.named_parameters())
+    assert len(trained) == 28
+    assert all(torch.equal(now[name], value) for name, value in trained.items())
+    live.release()

@@ -8,13 +8,21 @@ import os
 import shutil
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ModelError
-from llm_engineering.model.base_model import file_digest, model_folder, read_config, weight_files
+from llm_engineering.model.base_model import (
+    file_digest,
+    model_folder,
+    read_config,
+    require_positions,
+    weight_digests,
+    weight_files,
+)
 
 ANEW = "fetch the model anew"
 
@@ -286,3 +294,115 @@ def test_a_file_of_the_hubs_cache_is_not_read(tmp_path: Path, remembered: Path) 
 
     assert file_digest(link) == name
     assert not remembered.exists()
+
+
+# --- the Hub's cache ---------------------------------------------------------------------------
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HUB = ModelSettings(id="owner/name")
+
+
+@pytest.fixture
+def cached(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny model as the Hub's cache holds it, with its weights in a second form; offline."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--owner--name"
+    snapshot = repository / "snapshots" / COMMIT
+    for folder in (snapshot, repository / "blobs", repository / "refs"):
+        folder.mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
+    files["consolidated.safetensors"] = files["model.safetensors"]
+    for name, content in files.items():
+        blob = repository / "blobs" / hashlib.sha256(content).hexdigest()
+        blob.write_bytes(content)
+        (snapshot / name).symlink_to(blob)
+    return snapshot
+
+
+@pytest.mark.parametrize("revision", [None, COMMIT])
+def test_offline_a_complete_cache_is_all_that_is_needed(cached: Path, revision: str | None) -> None:
+    weights, hub = cached / "model.safetensors", HUB.model_copy(update={"revision": revision})
+
+    assert model_folder(hub, weights=True) == cached
+    assert weight_digests(hub) == {"model.safetensors": weights.resolve().name}
+    assert [path.name for path in weight_files(cached)] == ["model.safetensors"]
+
+
+def test_offline_without_the_weights_the_hub_is_asked_in_vain(cached: Path) -> None:
+    for path in cached.glob("*.safetensors"):
+        path.unlink()
+
+    with pytest.raises(ModelError, match="the Hub did not give it"):
+        weight_digests(HUB)
+
+
+def test_the_hub_is_asked_for_the_commit_that_is_here_and_the_files_of_the_index(
+    cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = {"weight_map": {"a": names[0], "b": names[1]}}
+    (cached / "model.safetensors.index.json").write_text(json.dumps(index))
+    asked = []
+
+    class Api:
+        def model_info(self, model: str, *, revision: str, files_metadata: bool) -> Any:
+            asked.append((model, revision))
+            files = [*names, "consolidated.safetensors", "tokenizer.json"]
+            return SimpleNamespace(
+                siblings=[
+                    SimpleNamespace(rfilename=name, lfs=SimpleNamespace(sha256=name[:7]))
+                    for name in files
+                ]
+            )
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+
+    assert weight_digests(HUB) == dict.fromkeys(names, "model-0")
+    assert asked == [("owner/name", COMMIT)]
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_only_the_weights_that_are_read_are_fetched(
+    cached: Path, monkeypatch: pytest.MonkeyPatch, indexed: bool
+) -> None:
+    wanted = "model-00001-of-00001.safetensors" if indexed else "model.safetensors"
+    (cached / "model.safetensors").unlink()
+    if indexed:
+        index = {"weight_map": {"a": wanted}}
+        (cached / "model.safetensors.index.json").write_text(json.dumps(index))
+    fetched: list[str] = []
+
+    def download(model: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        fetched.extend(allow_patterns)
+        if wanted in allow_patterns:
+            (cached / wanted).touch()
+        return str(cached)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    model_folder(HUB, weights=True)
+
+    assert [name for name in fetched if name.endswith(".safetensors")] == [wanted]
+
+
+# --- positions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_rows_longer_than_the_model_has_positions(model: Path, nested: bool) -> None:
+    config = json.loads((model / "config.json").read_text())
+    if nested:
+        config = {"text_config": config}
+    (model / "config.json").write_text(json.dumps(config))
+    require_positions(ModelSettings(id=str(model), max_seq_length=512))
+
+    with pytest.raises(ModelError, match=r"513 tokens are more than the 512 .* to at most 512"):
+        require_positions(ModelSettings(id=str(model), max_seq_length=513))
+
+
+def test_a_model_that_states_no_positions_is_let_pass(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    del config["max_position_embeddings"]
+    (model / "config.json").write_text(json.dumps(config))
+
+    require_positions(ModelSettings(id=str(model), max_seq_length=100_000))

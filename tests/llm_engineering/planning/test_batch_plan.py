@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llm_engineering.configuration.train import TrainSettings
-from llm_engineering.distributed.share import share_of_step
 from llm_engineering.planning.batch_plan import (
     gpu_plans,
-    micro_batches,
     next_smaller,
     unestimated_plans,
 )
@@ -78,18 +76,11 @@ def test_a_cpu_takes_small_micro_batches_and_does_not_recompute():
     assert unestimated_plans(TrainSettings(effective_batch=3))[0].micro_batch == 1
 
 
-def test_kto_needs_two_rows_at_a_time():
-    assert micro_batches(TrainSettings(objective="kto", effective_batch=4)) == [2, 4]
-    assert micro_batches(TrainSettings(effective_batch=4)) == [1, 2, 4]
-
-
-@pytest.mark.parametrize(("rows", "ranks"), [(2, 1), (3, 1), (16, 1), (12, 3), (16, 8)])
-def test_no_plan_of_kto_puts_one_row_through(rows, ranks):
-    share = share_of_step(TrainSettings(objective="kto", effective_batch=rows), ranks)
-    plans = unestimated_plans(share) + gpu_plans(
-        work(objective="kto", effective_batch=share.rows_in_step)
-    )
-    assert min(plan.micro_batch for plan in plans) >= 2
+def test_where_memory_is_not_known_a_gpu_recomputes_unless_it_is_told_otherwise():
+    kinds = {plan.gradient_checkpointing for plan in unestimated_plans(TrainSettings(), "unsloth")}
+    assert kinds == {"unsloth"}
+    told = TrainSettings(gradient_checkpointing="none")
+    assert {plan.gradient_checkpointing for plan in unestimated_plans(told, "unsloth")} == {"none"}
 
 
 def test_cards_of_one_name_are_told_apart_by_their_memory():

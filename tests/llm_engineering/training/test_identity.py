@@ -4,9 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.configuration.train import TrainSettings
+from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.planning.batch_plan import BatchPlan
-from llm_engineering.training.identity import identity_of
+from llm_engineering.training.identity import deciding_settings, identity_of
 
 
 def identity(plan=(2, 4), sharded=False, seed=0, **train):
@@ -59,9 +61,56 @@ def test_when_held_out_rows_decide_it_matters_how_often_they_are_looked_at():
     assert often != seldom
 
 
-def test_kto_learns_by_micro_batches():
-    assert identity(objective="kto", plan=(4, 2)) != identity(objective="kto", plan=(2, 4))
-    assert identity(objective="dpo", plan=(4, 2)) == identity(objective="dpo", plan=(2, 4))
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_no_objective_learns_by_micro_batches(objective):
+    assert identity(objective=objective, plan=(4, 2)) == identity(objective=objective, plan=(2, 4))
+
+
+def test_a_loss_that_was_defined_anew_goes_on_from_no_checkpoint_of_before(monkeypatch):
+    now = identity(objective="orpo")
+    monkeypatch.setattr(OBJECTIVES["orpo"], "definition", 1, raising=False)
+    assert identity(objective="orpo")["training settings"] != now["training settings"]
+
+
+def deciding(evaluate=None, *, there=False, **train):
+    return deciding_settings(
+        TrainSettings(**train), EvaluateSettings(**(evaluate or {})), evaluated_there=there
+    )
+
+
+NOTHING_TAUGHT = [
+    {"samples": 2},
+    {"parity_rows": 0},
+    {"max_new_tokens": 9},
+    {"generic_passages": 0},
+]
+
+
+@pytest.mark.parametrize(
+    "same", [{"log_every": 5}, {"keep_checkpoints": 1}, {"checkpoint_every": 3}]
+)
+def test_a_setting_that_teaches_nothing_does_not_train_again(same):
+    assert deciding(**same) == deciding()
+
+
+@pytest.mark.parametrize("same", [*NOTHING_TAUGHT, {"batch_size": 2}])
+def test_nor_does_what_only_the_evaluation_heeds(same):
+    assert deciding(same) == deciding()
+    assert deciding(same, there=True) != deciding(there=True), "made where it is trained"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"learning_rate": 1e-5}, {"evaluate_every": 2}, {"trackers": ["mlflow"]}, {"micro_batch": 4}],
+)
+def test_what_is_learned_or_only_training_can_show_trains_again(other):
+    assert deciding(**other) != deciding()
+
+
+def test_samples_on_the_way_are_only_to_be_had_by_training():
+    assert deciding({"samples_every": 5}) != deciding()
+    assert deciding({"samples_every": 5, "samples": 2}) != deciding({"samples_every": 5})
+    assert deciding({"samples_every": 5, "parity_rows": 0}) == deciding({"samples_every": 5})
 
 
 def test_these_very_digests_let_checkpoints_of_earlier_versions_resume():

@@ -8,7 +8,7 @@ from typing import Any
 from llm_engineering.initialisations import Initialisation
 from llm_engineering.model.finetuning.best_weights import BestWeights
 from llm_engineering.model.finetuning.callbacks.callback import Callback
-from llm_engineering.model.finetuning.checkpoints import RECORD, mark_complete
+from llm_engineering.model.finetuning.checkpoints import RECORD, mark_complete, remove_older
 from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.peers import Peers
 
@@ -21,6 +21,7 @@ class CompleteCheckpoint(Callback):
         best: The best weights so far.
         initialisation: What it needs to go on.
         peers: The processes that train together; each saves its part, the first one the rest.
+        keep: Newest checkpoints that are kept.
     """
 
     def __init__(
@@ -29,9 +30,10 @@ class CompleteCheckpoint(Callback):
         best: BestWeights,
         initialisation: Initialisation,
         peers: Peers,
+        keep: int,
     ) -> None:
         self._record, self._best = record, best
-        self._initialisation, self._peers = initialisation, peers
+        self._initialisation, self._peers, self._keep = initialisation, peers, keep
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Complete the checkpoint that was just saved."""
@@ -43,3 +45,4 @@ class CompleteCheckpoint(Callback):
         self._best.add_to(checkpoint)
         self._initialisation.add_to(checkpoint)
         mark_complete(checkpoint)
+        remove_older(checkpoint.parent, self._keep)

@@ -13,10 +13,12 @@ from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.best_weights import BestWeights
 from llm_engineering.model.finetuning.callbacks.callback import Callback
 from llm_engineering.model.finetuning.callbacks.stop_request import StopRequest
+from llm_engineering.model.finetuning.clock import Clock
 from llm_engineering.model.finetuning.progress import Display
 from llm_engineering.model.finetuning.record import HeldOutPoint, TrainingRecord
 from llm_engineering.model.live import LiveModel
 from llm_engineering.peers import Peers
+from llm_engineering.planning import hardware
 
 if TYPE_CHECKING:
     import datasets
@@ -37,9 +39,10 @@ class HeldOut(Callback):
         resumes_from: The checkpoint that training goes on from, if any.
         display: Shows the progress.
         stop: After a request to stop nothing is measured in passing.
-        peers: The processes that train together; the first one's figures count.
+        peers: The processes that train together, which share the rows.
         changed_later: Whether another callback changes the model once training has ended, and asks
             for the last measurement itself.
+        clock: Stands still while this is done.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class HeldOut(Callback):
         stop: StopRequest,
         peers: Peers,
         changed_later: bool,
+        clock: Clock,
     ) -> None:
         self._live_model, self._rows, self._record = live_model, rows, record
         self._settings, self._evaluate = settings, evaluate
         self._best, self._resumes_from, self._display = best, resumes_from, display
         self._stop, self._peers, self._changed_later = stop, peers, changed_later
+        self._clock = clock
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Measure what training starts from, unless the record has it."""
@@ -96,7 +101,10 @@ class HeldOut(Callback):
         Raises:
             HardwareError: The batch does not fit the device.
         """
-        import torch
+        with self._clock.paused():
+            self._measure(step)
+
+    def _measure(self, step: int) -> None:
 
         record, live_model = self._record, self._live_model
         self._display.announce(f"evaluating {len(self._rows)} held-out rows")
@@ -110,13 +118,15 @@ class HeldOut(Callback):
                 reference=before.log_probabilities if before else None,
                 batch_size=self._evaluate.batch_size,
                 pad_id=live_model.tokenizer.pad_token_id,
+                peers=self._peers,
             )
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not hardware.is_out_of_memory(error):
+                raise
             raise HardwareError(
                 f"out of memory in the held-out evaluation: lower evaluate.batch_size "
                 f"({self._evaluate.batch_size})"
             ) from None
-        metrics = self._peers.as_the_first_says(metrics)
         # A step measured in passing is measured again, for the rows' own losses.
         others = [point for point in record.held_out if point.step != step]
         others.append(HeldOutPoint(step=step, metrics=metrics))

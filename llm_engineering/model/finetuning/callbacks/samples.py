@@ -8,6 +8,7 @@ from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.model.evaluation.samples import answers, choose_prompts
 from llm_engineering.model.finetuning.callbacks.callback import Callback
 from llm_engineering.model.finetuning.callbacks.stop_request import StopRequest
+from llm_engineering.model.finetuning.clock import Clock
 from llm_engineering.model.finetuning.progress import Display
 from llm_engineering.model.finetuning.record import SamplePoint, TrainingRecord
 from llm_engineering.model.live import LiveModel
@@ -27,6 +28,7 @@ class Samples(Callback):
         stop_ids: Token ids that end an answer.
         display: Shows the progress.
         stop: After a request to stop nothing is answered.
+        clock: Stands still while this is done.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class Samples(Callback):
         stop_ids: frozenset[int],
         display: Display,
         stop: StopRequest,
+        clock: Clock,
     ) -> None:
         self._live_model, self._record, self._evaluate = live_model, record, evaluate
         self._stop_ids, self._display, self._stop = stop_ids, display, stop
+        self._clock = clock
         self._prompts = (
             choose_prompts(rows, evaluate.samples, live_model.tokenizer)
             if evaluate.samples_every
@@ -54,11 +58,12 @@ class Samples(Callback):
         if self._stop.heeded or not every or state.global_step % every:
             return
         self._display.announce(f"answering {len(self._prompts)} held-out prompts")
-        found = answers(
-            self._live_model.model,
-            self._live_model.tokenizer,
-            self._prompts,
-            max_new_tokens=self._evaluate.max_new_tokens,
-            stop_ids=self._stop_ids,
-        )
+        with self._clock.paused():
+            found = answers(
+                self._live_model.model,
+                self._live_model.tokenizer,
+                self._prompts,
+                max_new_tokens=self._evaluate.max_new_tokens,
+                stop_ids=self._stop_ids,
+            )
         self._record.samples.append(SamplePoint(step=state.global_step, answers=found))

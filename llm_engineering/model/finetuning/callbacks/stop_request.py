@@ -9,6 +9,8 @@ from llm_engineering.errors import TrainingStoppedError
 from llm_engineering.model.finetuning.callbacks.callback import Callback
 from llm_engineering.peers import Peers
 
+_ASK_EVERY = 10  # steps: several processes agree, which each of them waits for
+
 
 class StopRequest(Callback):
     """Heeds an event that any of the processes that train together may see set.
@@ -26,6 +28,9 @@ class StopRequest(Callback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """End after this step, unless it is the last one anyway."""
         if self._stop is None:
+            return
+        step = state.global_step
+        if self._peers.ranks() > 1 and step % args.logging_steps and step % _ASK_EVERY:
             return
         if self._peers.any_rank(self._stop.is_set()) and state.global_step != state.max_steps:
             control.should_save = control.should_training_stop = self.heeded = True

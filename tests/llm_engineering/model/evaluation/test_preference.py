@@ -80,9 +80,17 @@ def test_orpo(measure):
 
 
 def test_kto(measure):
-    found = measure("kto", {"completion": [-11.0, -9.0]})
-    # Rewards 0.5 and 0.5: right for the good answer, wrong for the bad one.
-    assert found.row_losses == pytest.approx([1 - sigmoid(0.5), 1 - sigmoid(-0.5)])
+    reference = {"completion": [-11.0, -9.0], "mismatched": [-11.0, -7.4]}
+    found = measure("kto", reference)
+    # The answers of other prompts are 1 and -0.6 likelier than the reference model finds them, so that
+    # the reference point is 0.5 * 0.2. Rewards 0.5 and 0.5: right for the good answer, wrong for the bad.
+    assert found.row_losses == pytest.approx([1 - sigmoid(0.4), 1 - sigmoid(-0.4)])
     assert (found.rewards.margin, found.rewards.accuracy) == (0.0, 0.5)
     assert found.rewards.preferred is None
+    assert found.rewards.log_probabilities["mismatched"] == POLICY["chosen"]
     assert found.unit == "per answer"
+
+
+def test_ktos_reference_point_is_never_below_zero(measure):
+    found = measure("kto", {"completion": [-11.0, -9.0], "mismatched": [0.0, 0.0]})
+    assert found.row_losses == pytest.approx([1 - sigmoid(0.5), 1 - sigmoid(-0.5)])

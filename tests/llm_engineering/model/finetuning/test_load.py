@@ -6,7 +6,9 @@ from safetensors.torch import load_file
 
 from llm_engineering.errors import HardwareError, ModelError
 from llm_engineering.model import live
+from llm_engineering.model.finetuning import load
 from llm_engineering.model.finetuning.load import live_base_model, load_model
+from llm_engineering.planning.device_plans import require_memory
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="asserts the CPU's refusal")
 
@@ -74,3 +76,17 @@ def test_four_bit_on_a_cpu_is_refused(make_config):
     assert str(error.value) == (
         "model.load_in_4bit: true needs an NVIDIA GPU, and PyTorch sees none; set it to false"
     )
+
+
+def test_rows_longer_than_the_model_has_positions_are_refused_with_both_figures(
+    make_config, monkeypatch
+):
+    config = make_config({"model.max_seq_length": 513})
+    monkeypatch.setattr(load, "backend", None)  # nothing is loaded
+    for refused in (
+        lambda: load.load_model(config.model),
+        lambda: load.describe_model(config.model, dtype="float32"),
+        lambda: require_memory(config),
+    ):
+        with pytest.raises(ModelError, match=r"max_seq_length: 513 tokens are more than the 512"):
+            refused()

@@ -11,6 +11,7 @@ from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.finetuning.callbacks import held_out as module
 from llm_engineering.model.finetuning.callbacks.held_out import HeldOut
 from llm_engineering.model.finetuning.callbacks.stop_request import StopRequest
+from llm_engineering.model.finetuning.clock import Clock
 from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.model.live import LiveModel
 from llm_engineering.peers import ALONE
@@ -60,6 +61,7 @@ def make(monkeypatch):
             stop=StopRequest(None, ALONE),
             peers=ALONE,
             changed_later=changed_later,
+            clock=Clock(),
         )
         return callback, model, record, best
 

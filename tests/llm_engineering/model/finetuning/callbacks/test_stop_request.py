@@ -9,7 +9,7 @@ from llm_engineering.errors import TrainingStoppedError
 from llm_engineering.model.finetuning.callbacks.stop_request import StopRequest
 from llm_engineering.peers import ALONE, Alone
 
-ARGS = SimpleNamespace(output_dir="work/checkpoints")
+ARGS = SimpleNamespace(output_dir="work/checkpoints", logging_steps=2)
 
 
 def control():
@@ -22,6 +22,9 @@ def state(step):
 
 class Pair(Alone):
     """Another process has been asked."""
+
+    def ranks(self):
+        return 2
 
     def any_rank(self, flag):
         return True
@@ -56,3 +59,21 @@ def test_what_one_process_is_asked_all_of_them_heed():
     request, told = after(2, asked=False, peers=Pair())
     assert request.heeded
     assert told.should_save
+
+
+def test_several_processes_ask_each_other_at_logged_steps_and_every_tenth():
+    heeded = [step for step in (1, 2, 3, 4) if heeds(step, logging_steps=2)]
+    assert heeded == [2]  # 4 is the last step
+    assert [step for step in range(1, 31) if heeds(step, logging_steps=25, last=40)] == [
+        10,
+        20,
+        25,
+        30,
+    ]
+
+
+def heeds(step, *, logging_steps, last=4):
+    request = StopRequest(threading.Event(), Pair())
+    arguments = SimpleNamespace(output_dir="", logging_steps=logging_steps)
+    request.on_step_end(arguments, SimpleNamespace(global_step=step, max_steps=last), control())
+    return request.heeded
