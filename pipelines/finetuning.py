@@ -63,6 +63,7 @@ def finetuning(
         objective=config.train.objective,
         output_dir=output_dir,
         fingerprints=data_inputs,
+        validates=config.train.validates,
     )
     base_model = load_model(
         settings=config.model,

@@ -118,6 +118,7 @@ def _prepare(config: FinetuningConfig, folder: Path, refusals: list[str]) -> Dat
         folder=folder,
         refuse=refusals.append,
         trains=False,
+        validates=config.train.validates,
     ).summary
 
 
@@ -149,11 +150,11 @@ def _sources(summary: DatasetSummary) -> Table:
 
 def _splits(summary: DatasetSummary) -> Table:
     table = _table("split", "rows", "tokens", "trained", "share", "longest", "cut")
-    for name, audit in (("training", summary.train), ("held out", summary.held_out)):
+    for name, audit in summary.splits:
         share = audit.trained_tokens / audit.tokens if audit.tokens else 0.0
         figures = [audit.rows, audit.tokens, audit.trained_tokens]
         table.add_row(
-            name,
+            name.lower(),
             *(f"{figure:,}" for figure in figures),
             f"{share:.0%}",
             f"{audit.longest_row:,}",

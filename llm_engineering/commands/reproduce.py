@@ -148,6 +148,7 @@ def require_same_inputs(then: Manifest, config: FinetuningConfig) -> None:
             config.model,
             objective=config.train.objective,
             folder=Path(folder),
+            validates=config.train.validates,
         ).summary.digest
     if digest != then.data_digest:
         sources = ", ".join(source.source for source in config.data.sources)

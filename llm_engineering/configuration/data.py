@@ -102,6 +102,13 @@ class HeldOutSettings(Section):
         description="Evaluate on so many held-out rows at most, drawn from all sources and files by "
         "each row's text and data.seed; the others are not used. Default: all.",
     )
+    validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.5,
+        description="Share of the held-out rows that train.keep_best and "
+        "train.early_stopping_patience look at, where one of them is set; report and gate judge by "
+        "the others, since a choice flatters the rows it was made by. max_rows counts for either. "
+        "0: one set of rows for both, which the report says.",
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> HeldOutSettings:

@@ -112,6 +112,11 @@ class TrainSettings(Section):
     )
     keep_checkpoints: PositiveInt = Field(2, description="Newest checkpoints kept while training.")
 
+    @property
+    def validates(self) -> bool:
+        """Whether held-out rows decide which weights are kept, or when training ends."""
+        return self.keep_best or self.early_stopping_patience is not None
+
     @model_validator(mode="after")
     def _evaluated_in_between(self) -> TrainSettings:
         if self.evaluate_every is None and (self.keep_best or self.early_stopping_patience):

@@ -22,8 +22,8 @@ _ARROW_TYPES = {str: "string", int: "int32", bool: "bool"}
 class PreparedDataset:
     """A prepared data set on disk.
 
-    ``folder`` holds ``train/`` and ``held_out/`` (Arrow; columns as in ``tokens/prepared.py``) and
-    ``summary.json``.
+    ``folder`` holds ``train/``, ``held_out/`` and, where training looks at some, ``validation/``
+    (Arrow; columns as in ``tokens/prepared.py``), and ``summary.json``.
     """
 
     folder: Path
@@ -42,10 +42,14 @@ class PreparedDataset:
         return cls(folder, DatasetSummary.model_validate_json(text))
 
     def split(self, name: str) -> datasets.Dataset:
-        """Open one split ("train" or "held_out"), memory-mapped."""
+        """Open one split ("train", "held_out" or "validation"), memory-mapped."""
         import datasets
 
         return datasets.Dataset.from_file(str(self.folder / name / _ROWS))
+
+    def validation(self) -> datasets.Dataset | None:
+        """The held-out rows that training looks at; None: it looks at none of its own."""
+        return None if self.summary.validation is None else self.split("validation")
 
 
 class SplitWriter:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "held_out")
+SPLITS = ("train", "held_out", "validation")
 _MOST_EXAMPLES = 20  # sources whose first row is shown
 
 ItemT = TypeVar("ItemT")
@@ -55,8 +55,9 @@ def prepare_data(
     folder: Path,
     refuse: Refuse = raise_data_error,
     trains: bool = True,
+    validates: bool = False,
 ) -> PreparedDataset:
-    """Turn the configured sources into two tokenized, audited splits on disk.
+    """Turn the configured sources into tokenized, audited splits on disk.
 
     Args:
         data: Sources, held-out rows, the seed that draws rows, and what to do about bad, repeated and
@@ -66,6 +67,7 @@ def prepare_data(
         folder: Empty folder that receives the splits (Arrow) and ``summary.json``.
         refuse: Hears why a run must not use the data, and may let it go on.
         trains: False in a process that loads no model.
+        validates: Whether training looks at held-out rows, which then are a split of their own.
 
     Raises:
         DataError: A source is unreadable. Also, unless ``refuse`` lets it pass: a row is bad (all
@@ -73,8 +75,8 @@ def prepare_data(
             are repeated, leaked or contradictory where that is an error.
     """
     if OBJECTIVES[objective].is_preference:
-        return _prepare(PreferenceRows(objective), data, model, folder, refuse, trains)
-    return _prepare(SupervisedRows(data.loss_on), data, model, folder, refuse, trains)
+        return _prepare(PreferenceRows(objective), data, model, folder, refuse, trains, validates)
+    return _prepare(SupervisedRows(data.loss_on), data, model, folder, refuse, trains, validates)
 
 
 def _prepare(
@@ -84,6 +86,7 @@ def _prepare(
     folder: Path,
     refuse: Refuse,
     trains: bool,
+    validates: bool,
 ) -> PreparedDataset:
     """Keep checked rows in a file beside the splits while they are made; failed splits go."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +94,7 @@ def _prepare(
     try:
         with Workers(data.num_proc) as workers:
             return _prepare_stored(
-                objective_rows, store, workers, data, model, folder, refuse, trains
+                objective_rows, store, workers, data, model, folder, refuse, trains, validates
             )
     except BaseException:
         for name in SPLITS:
@@ -110,6 +113,7 @@ def _prepare_stored(
     folder: Path,
     refuse: Refuse,
     trains: bool,
+    validates: bool,
 ) -> PreparedDataset:
     # Read and check, before the tokenizer, whose import takes seconds, is even loaded.
     index = RowIndex(store)
@@ -119,7 +123,7 @@ def _prepare_stored(
         report_bad_rows(bad, data.on_bad_rows, refuse)
 
     # Select what is trained and what is held out.
-    selection = select_rows(objective_rows, data, index, workers, refuse)
+    selection = select_rows(objective_rows, data, index, workers, refuse, validates)
 
     # Tokenize, audit and store.
     from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
@@ -133,11 +137,10 @@ def _prepare_stored(
     digests: dict[str, str] = {}
     examples: dict[int, ExampleRow] = {}
     first_cut: ExampleRow | None = None
-    for name in SPLITS:
+    for name, numbers in selection.rows.items():
         auditor = auditors[name] = objective_rows.auditor(name, tokenizer, stop_ids=stop_ids)
         digest.update(name.encode())
         own_digest = hashlib.sha256(name.encode())
-        numbers = selection.rows[name]
         bar = row_bar(f"tokenizing {name.replace('_', '-')} rows", len(numbers))
         with SplitWriter(folder / name, objective_rows.columns) as writer:
             prepare = PrepareBatch(
@@ -172,7 +175,9 @@ def _prepare_stored(
     audits = {name: auditor.audit() for name, auditor in auditors.items()}
     sources = used_sources(index, selection, lost)
     report_unused_sources(sources, data, refuse)
-    refuse_empty(audits["train"].rows, audits["held_out"].rows, data, refuse)
+    rows = {name: audit.rows for name, audit in audits.items()}
+    held_out_rows = min(rows["held_out"], rows.get("validation", rows["held_out"]))
+    refuse_empty(rows["train"], held_out_rows, data, refuse)
     for auditor in auditors.values():
         for reason in auditor.refusals(data.max_truncated_share):
             refuse(reason)
@@ -187,6 +192,7 @@ def _prepare_stored(
         leaks=selection.leaks,
         train=audits["train"],
         held_out=audits["held_out"],
+        validation=audits.get("validation"),
         held_out_unused=selection.held_out_unused,
         examples=_examples(examples, first_cut),
         digest=digest.hexdigest(),

@@ -62,6 +62,9 @@ class DatasetSummary(BaseModel):
     )
     train: LabelAudit
     held_out: LabelAudit
+    validation: LabelAudit | None = Field(
+        None, description="Held-out rows that training looks at, apart from those that judge it."
+    )
     held_out_unused: int = Field(
         0,
         description="Held-out rows beyond data.held_out.max_rows: neither trained nor evaluated on.",
@@ -84,6 +87,12 @@ class DatasetSummary(BaseModel):
         return len(self.bad_rows) + self.bad_rows_unlisted
 
     @property
+    def splits(self) -> list[tuple[str, LabelAudit]]:
+        """The splits that there are, by the name that readers see."""
+        found = [("Training", self.train), ("Held-out", self.held_out)]
+        return [*found, ("Validation", self.validation)] if self.validation else found
+
+    @property
     def figures(self) -> dict[str, int | str]:
         """Rows, tokens and what was skipped or cut, by name."""
         figures: dict[str, int | str] = {
@@ -94,6 +103,7 @@ class DatasetSummary(BaseModel):
             "held_out_rows": self.held_out.rows,
             "held_out_row_tokens": self.held_out.tokens,
             "held_out_unused_rows": self.held_out_unused,
+            "validation_rows": self.validation.rows if self.validation else 0,
             "bad_rows": self.bad_row_count,
             "digest": self.digest,
         }

@@ -56,7 +56,8 @@ Outcome = tuple[bool, str]
 def _finite_losses(candidate: Candidate, settings: RegistrySettings) -> Outcome:
     record = candidate.record
     losses = [(point.step, point.loss) for point in record.points]
-    losses += [(point.step, point.metrics.loss) for point in record.held_out]
+    measured = [*record.held_out, *record.validation]
+    losses += [(point.step, point.metrics.loss) for point in measured]
     for step, loss in losses:
         if not math.isfinite(loss):
             return False, f"the loss is {loss} at step {step}"

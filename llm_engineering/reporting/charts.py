@@ -17,15 +17,16 @@ Point = tuple[float, float]
 _MOST_POINTS = 500
 _MOST_READOUTS = 125
 _LEFT, _RIGHT, _RIGHT_OF_MARKS, _BOTTOM = 56.0, 16.0, 44.0, 24.0  # margins of the plot
+_MARKED = ("marks", "rings")
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one kind, drawn as a thin line, a bold line, or marks with their values."""
+    """Points of one kind, drawn as a thin line, a bold line, or dots or rings with their values."""
 
     label: str
     points: Sequence[Point]
-    style: Literal["raw", "line", "marks"]
+    style: Literal["raw", "line", "marks", "rings"]
 
 
 def line_chart(
@@ -52,7 +53,7 @@ def line_chart(
     series = [Series(one.label, _finite(one.points), one.style) for one in series]
     points = [point for one in series for point in one.points]
     series = [Series(one.label, thinned(one.points), one.style) for one in series]
-    marked = any(one.style == "marks" for one in series)
+    marked = any(one.style in _MARKED for one in series)
     top, bottom = (50.0 if len(series) > 1 else 30.0), height - _BOTTOM
     right = width - (_RIGHT_OF_MARKS if marked else _RIGHT)
     parts = _name(title, unit)
@@ -218,8 +219,8 @@ def _legend(series: Sequence[Series]) -> list[Markup]:
     parts, x = [], _LEFT
     for one in series:
         parts.append(_line(x, 31, x + 18, 31, one.style))
-        if one.style == "marks":
-            parts.append(_element("circle", class_="marks", cx=x + 9, cy=31, r=4))
+        if one.style in _MARKED:
+            parts.append(_element("circle", class_=one.style, cx=x + 9, cy=31, r=4))
         parts.append(_text(x + 24, 35, one.label, "tick", "start"))
         x += 42 + 5.6 * len(one.label)
     return parts
@@ -229,10 +230,10 @@ def _drawing(one: Series, at: Callable[[Point], Point], top: float, right: float
     places = [at(point) for point in one.points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     parts = [_element("polyline", class_=one.style, points=path)]
-    if one.style != "marks" and len(places) > 1:
+    if one.style not in _MARKED and len(places) > 1:
         return parts
     parts += [_element("circle", class_=one.style, cx=x, cy=y, r=4) for x, y in places]
-    if one.style == "marks" and places:
+    if one.style in _MARKED and places:
         lowest = min(one.points, key=lambda point: point[1])
         for point in dict.fromkeys([one.points[0], lowest, one.points[-1]]):
             x, y = at(point)
@@ -251,7 +252,7 @@ def _readouts(
 ) -> list[Markup]:
     """The values under the pointer, shown by the style sheet alone."""
     top, right, bottom = edges
-    lines = [one for one in series if one.style != "marks" and one.points]
+    lines = [one for one in series if one.style not in _MARKED and one.points]
     lead = lines[0].points if lines else []
     chosen = range(0, len(lead), math.ceil(len(lead) / _MOST_READOUTS) or 1)
     xs = [at(lead[index])[0] for index in chosen]

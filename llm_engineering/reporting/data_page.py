@@ -52,7 +52,7 @@ def data_section(summary: DatasetSummary) -> dict[str, Any]:
         "examples": examples,
         "length_charts": [
             histogram(
-                title,
+                f"{name} rows",
                 "by length in tokens",
                 split.rows_by_length,
                 split.length_bin,
@@ -60,10 +60,7 @@ def data_section(summary: DatasetSummary) -> dict[str, Any]:
                 height=_HEIGHT,
                 x_label="tokens",
             )
-            for title, split in (
-                ("Training rows", summary.train),
-                ("Held-out rows", summary.held_out),
-            )
+            for name, split in summary.splits
         ],
     }
 

@@ -175,6 +175,9 @@ def _loss_chart(record: TrainingRecord) -> Markup:
         label = f"mean of {window * every} steps"
         series.append(Series(label, moving_mean(points, window), "line"))
     series.append(Series("held-out rows", held_out, "marks"))
+    if record.validation:
+        validation = [(float(point.step), point.metrics.loss) for point in record.validation]
+        series.append(Series("validation rows", validation, "rings"))
     unit = record.held_out[-1].metrics.unit if record.held_out else "nats per token"
     return line_chart("Loss", unit, series, width=_WIDE, height=300)
 
@@ -188,6 +191,13 @@ def _margin_chart(record: TrainingRecord) -> Markup:
         if point.metrics.rewards is not None
     ]
     series = [Series("training", steps, "line"), Series("held-out rows", held_out, "marks")]
+    validation = [
+        (float(point.step), point.metrics.rewards.margin)
+        for point in record.validation
+        if point.metrics.rewards is not None
+    ]
+    if validation:
+        series.append(Series("validation rows", validation, "rings"))
     return line_chart("Reward margin", "", series, width=_WIDE, height=220, from_zero=True)
 
 

@@ -115,6 +115,7 @@ def _callbacks(
     held_out = HeldOut(
         live_model,
         held_out_rows,
+        dataset.validation() if settings.validates else None,
         record,
         settings,
         evaluate,

@@ -80,5 +80,4 @@ def deciding_settings(
 
 def _not_identity(settings: TrainSettings) -> set[str]:
     """When held-out rows are looked at decides too, where training ends or is kept by them."""
-    by_held_out = settings.keep_best or settings.early_stopping_patience
-    return _NOT_IDENTITY - ({"evaluate_every"} if by_held_out else set())
+    return _NOT_IDENTITY - ({"evaluate_every"} if settings.validates else set())

@@ -20,7 +20,7 @@ ADDRESS = "LLM_ENGINEERING_RANKS"
 """Environment variable: the socket's path."""
 STOP = "stop"
 
-_LISTS = ("points", "held_out", "samples")
+_LISTS = ("points", "held_out", "validation", "samples")
 
 
 class Link:

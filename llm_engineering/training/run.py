@@ -154,6 +154,7 @@ def _record_after_fallback(failed: TrainingRecord, checkpoint: Checkpoint | None
     record.resumed_from_step = failed.resumed_from_step
     record.resumed_from_run = failed.resumed_from_run
     record.held_out = record.held_out or failed.held_out[:1]
+    record.validation = record.validation or failed.validation[:1]
     return record
 
 

@@ -20,10 +20,11 @@ def prepare_data(
     objective: ObjectiveName,
     output_dir: str,
     fingerprints: list[str],
+    validates: bool = False,
 ) -> Annotated[PreparedDataset, "dataset"]:
     """Read, check, split, tokenize and audit the data; no weight is loaded."""
     run = get_step_context().pipeline_run.name
     folder = work_folder(output_dir) / run / "data"
-    dataset = prepare(data, model, objective=objective, folder=folder)
+    dataset = prepare(data, model, objective=objective, folder=folder, validates=validates)
     log_metadata(metadata={**dataset.summary.figures})
     return dataset

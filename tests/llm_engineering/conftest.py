@@ -81,6 +81,7 @@ def run_training(config, folder, *, resume="never", on_progress=None, stop=None)
         config.model,
         objective=config.train.objective,
         folder=folder / "data",
+        validates=config.train.validates,
     )
     lora = inject_lora(load_model(config.model), config.lora)
     start_from = config.train.start_from

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ItemT = TypeVar("ItemT")
 TokensT = TypeVar("TokensT")
 
-_BY_WEIGHT, _BY_MAX_ROWS = 1, 2  # draws
+_BY_WEIGHT, _BY_MAX_ROWS, _FOR_VALIDATION = 1, 2, 3  # draws
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def select_rows(
     index: RowIndex[ItemT],
     workers: Workers,
     refuse: Refuse,
+    validates: bool,
 ) -> Selection:
-    """Select the rows of both splits.
+    """Select the rows of each split.
 
     Training rows that contradict one another are looked for first, then those that repeat an
     earlier one; then the sources' weights decide, and what is held out. Last, training rows that
@@ -67,6 +68,7 @@ def select_rows(
         index: All of them.
         workers: Who compares them.
         refuse: Hears of those that are an error.
+        validates: Whether training looks at held-out rows, which then are a part of them.
     """
     import numpy
 
@@ -127,8 +129,25 @@ def select_rows(
                 "them"
             )
         train, held_out = train[~drawn], train[drawn]
-    chosen = first_of(_order(equal_keys[held_out], seed, _BY_MAX_ROWS), data.held_out.max_rows)
-    unused, held_out = len(held_out) - len(chosen), held_out[chosen]
+    splits, unused = {"held_out": held_out}, 0
+    if validates and data.held_out.validation_fraction:
+        looked_at = is_held_out(
+            spread(index.split_keys(seed)[held_out], _FOR_VALIDATION),
+            data.held_out.validation_fraction,
+        )
+        if looked_at.all() and len(held_out):
+            refuse(
+                f"data.held_out: {len(held_out)} rows, of which validation_fraction "
+                f"({data.held_out.validation_fraction:g}) leaves none to judge by: give more "
+                "held-out rows (those with one first prompt stay together), or set "
+                "validation_fraction: 0, so that training is judged by rows it looked at"
+            )
+        splits = {"held_out": held_out[~looked_at], "validation": held_out[looked_at]}
+    for name, rows in splits.items():
+        chosen = first_of(_order(equal_keys[rows], seed, _BY_MAX_ROWS), data.held_out.max_rows)
+        unused += len(rows) - len(chosen)
+        splits[name] = rows[chosen]
+    held_out = numpy.sort(numpy.concatenate(list(splits.values())))
 
     equal = shared_rows(train, prompt_keys[train], held_out, prompt_keys[held_out])
     alike = no_rows()
@@ -143,8 +162,7 @@ def select_rows(
         equal,
         alike,
     )
-    rows = {"train": train, "held_out": held_out}
-    return Selection(rows, contradictions, duplicates, leaks, unused)
+    return Selection({"train": train} | splits, contradictions, duplicates, leaks, unused)
 
 
 def used_sources(

@@ -94,9 +94,9 @@ class ProgressDisplay:
             point = record.points[-1]
             parts.append(f"loss {point.loss:.3f}")
             parts.append(f"{point.tokens_per_second:,.0f} tokens/s")
-        if record.held_out:
-            held_out = record.held_out[-1]
-            parts.append(f"held-out {held_out.metrics.loss:.3f} at step {held_out.step}")
+        for name, course in (("held-out", record.held_out), ("validation", record.validation)):
+            if course:
+                parts.append(f"{name} {course[-1].metrics.loss:.3f} at step {course[-1].step}")
         note = " · ".join(parts)
         if self._bar:
             self._bar.update(self._task, note=note)

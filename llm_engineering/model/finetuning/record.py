@@ -78,6 +78,11 @@ class TrainingRecord(BaseModel):
     )
     points: list[TrainingPoint] = []
     held_out: list[HeldOutPoint] = []
+    validation: list[HeldOutPoint] = Field(
+        [],
+        description="The same of the validation rows, by which weights are kept or training ends; "
+        "held_out is then that of the first and the saved weights alone.",
+    )
     kept_step: int | None = Field(
         None, description="Step whose weights were saved, where the best are kept."
     )

@@ -19,6 +19,8 @@ def prepare(tmp_path: Path) -> Callable[..., PreparedDataset]:
 
     def prepare_config(config: FinetuningConfig) -> PreparedDataset:
         folder = next(folders)
-        return prepare_data(config.data, config.model, folder=folder)
+        return prepare_data(
+            config.data, config.model, folder=folder, validates=config.train.validates
+        )
 
     return prepare_config

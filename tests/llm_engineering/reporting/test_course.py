@@ -9,14 +9,32 @@ from llm_engineering.reporting.run_report import RunReport
 
 def test_kept_weights_and_an_early_end_are_said(run: RunReport) -> None:
     plain = render_report(run)
-    assert "were saved: their held-out loss" not in plain
+    assert "were saved" not in plain
     assert "had ceased to fall" not in plain
     metrics = run.record.after
     run.record.held_out.insert(1, HeldOutPoint(step=20, metrics=metrics))
     run.record.kept_step, run.record.stopped_early = 20, True
     report = render_report(run)
-    assert "The weights of step 20 were saved: their held-out loss is the lowest." in report
-    assert "Training ended at step 40, since the held-out loss had ceased to fall." in report
+    assert (
+        "The weights of step 20 were saved: their loss on the held-out rows is the lowest."
+        in report
+    )
+    assert (
+        "Training ended at step 40, since the loss on the held-out rows had ceased to fall."
+        in report
+    )
+    assert "that decided that also judge the result" in report
+
+
+def test_rows_that_chose_are_told_from_those_that_judge(run: RunReport) -> None:
+    run.record.kept_step = 20
+    run.record.validation = [HeldOutPoint(step=20, metrics=run.record.after)]
+    run.summary.validation = run.summary.held_out.model_copy(update={"rows": 7})
+    report = render_report(run)
+    assert "their loss on the validation rows is the lowest" in report
+    assert "The 7 validation rows decided that; this report and the gate judge by the" in report
+    assert "also judge the result" not in report
+    assert "validation rows</text>" in report
 
 
 def test_answers_given_while_training_stand_by_their_prompt(run: RunReport) -> None:

@@ -37,7 +37,13 @@ STEPS = {
 
 
 def prepared(config, folder):
-    return prepare_data(config.data, config.model, objective=config.train.objective, folder=folder)
+    return prepare_data(
+        config.data,
+        config.model,
+        objective=config.train.objective,
+        folder=folder,
+        validates=config.train.validates,
+    )
 
 
 def run(config, folder, placement=HERE, **options):

@@ -11,6 +11,7 @@ import pytest
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.errors import DataError
 
 MakeConfig = Callable[..., FinetuningConfig]
 WriteJsonl = Callable[[Path, Sequence[Any]], Path]
@@ -252,3 +253,31 @@ def test_a_fraction_that_takes_every_row_leaves_nothing_to_train_on(
     assert refusal(config) == (
         "data.sources: no usable row is left to train on in " + config.data.sources[0].source
     )
+
+
+def test_rows_that_training_looks_at_are_none_of_those_that_judge_it(
+    prepare: Prepare, make_config: MakeConfig, line_numbers: LineNumbers
+) -> None:
+    changes = {**by_fraction(0.5), "train.evaluate_every": 1}
+    plain = line_numbers(prepare(make_config(changes)), "held_out")
+    best = prepare(make_config({**changes, "train.keep_best": True}))
+    judging, looked_at = line_numbers(best, "held_out"), line_numbers(best, "validation")
+
+    assert judging and looked_at
+    assert sorted(judging + looked_at) == plain
+    assert best.summary.validation is not None
+    assert best.summary.validation.rows == len(looked_at)
+    shared = make_config(
+        {**changes, "train.keep_best": True, "data.held_out.validation_fraction": 0.0}
+    )
+    same = prepare(shared)
+    assert line_numbers(same, "held_out") == plain
+    assert same.validation() is None
+
+
+def test_a_held_out_row_that_is_alone_cannot_do_both(
+    prepare: Prepare, make_config: MakeConfig
+) -> None:
+    changes = {**by_fraction(0.001), "train.evaluate_every": 1, "train.keep_best": True}
+    with pytest.raises(DataError, match="validation_fraction .* leaves none to judge by"):
+        prepare(make_config(changes))

@@ -38,11 +38,13 @@ def measured(lora, dataset, adapter):
 def test_the_best_weights_are_saved_and_said_to_be(run, overfitting, tmp_path):
     config = overfitting({"train.keep_best": True})
     lora, dataset, adapter, record = run(config, tmp_path)
-    losses = {point.step: point.metrics.loss for point in record.held_out}
+    assert dataset.summary.validation is not None
+    losses = {point.step: point.metrics.loss for point in record.validation}
     assert list(losses) == [0, 2, 4, 6, 8]
     assert record.kept_step == min((step for step in losses if step), key=losses.__getitem__)
     assert record.kept_step < 8, "the last weights are not the best"
-    assert record.after.loss == losses[record.kept_step] < losses[8]
+    assert losses[record.kept_step] < losses[8]
+    assert [point.step for point in record.held_out] == [0, record.kept_step]
     assert len(record.after.row_losses) == len(dataset.split("held_out"))
     assert measured(lora, dataset, adapter).loss == pytest.approx(record.after.loss, abs=1e-6)
 
@@ -59,7 +61,8 @@ def test_training_ends_when_the_held_out_loss_ceases_to_fall(run, overfitting, t
     _, _, _, record = run(config, tmp_path)
     assert record.stopped_early
     assert record.steps == record.kept_step + 4 < 8
-    assert [point.step for point in record.held_out][-1] == record.steps
+    assert [point.step for point in record.validation][-1] == record.steps
+    assert [point.step for point in record.held_out] == [0, record.kept_step]
 
 
 def test_resumed_past_the_best_weights_it_still_saves_them(
@@ -71,7 +74,7 @@ def test_resumed_past_the_best_weights_it_still_saves_them(
     _, _, adapter, record = run_interrupted(config, tmp_path / "interrupted", step=7)
     assert record.resumed_from_step == 6 > record.kept_step == whole.kept_step
     assert adapter.digest == whole_adapter.digest
-    assert record.held_out == whole.held_out
+    assert (record.held_out, record.validation) == (whole.held_out, whole.validation)
 
 
 def test_answers_are_given_and_noise_is_made_only_where_asked(run, make_config, tmp_path):

@@ -39,12 +39,13 @@ class Best:
 def make(monkeypatch):
     """A callback whose model has these losses by step; each change of the model is a step."""
 
-    def make(losses, resumes_from=None, changed_later=False, **train):
+    def make(losses, resumes_from=None, changed_later=False, validation=None, **train):
         model = SimpleNamespace(step=0)
 
         def metrics(model, rows, **more):
+            chosen = validation if rows == ["validation row"] else losses
             return HeldOutMetrics(
-                loss=losses[model.step], token_accuracy=0.5, tokens=2, rows=1, row_losses=[1.0]
+                loss=chosen[model.step], token_accuracy=0.5, tokens=2, rows=1, row_losses=[1.0]
             )
 
         monkeypatch.setattr(module, "objective_metrics", metrics)
@@ -52,6 +53,7 @@ def make(monkeypatch):
         callback = HeldOut(
             LiveModel(model, SimpleNamespace(pad_token_id=0)),
             ["row"],
+            validation and ["validation row"],
             record,
             TrainSettings(evaluate_every=1, **train),
             EvaluateSettings(),
@@ -110,6 +112,28 @@ def test_patience_ends_training(make):
     callback, model, record, _ = make([3.0, 2.0, 2.1, 2.2, 1.0], early_stopping_patience=2)
     assert go(callback, model, 4) == 3
     assert record.stopped_early
+
+
+def test_validation_rows_choose_and_others_judge(make):
+    """Each set of rows likes another step best: the choice is by one, the figures are of the other."""
+    callback, model, record, best = make(
+        [3.0, 2.9, 1.0, 2.8], validation=[3.0, 1.0, 2.0, 2.0], keep_best=True
+    )
+    go(callback, model, 3)
+    assert (record.kept_step, model.step) == (1, 1)
+    assert [p.metrics.loss for p in record.validation] == [3.0, 1.0, 2.0, 2.0]
+    assert [(p.step, p.metrics.loss) for p in record.held_out] == [(0, 3.0), (1, 2.9)]
+    assert record.after.loss == 2.9
+    assert record.after.row_losses
+
+
+def test_patience_looks_at_validation_rows(make):
+    callback, model, record, _ = make(
+        [3.0, 2.0, 1.0, 0.5, 0.1], validation=[3.0, 2.0, 2.1, 2.2, 1.0], early_stopping_patience=2
+    )
+    assert go(callback, model, 4) == 3
+    assert record.stopped_early
+    assert [(p.step, p.metrics.loss) for p in record.held_out] == [(0, 3.0), (3, 0.5)]
 
 
 def test_resumed_it_does_not_measure_the_base_model_again(make, tmp_path):
