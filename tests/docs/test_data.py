@@ -16,7 +16,7 @@ from llm_engineering.data.rows.preferences import to_preferences
 from llm_engineering.data.rows.unusable import UnusableRowError
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```json (\w+)(?:: (.*))?\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```json (\w+)(?:: ([^\n]*))?\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 ROWS = [
     (kind, reason, json.loads(line))
     for kind, reason, lines in BLOCKS
