@@ -26,6 +26,7 @@ class Manifest(BaseModel):
     created: str = Field(description="When the run was saved, UTC, ISO 8601.")
     config: dict[str, Any] = Field(description="The resolved configuration.")
     seed: int
+    data_seed: int = Field(0, description="What decided which rows are held out or drawn.")
     data_digest: str = Field(description="SHA-256 over all token ids and labels.")
     base_model: str
     base_model_revision: str | None
@@ -62,6 +63,7 @@ def make_manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config.model_dump(mode="json"),
         seed=config.run.seed,
+        data_seed=config.data.seed,
         data_digest=summary.digest,
         base_model=lora.model.id,
         base_model_revision=lora.model.revision,
