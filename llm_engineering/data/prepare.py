@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -28,11 +30,15 @@ from llm_engineering.data.select.refusals import (
 from llm_engineering.data.select.row_index import RowIndex
 from llm_engineering.data.select.selection import select_rows, used_sources
 from llm_engineering.data.summary import DatasetSummary, ExampleRow
+from llm_engineering.data.tokens.rendering import Notice
 from llm_engineering.data.workers import Workers
+from llm_engineering.model.chat_template import TemplateInputs, template_inputs
 from llm_engineering.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from llm_engineering.data.rows.row_store import RowNumbers
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "held_out")
 _MOST_EXAMPLES = 20  # sources whose first row is shown
@@ -120,6 +126,8 @@ def _prepare_stored(
 
     tokenizer = load_tokenizer(model, trains=trains)
     stop_ids = stop_token_ids(model, tokenizer)
+    inputs = template_inputs(model, tokenizer.chat_template)
+    template_notices = Counter[Notice]()
     lost, digest = list[int](), hashlib.sha256()
     auditors: dict[str, Auditor[TokensT]] = {}
     digests: dict[str, str] = {}
@@ -133,7 +141,13 @@ def _prepare_stored(
         bar = row_bar(f"tokenizing {name.replace('_', '-')} rows", len(numbers))
         with SplitWriter(folder / name, objective_rows.columns) as writer:
             prepare = PrepareBatch(
-                objective_rows, tokenizer, name, model.max_seq_length, stop_ids, writer.schema
+                objective_rows,
+                tokenizer,
+                name,
+                model.max_seq_length,
+                stop_ids,
+                inputs,
+                writer.schema,
             )
             for batch, prepared in workers.map(
                 prepare, _sourced(store, numbers, index), rows=len(numbers)
@@ -145,6 +159,7 @@ def _prepare_stored(
                 for row in prepared.bad:
                     bad.add(row)
                 lost += prepared.lost
+                template_notices.update(prepared.notices)
                 if name == "train":
                     examples = prepared.examples | examples
                     first_cut = first_cut or prepared.cut
@@ -176,6 +191,8 @@ def _prepare_stored(
         examples=_examples(examples, first_cut),
         digest=digest.hexdigest(),
         held_out_digest=digests["held_out"],
+        template_inputs=inputs,
+        notices=_told(template_notices, inputs),
     )
     return PreparedDataset.write(folder, summary)
 
@@ -187,6 +204,18 @@ def _sourced(
     source = index.source
     for stored in store.batches(numbers):
         yield SourcedBatch(stored, source[stored.numbers].tolist())
+
+
+def _told(notices: Mapping[Notice, int], inputs: TemplateInputs) -> list[str]:
+    """What the chat template makes of the rows that wants to be known, which is logged too."""
+    told = []
+    for notice, count in notices.items():
+        told.append(f"{count} {notice.what}: {notice.advice}")
+        logger.log(notice.level, "%s", told[-1])
+    if inputs.date is not None:
+        told.append(f"the chat template prints the date, which is {inputs.date} in this run")
+        logger.info("%s; model.chat_template_date keeps it for others", told[-1])
+    return told
 
 
 def _examples(by_source: Mapping[int, ExampleRow], cut: ExampleRow | None) -> list[ExampleRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece
+from llm_engineering.model.chat_template import TemplateInputs
 
 
 class Repeats(BaseModel):
@@ -73,6 +74,9 @@ class DatasetSummary(BaseModel):
     )
     digest: str = Field(description="SHA-256 over all token ids and labels, in order.")
     held_out_digest: str = Field(description="The same over the held-out rows alone.")
+    template_inputs: TemplateInputs = Field(
+        TemplateInputs(), description="What the chat template was given beside messages."
+    )
 
     @property
     def bad_row_count(self) -> int:

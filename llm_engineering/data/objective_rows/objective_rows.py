@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
@@ -13,7 +14,9 @@ from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.data.tokens.prepared import PreparedRow
+from llm_engineering.data.tokens.rendering import Notice
 from llm_engineering.data.tokens.tokenization import TokenizedRow
+from llm_engineering.model.chat_template import TemplateInputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -99,8 +102,14 @@ class ObjectiveRows(Protocol[ItemT, TokensT]):
         *,
         max_length: int,
         stop_ids: frozenset[int],
-    ) -> list[TokensT | UnusableRow]:
-        """Each item in tokens, or why it cannot be used."""
+        inputs: TemplateInputs,
+        notices: Counter[Notice],
+    ) -> list[list[TokensT] | UnusableRow]:
+        """Each item in tokens, as one training row or several, or why it cannot be used.
+
+        ``inputs`` are what the chat template is given beside messages; ``notices`` counts what it
+        does that wants to be known.
+        """
 
     def auditor(
         self, split: str, tokenizer: PreTrainedTokenizerBase, *, stop_ids: frozenset[int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,9 @@ from llm_engineering.data.tokens.preferences import (
     tokenize_preferences,
 )
 from llm_engineering.data.tokens.prepared import PreparedAnswer, PreparedPair
+from llm_engineering.data.tokens.rendering import Notice
 from llm_engineering.data.tokens.tokenization import TokenizedRow
+from llm_engineering.model.chat_template import TemplateInputs
 from llm_engineering.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -120,9 +123,19 @@ class PreferenceRows:
         *,
         max_length: int,
         stop_ids: frozenset[int],
-    ) -> list[TokenizedPreference | UnusableRow]:
+        inputs: TemplateInputs,
+        notices: Counter[Notice],
+    ) -> list[list[TokenizedPreference] | UnusableRow]:
         """As ``tokenize_preferences``."""
-        return tokenize_preferences(items, tokenizer, max_length=max_length, stop_ids=stop_ids)
+        found = tokenize_preferences(
+            items,
+            tokenizer,
+            max_length=max_length,
+            stop_ids=stop_ids,
+            inputs=inputs,
+            notices=notices,
+        )
+        return [one if isinstance(one, UnusableRow) else [one] for one in found]
 
     def auditor(
         self, split: str, tokenizer: PreTrainedTokenizerBase, *, stop_ids: frozenset[int]

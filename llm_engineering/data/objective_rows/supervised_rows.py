@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.audit import LabelAuditor
 from llm_engineering.data.tokens.prepared import PreparedConversation
+from llm_engineering.data.tokens.rendering import Notice
 from llm_engineering.data.tokens.tokenization import TokenizedRow, tokenize_conversations
+from llm_engineering.model.chat_template import TemplateInputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,10 +89,18 @@ class SupervisedRows:
         *,
         max_length: int,
         stop_ids: frozenset[int],
-    ) -> list[TokenizedRow | UnusableRow]:
+        inputs: TemplateInputs,
+        notices: Counter[Notice],
+    ) -> list[list[TokenizedRow] | UnusableRow]:
         """As ``tokenize_conversations``."""
         return tokenize_conversations(
-            items, tokenizer, max_length=max_length, loss_on=self._loss_on, stop_ids=stop_ids
+            items,
+            tokenizer,
+            max_length=max_length,
+            loss_on=self._loss_on,
+            stop_ids=stop_ids,
+            inputs=inputs,
+            notices=notices,
         )
 
     def auditor(
