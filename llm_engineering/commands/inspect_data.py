@@ -84,8 +84,8 @@ def show(summary: DatasetSummary, console: Console) -> None:
     console.print()
     for heading, lines in _to_know(summary):
         console.print(Text(f"  {heading}", style="bold yellow"))
-        for line in lines:
-            console.print(Padding(Text(shown(line)), (0, 0, 0, 4)))
+        for told in lines:
+            console.print(Padding(Text(shown(told)), (0, 0, 0, 4)))
         console.print()
     for name, lines, count in _findings(summary):
         console.print(f"  {name:<12}", Text(f"{count:,}", style="yellow" if count else "green"))

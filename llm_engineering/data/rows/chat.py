@@ -146,7 +146,8 @@ def _message(
     if role is None or name is None:
         raise UnusableRowError(f"{where} has role {said!r}; known: {', '.join(_ROLES)}")
 
-    content, thought, calls = value.get(content_key), "", ()
+    content, thought = value.get(content_key), ""
+    calls: tuple[ToolCall, ...] = ()
     if isinstance(content, list | dict) and name not in _CALLS:
         content, thought = _joined_parts(content, where, f"{path}{content_key}[].", unread)
     extra: dict[str, Any] = {}
@@ -158,8 +159,7 @@ def _message(
             content, calls = "", read_calls(content, where, calls_path, unread)
     if role == "assistant":
         used |= {*_REASONING, "tool_calls", "function_call"}
-        if more := _calls(value, where, path, unread):
-            calls += more
+        calls += _calls(value, where, path, unread)
         extra["tool_calls"] = calls
         extra["reasoning"] = _reasoning(value, where, thought)
     elif thought:

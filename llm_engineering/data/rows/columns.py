@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from llm_engineering.configuration.data import Column
 from llm_engineering.data.rows.text import holds_nothing
 from llm_engineering.data.rows.unread import Unread, shown_name
 from llm_engineering.data.rows.unusable import UnusableRowError
@@ -27,7 +28,7 @@ ANSWER_NAMES: Final = _ANSWERS + _ANSWERS_LAST
 
 
 def map_columns(
-    values: Mapping[str, object], columns: Mapping[str, str], unread: Unread
+    values: Mapping[str, object], columns: Mapping[Column, str], unread: Unread
 ) -> Mapping[str, object]:
     """The row with its columns under the names that the forms know.
 

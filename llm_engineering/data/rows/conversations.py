@@ -132,7 +132,7 @@ def read_instruction(row: Columns) -> list[Message]:
     else:
         text = read_text(instruction, "instruction")
         asked = f"{text}\n\n{read_text(context, str(column))}"
-    return [*_history(row), Message("user", asked)]
+    return [*read_history(row), Message("user", asked)]
 
 
 def _from_alpaca(row: Columns, loss: bool) -> Chat:
@@ -146,7 +146,7 @@ def _from_alpaca(row: Columns, loss: bool) -> Chat:
 
 
 def _from_prompt_completion(row: Columns, loss: bool) -> Chat:
-    whole = Chat(_history(row))
+    whole = Chat(read_history(row))
     for column, role in (("prompt", "user"), ("completion", "assistant")):
         if column not in row.values:
             raise UnusableRowError(f"has no {column} column")

@@ -120,6 +120,16 @@ def test_a_key_that_only_one_side_has_makes_no_other_prompt() -> None:
     assert unread == {"rejected[].id"}
 
 
+@pytest.mark.parametrize("column", ["prompt", "question", "query", "instruction", "input"])
+def test_earlier_turns_stand_before_what_is_asked(column: str) -> None:
+    row = {column: "Sure?", "chosen": "Two.", "rejected": "Three."}
+    turns = [["What is 1 + 1?", "Two."]]
+
+    (pair,) = to_preferences({**row, "history": turns}, "dpo")
+
+    assert pair.prompt.to_dict()["messages"] == [USER, TWO, {"role": "user", "content": "Sure?"}]
+
+
 def test_a_system_prompt_stands_before_every_prompt() -> None:
     system = "Be brief."
     for row in (PAIR, {"chosen": [USER, TWO], "rejected": [USER, THREE]}):
