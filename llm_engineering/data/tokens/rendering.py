@@ -139,7 +139,7 @@ class Renderer:
         found: list[str | UnusableRow] = [""] * len(conversations)
         for index, one in enumerate(conversations):
             if any(message.tool_calls for message in one.messages):
-                found[index] = self._refused_or(lambda one=one: self.with_calls(one, prompt)[0])
+                found[index] = self._refused_or(self._text_with_calls, one, prompt)
             else:
                 groups[json.dumps(one.tools) if one.tools else ""].append(index)
         for indices in groups.values():
@@ -198,7 +198,7 @@ class Renderer:
             pass
         # One of them is refused: one by one, to say which.
         return [
-            self._refused_or(lambda one=one, turns=turns: self._apply([turns], one, prompt)[0])
+            self._refused_or(self._text, turns, one, prompt)
             for one, turns in zip(conversations, messages, strict=True)
         ]
 
@@ -213,14 +213,19 @@ class Renderer:
             add_generation_prompt=prompt,
         )
 
+    def _text(self, messages: list[dict[str, Any]], like: Conversation, prompt: bool) -> str:
+        return self._apply([messages], like, prompt)[0]
+
+    def _text_with_calls(self, conversation: Conversation, prompt: bool) -> str:
+        return self.with_calls(conversation, prompt)[0]
+
     @staticmethod
-    def _refused_or(render: Callable[[], str]) -> str | UnusableRow:
+    def _refused_or(render: Callable[..., str], *arguments: object) -> str | UnusableRow:
         try:
-            return render()
+            return render(*arguments)
         except Exception as error:
-            return UnusableRow(
-                f"the chat template refuses it: {str(error) or type(error).__name__}"
-            )
+            reason = str(error) or type(error).__name__
+            return UnusableRow(f"the chat template refuses it: {reason}")
 
 
 def _with_calls(

@@ -145,7 +145,7 @@ def test_thinking_can_be_switched_off(
     family: str, kwargs: dict[str, Any], form: str, tokenizer_for: Any
 ) -> None:
     template = (TEMPLATES / f"{family}.jinja").read_text(encoding="utf-8")
-    chat = Chat(tokenizer_for(template), TemplateInputs(kwargs=kwargs, date=DATE))
+    chat = Chat(tokenizer_for(template), TemplateInputs(variables=kwargs, date=DATE))
 
     found = chat.tokenize(FORMS[form])
 
