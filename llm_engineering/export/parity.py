@@ -133,7 +133,8 @@ def reload(exports: Sequence[Export], trained: TrainedProbe, model: ModelRecipe)
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ExportError(
                 f"the process that reads the exports back ended with status {done.returncode}: "
-                f"{last}; evaluate.parity_rows: 0 saves without a proof"
+                f"{last}; evaluate.parity_rows: 0 saves without a proof (take parity off "
+                "registry.checks then)"
             )
         return ReloadResponse.model_validate_json(answered.read_bytes()).exports
 

@@ -8,9 +8,10 @@ import pytest
 from zenml.client import Client
 from zenml.utils import source_utils
 
-from llm_engineering.errors import DataError
+from llm_engineering.errors import DataError, UnprovenError
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
+from llm_engineering.registry.versions import all_versions
 
 pytestmark = pytest.mark.slow
 
@@ -233,6 +234,42 @@ def test_changed_data_under_an_unchanged_path_is_noticed(make_config, run_pipeli
     assert statuses(again)["prepare_data"] == "completed"
     assert statuses(again)["load_model"] == "cached"
     assert statuses(again)["train"] == "completed"
+
+
+def test_a_failed_proof_registers_nothing_and_its_training_is_not_paid_twice(
+    make_config, run_pipeline, monkeypatch
+):
+    config = make_config({"lora.r": 7, "registry.model": "unproven", "registry.checks": ["parity"]})
+
+    def fail(*_):
+        raise UnprovenError(
+            "an export is not what was trained:\nadapter: by this test", ["adapter"]
+        )
+
+    with monkeypatch.context() as patched:
+        patched.setattr("llm_engineering.training.save.prove_exports", fail)
+        with pytest.raises(UnprovenError, match="by this test") as caught:
+            run_pipeline(config, "refused")
+
+    outputs = Path(config.run.output_dir)
+    kept = outputs / "refused-unproven"
+    assert f"the trained adapter is in {kept / 'adapter'}, unproven" in str(caught.value)
+    assert (kept / "adapter" / "adapter_model.safetensors").is_file()
+    assert not (outputs / "latest").exists()
+    assert all_versions("unproven") == []
+    failed = Client().get_pipeline_run("refused")
+    assert statuses(failed)["save_model"] == "failed"
+    assert "promote" not in failed.steps
+
+    run = run_pipeline(config, "proven")
+    assert statuses(run)["train"] == "cached"
+    assert (outputs / "latest").resolve() == (outputs / "proven").resolve()
+    (version,) = all_versions("unproven")
+    assert str(version.stage) == "production"
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (kept / "adapter" / name).read_bytes() == (
+            outputs / "proven" / "adapter" / name
+        ).read_bytes()
 
 
 def test_bad_data_stops_the_run_before_a_weight_is_loaded(make_config, run_pipeline, weight_loads):
