@@ -93,7 +93,6 @@ def run_training(config, folder, **options):
         config.data,
         config.model,
         objective=config.train.objective,
-        seed=config.run.seed,
         folder=folder / "data",
     )
     lora = inject_lora(load_model(config.model), config.lora)

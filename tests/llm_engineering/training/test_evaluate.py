@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from llm_engineering.model import live
 from llm_engineering.model.evaluation.generic import generic_metrics
 from llm_engineering.model.evaluation.probe import mean_kl, take_probe
 from llm_engineering.model.evaluation.samples import answers, choose_prompts
+from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 from llm_engineering.training.evaluate import evaluate
 
 pytestmark = pytest.mark.slow
@@ -66,3 +69,54 @@ def test_before_is_the_base_model_and_after_the_adapter_on_it(
         == load_file(adapter.folder / "adapter_model.safetensors").keys()
     )
     assert set(probe.tensors.scaling.values()) == {lora.scaling}
+
+
+LEARNS = {"train.max_steps": 12, "train.learning_rate": 0.01}
+
+
+@pytest.fixture
+def trained(run: Any, make_config: Any, tmp_path: Path) -> Any:
+    """Train; gives configuration, recipe, rows, adapter and record."""
+
+    def trained(**overrides: Any) -> Any:
+        live.release()
+        config = make_config({**LEARNS, **overrides})
+        return config, *run(config, tmp_path)
+
+    yield trained
+    live.release()
+
+
+def test_the_trained_model_is_left_as_it_was(trained):
+    config, lora, dataset, adapter, record = trained()
+    held = live_trained_model(lora, adapter)
+    before = {name: one.clone() for name, one in held.model.named_parameters()}
+    evaluate(lora, adapter, dataset, record, config.evaluate)
+    assert live_trained_model(lora, adapter) is held
+    assert all(torch.equal(one, before[name]) for name, one in held.model.named_parameters())
+    assert held.model.active_adapters == ["default"]
+    assert not any(getattr(m, "_disable_adapters", False) for m in held.model.modules())
+
+
+def test_what_is_not_asked_for_is_not_made(trained):
+    config, lora, dataset, adapter, record = trained()
+    nothing = {"samples": 0, "generic_passages": 0, "parity_rows": 0}
+    settings = config.evaluate.model_copy(update=nothing)
+    found = evaluate(lora, adapter, dataset, record, settings)
+    assert (found.samples, found.generic, found.trained_probe) == ([], None, None)
+
+
+def test_trained_biases_are_not_taken_for_the_base_models(trained):
+    """They stay when the adapter is switched off, so the base model is loaded anew."""
+    config, lora, dataset, adapter, record = trained(**{"lora.bias": "lora_only"})
+    found = evaluate(lora, adapter, dataset, record, config.evaluate)
+    assert found.trained_probe.effect is None
+    assert found.generic.before.loss != found.generic.after.loss
+
+
+def test_what_was_evaluated_where_it_was_trained_is_taken_as_it_is(trained):
+    config, lora, dataset, adapter, record = trained()
+    record.evaluation = evaluate(lora, adapter, dataset, record, config.evaluate)
+    live.release()
+    nothing = config.evaluate.model_copy(update={"samples": 0})
+    assert evaluate(lora, adapter, dataset, record, nothing) is record.evaluation

@@ -147,19 +147,23 @@ def test_ranks_learn_what_one_process_learns_and_go_on_from_each_others_checkpoi
     assert caplog.text.count("step 6 of 6") == 3 * 2, "one progress, of whichever process trains"
 
 
-def test_ranks_learn_preferences(preference_config, tmp_path):
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "kto"])
+def test_ranks_learn_preferences(preference_config, tmp_path, objective):
     steps = {
         "train.effective_batch": 8, "train.gradient_accumulation": None, "train.micro_batch": 2,
         "train.max_steps": 4,
     }  # fmt: skip
     config = preference_config(
-        "dpo", {**steps, "registry.promote": False, "evaluate.parity_rows": 0}
+        objective, {**steps, "registry.promote": False, "evaluate.parity_rows": 0}
     )
     _, whole = run(config, tmp_path / "one")
     _, record = run(config, tmp_path / "two", TWO)
     assert record.ranks == 2
     assert losses(record) == pytest.approx(losses(whole), rel=1e-4)
     assert record.after.rewards.margin == pytest.approx(whole.after.rewards.margin, rel=1e-3)
+    assert record.before.row_losses == whole.before.row_losses, "shared, and the same to the digit"
+    assert record.after.row_losses == pytest.approx(whole.after.row_losses, rel=1e-3)
+    assert record.train_tokens == whole.train_tokens
 
 
 def test_ranks_keep_the_best_weights_and_undo_pissa(make_config, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.held_out import held_out_metrics
+from llm_engineering.peers import Alone
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +59,46 @@ def test_the_batch_size_changes_nothing(model: Any, rows: datasets.Dataset) -> N
 
     assert one.row_losses == pytest.approx(all_.row_losses, rel=1e-5)
     assert one.token_accuracy == all_.token_accuracy
+
+
+class Told(Exception):
+    """What a process tells the others."""
+
+
+class OneOf(Alone):
+    """One of several processes; ``others`` is what all of them told, once that is known."""
+
+    def __init__(self, rank: int, ranks: int, everyones: list[Any] | None = None) -> None:
+        self._rank, self._ranks, self._everyones = rank, ranks, everyones
+
+    def rank(self) -> int:
+        return self._rank
+
+    def ranks(self) -> int:
+        return self._ranks
+
+    def all_values(self, value: Any) -> list[Any]:
+        if self._everyones is None:
+            raise Told(value)
+        return self._everyones
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7])
+def test_processes_share_the_batches_and_all_have_the_figures_of_one(
+    model: Any, rows: datasets.Dataset, ranks: int
+) -> None:
+    alone = held_out_metrics(model, rows, batch_size=2, pad_id=0)
+    everyones, passes = [], []
+    for rank in range(ranks):
+        made: list[int] = []
+        handle = model.register_forward_pre_hook(lambda *_, made=made: made.append(1))
+        with pytest.raises(Told) as told:
+            held_out_metrics(model, rows, batch_size=2, pad_id=0, peers=OneOf(rank, ranks))
+        handle.remove()
+        everyones.append(told.value.args[0])
+        passes.append(len(made))
+    # Equally many, since each may need the others' part of the weights: three batches by so many.
+    assert passes == [-(-3 // ranks)] * ranks
+    assert sorted(index for part, _ in everyones for index in part) == [0, 1, 2, 3, 4]
+    shared = held_out_metrics(model, rows, batch_size=2, pad_id=0, peers=OneOf(0, ranks, everyones))
+    assert shared == alone
