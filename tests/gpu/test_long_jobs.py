@@ -45,9 +45,7 @@ def test_samples_leave_the_training_as_it_was(on_gpu, tmp_path, kind):
             },
         )
         folder = tmp_path / str(samples_every)
-        dataset = prepare_data(
-            config.data, config.model, objective="sft", folder=folder / "data"
-        )
+        dataset = prepare_data(config.data, config.model, objective="sft", folder=folder / "data")
         lora = inject_lora(load_model(config.model), config.lora)
         model = live_lora_model(lora).model
         seen, modes = [], []

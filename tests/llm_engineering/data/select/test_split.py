@@ -263,7 +263,8 @@ def test_rows_that_training_looks_at_are_none_of_those_that_judge_it(
     best = prepare(make_config({**changes, "train.keep_best": True}))
     judging, looked_at = line_numbers(best, "held_out"), line_numbers(best, "validation")
 
-    assert judging and looked_at
+    assert judging
+    assert looked_at
     assert sorted(judging + looked_at) == plain
     assert best.summary.validation is not None
     assert best.summary.validation.rows == len(looked_at)
@@ -279,5 +280,5 @@ def test_a_held_out_row_that_is_alone_cannot_do_both(
     prepare: Prepare, make_config: MakeConfig
 ) -> None:
     changes = {**by_fraction(0.001), "train.evaluate_every": 1, "train.keep_best": True}
-    with pytest.raises(DataError, match="validation_fraction .* leaves none to judge by"):
+    with pytest.raises(DataError, match=r"validation_fraction .* leaves none to judge by"):
         prepare(make_config(changes))

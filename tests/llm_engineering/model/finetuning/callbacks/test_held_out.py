@@ -116,7 +116,7 @@ def test_patience_ends_training(make):
 
 def test_validation_rows_choose_and_others_judge(make):
     """Each set of rows likes another step best: the choice is by one, the figures are of the other."""
-    callback, model, record, best = make(
+    callback, model, record, _ = make(
         [3.0, 2.9, 1.0, 2.8], validation=[3.0, 1.0, 2.0, 2.0], keep_best=True
     )
     go(callback, model, 3)
