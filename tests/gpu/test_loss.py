@@ -8,7 +8,7 @@ from llm_engineering.model import live
 from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
 OBJECTIVES = ["sft", "dpo", "orpo", "kto"]
 SPLITS = [(2, 4), (4, 2), (8, 1)]
