@@ -18,7 +18,7 @@ def test_the_better_answers_are_preferred_after_training(
 ):
     lora, dataset, adapter, record = run(preference_config(objective), tmp_path)
     before, after = record.before.rewards, record.after.rewards
-    assert after.margin > before.margin + 0.005
+    assert after.margin > before.margin + 0.003
     assert after.accuracy > 0.7
     assert record.after.loss < record.before.loss
     assert len(record.before.row_losses) == len(dataset.split("held_out"))
