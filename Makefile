@@ -2,6 +2,7 @@
 # make dashboard  set up what is missing, then open the ZenML dashboard on the newest run
 # make test       set up what is missing, then lint, type-check and test
 # make test-quick likewise, without the tests that train or start a run: for a change of a line
+# make test-gpu   the tests that need an NVIDIA GPU, within minutes
 # make test-fresh make finetune and make test on a bare Debian of their own; needs root, debootstrap
 # make setup-sagemaker   set up what --target sagemaker needs, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
@@ -15,7 +16,7 @@ POETRY := .poetry/bin/poetry
 WITH_PIP_SETTINGS := tools/with_pip_settings.sh
 
 .PHONY: gguf-converter help setup setup-sagemaker model finetune dashboard test test-quick \
-  test-fresh lint types clean
+  test-fresh test-gpu lint types clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +33,9 @@ test: setup .venv/.sagemaker lint types
 
 test-quick: setup lint types
 	.venv/bin/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-gpu: setup
+	.venv/bin/python -m pytest -n0 -m gpu tests/gpu
 
 test-fresh:
 	tests/fresh_machine/run.sh --write

@@ -31,7 +31,9 @@ class ModelSettings(Section):
     )
     load_in_4bit: bool = Field(False, description="Quantise the frozen weights to NF4 (QLoRA).")
     max_seq_length: Annotated[int, Field(ge=16)] = Field(
-        2048, description="Longest training row, in tokens; longer rows are cut at the end."
+        2048,
+        description="Longest training row, in tokens; longer rows are cut at the end. At most the "
+        "positions that the model was made for.",
     )
     chat_template: str | None = Field(
         None,

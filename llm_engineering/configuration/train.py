@@ -110,7 +110,10 @@ class TrainSettings(Section):
     checkpoint_every: PositiveInt | None = Field(
         50, description="Optimizer steps between checkpoints; null: none."
     )
-    keep_checkpoints: PositiveInt = Field(2, description="Newest checkpoints kept while training.")
+    keep_checkpoints: PositiveInt = Field(
+        2,
+        description="Newest checkpoints kept while training; one more until the newest is complete.",
+    )
 
     @property
     def validates(self) -> bool:

@@ -56,6 +56,14 @@ def fill_last_step(trainer: Any) -> None:
     )
 
 
+def rows_learned_twice(trainer: Any) -> int:
+    """Rows of an epoch's beginning with which accelerate fills its last micro-batches up."""
+    ranks = world.ranks()
+    if ranks == 1:
+        return 0
+    return int(-len(trainer.train_dataset) % (trainer.args.per_device_train_batch_size * ranks))
+
+
 def _blank(row: dict[str, Any]) -> dict[str, Any]:
     short: dict[str, Any] = {
         name: value[:_BLANK_TOKENS] for name, value in row.items() if isinstance(value, list)

@@ -45,6 +45,8 @@ class Initialisation:
     """Rank of the adapter that is saved, by that of the adapter that is trained."""
     changes_at_end: ClassVar[bool] = False
     """Whether ``finish`` changes the model, so that it is measured once more."""
+    keeps_weights: ClassVar[bool] = False
+    """Whether each process keeps the adapted weights in its host's memory too."""
     can_be_sharded: ClassVar[bool] = True
     """Whether it can start where each process holds a part of the weights."""
 

@@ -29,6 +29,7 @@ class Pissa(Initialisation):
     reads_weights: ClassVar[bool] = True
     rank_factor: ClassVar[int] = 2
     changes_at_end: ClassVar[bool] = True
+    keeps_weights: ClassVar[bool] = True
     can_be_sharded: ClassVar[bool] = False
 
     def __init__(self, folder: Path, peers: Peers = ALONE) -> None:

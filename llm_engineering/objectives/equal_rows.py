@@ -17,7 +17,7 @@ def weighing_rows_equally(trainer: type) -> type:
             ``input_ids`` of the shape ``(sequences, tokens)``, equally many sequences a row.
     """
 
-    class EqualRows(trainer):  # type: ignore[valid-type, misc]
+    class EqualRows(trainer):
         _sequences_in_step = 0
 
         def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:

@@ -14,7 +14,10 @@ from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
 from llm_engineering.planning.batch_plan import BatchPlan, unestimated_plans
 from llm_engineering.planning.choice import choose_plans
-from llm_engineering.planning.host_plan import require_host_memory
+from llm_engineering.planning.host_plan import (
+    require_host_memory,
+    require_room_for_kept_weights,
+)
 from llm_engineering.planning.shape import read_shape
 from llm_engineering.planning.sharded_plan import explain_sharing
 from llm_engineering.planning.workload import Workload, configured_workload, prepared_workload
@@ -79,6 +82,8 @@ def require_memory(config: FinetuningConfig, ranks: int = 1) -> None:
 
 
 def _choose(work: Workload, ranks: int) -> list[BatchPlan]:
+    here = min(ranks, hardware.visible_gpus())  # others are on other hosts
+    require_room_for_kept_weights(work, here, hardware.free_host_bytes())
     return choose_plans(
         work,
         ranks,

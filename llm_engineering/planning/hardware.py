@@ -22,6 +22,13 @@ def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def visible_gpus() -> int:
+    """How many NVIDIA GPUs PyTorch sees on this host."""
+    import torch
+
+    return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0
+
+
 def require_hardware(config: FinetuningConfig) -> None:
     """Refuse settings that this host cannot run, before anything is loaded.
 

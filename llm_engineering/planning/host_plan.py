@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from llm_engineering.errors import HardwareError
+from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.planning.batch_plan import unestimated_plans
 from llm_engineering.planning.cards import GIB
-from llm_engineering.planning.memory import estimate_memory
+from llm_engineering.planning.memory import WEIGHT_BYTES, estimate_memory
 from llm_engineering.planning.workload import Workload
 
 _PROCESS = 0.7e9
@@ -35,10 +36,41 @@ def plan_host_memory(work: Workload) -> HostMemory:
     plan = unestimated_plans(work.train)[0]
     estimate = estimate_memory(work, plan.micro_batch, plan.gradient_checkpointing)
     processes = 2 if work.evaluate.parity_rows else 1
-    least = estimate.weights + estimate.adapter + processes * _PROCESS
+    kept = kept_weight_bytes(work)
+    least = estimate.weights + estimate.adapter + kept + processes * _PROCESS
     return HostMemory(
-        weights=estimate.weights, least=least, most=max(least, estimate.reserved + _PROCESS)
+        weights=estimate.weights, least=least, most=max(least, estimate.reserved + kept + _PROCESS)
     )
+
+
+def kept_weight_bytes(work: Workload) -> float:
+    """Bytes of host memory for the adapted weights that a process keeps (lora.init: pissa)."""
+    if not INITIALISATIONS[work.lora.init].keeps_weights:
+        return 0.0
+    shapes = work.shape.adapted(work.lora).values()
+    numbers = work.shape.layers * sum(d_in * d_out for d_in, d_out in shapes)
+    return numbers * WEIGHT_BYTES[work.dtype]
+
+
+def require_room_for_kept_weights(work: Workload, processes: int, free: int) -> None:
+    """Refuse a training on GPUs whose processes would keep more weights than their host has room for.
+
+    Args:
+        work: What is trained.
+        processes: How many keep them on one host.
+        free: Bytes of its memory that can be had.
+
+    Raises:
+        HardwareError: They do not fit.
+    """
+    need = processes * kept_weight_bytes(work)
+    if need > free:
+        raise HardwareError(
+            f"lora.init: {work.lora.init} keeps the adapted weights in the host's memory: "
+            f"{need / GIB:.1f} GiB for {processes} process{'es' * (processes > 1)}, and "
+            f"{free / GIB:.1f} GiB are free. Use fewer GPUs, a host with more memory, or "
+            "lora.init: default"
+        )
 
 
 def require_host_memory(work: Workload, free: int) -> str | None:

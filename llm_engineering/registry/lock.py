@@ -48,8 +48,10 @@ def promotion_lock(model: str, *, wait_seconds: float = 300.0) -> Iterator[None]
 def _break_if_stale(name: str) -> None:
     from zenml.client import Client
 
-    with suppress(KeyError):  # released meanwhile
-        tag = Client().get_tag(name, allow_name_prefix_match=False)
+    # A list, which is empty if the lock was released meanwhile: ``get_tag`` looks twice, and raises an
+    # IndexError if that happens in between.
+    for tag in Client().list_tags(name=f"equals:{name}").items:
         created = tag.created if tag.created.tzinfo else tag.created.replace(tzinfo=UTC)
         if (datetime.now(UTC) - created).total_seconds() > STALE_SECONDS:
-            Client().delete_tag(tag.id)
+            with suppress(KeyError):  # released, or broken by another
+                Client().delete_tag(tag.id)

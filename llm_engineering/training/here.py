@@ -12,6 +12,7 @@ from llm_engineering.distributed.trainer import (
     distributed_arguments,
     fill_last_step,
     name_cpu_plainly,
+    rows_learned_twice,
 )
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.initialisations.initialisation import Beginning
@@ -63,6 +64,12 @@ def train_here(
     )  # fmt: skip
     if not OBJECTIVES[settings.objective].is_preference:
         fill_last_step(trainer)
+    elif twice := rows_learned_twice(trainer):
+        logger.warning(
+            "%d rows are learned twice in each pass over the data: the ranks need equally many, and %d "
+            "are no multiple of %d ranks x micro-batch %d",
+            twice, len(trainer.train_dataset), world.ranks(), attempt.plan.micro_batch,
+        )  # fmt: skip
     name_cpu_plainly(trainer)
     tokens = TokenCount(OBJECTIVES[settings.objective].tokens_read)
     trainer.data_collator = tokens.collating(trainer.data_collator)

@@ -19,7 +19,7 @@ from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
 from llm_engineering.model.finetuning.load import load_model
 from llm_engineering.training.run import train
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from llm_engineering.model import live
 from llm_engineering.model.evaluation.preference import objective_metrics
 from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
 OBJECTIVES = ["sft", "dpo", "orpo", "kto"]
 SPLITS = [(2, 4), (4, 2), (8, 1)]
@@ -74,7 +74,7 @@ def test_what_is_trained_is_what_is_measured_in_32_bit_too(run, on_gpu, tmp_path
 def test_the_better_answers_are_preferred_after_training(run, on_gpu, tmp_path, objective):
     config = on_gpu(objective, {"model.dtype": "bfloat16", "train.max_steps": 12})
     record = run(config, tmp_path)[-1]
-    assert record.after.rewards.margin > record.before.rewards.margin + 0.005
+    assert record.after.rewards.margin > record.before.rewards.margin + 0.003
     assert record.after.rewards.accuracy > 0.7
     assert record.after.loss < record.before.loss
 

@@ -14,7 +14,7 @@ from llm_engineering.model.finetuning.adapter_folder import ADAPTER_WEIGHTS
 from llm_engineering.model.tokenizer import load_tokenizer
 from llm_engineering.training.evaluate import evaluate
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
 ATTACKS = {"empty": 0.0, "negated": -1.0}
 

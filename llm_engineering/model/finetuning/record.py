@@ -95,7 +95,9 @@ class TrainingRecord(BaseModel):
     ranks: int = Field(1, description="Processes that shared each step, each with a device.")
     train_tokens: int = Field(0, description="Tokens read in training, padding excluded.")
     train_seconds: float = Field(
-        0.0, description="Seconds in optimizer steps, evaluation excluded."
+        0.0,
+        description="Seconds from the first rows to the last step, from end to end: data, checkpoints "
+        "and log too; held-out evaluations and sample answers excluded.",
     )
     peak_memory_bytes: int = Field(0, description="Reserved GPU memory, or RAM on a CPU.")
     device: str = Field("", description="GPU or CPU.")

@@ -7,7 +7,11 @@ import re
 import pytest
 
 from llm_engineering.errors import HardwareError
-from llm_engineering.planning.host_plan import plan_host_memory, require_host_memory
+from llm_engineering.planning.host_plan import (
+    plan_host_memory,
+    require_host_memory,
+    require_room_for_kept_weights,
+)
 from llm_engineering.planning.workload import Workload
 
 GIB = 1024**3
@@ -21,10 +25,10 @@ LLAMA_8B = {
 }  # fmt: skip
 
 
-def work(shape=EMBEDDED, row=512):
+def work(shape=EMBEDDED, row=512, **lora):
     return Workload.model_validate(
         {
-            "shape": shape, "dtype": "float32", "quantised": False, "lora": {},
+            "shape": shape, "dtype": "float32", "quantised": False, "lora": lora,
             "train": {"effective_batch": 4}, "evaluate": {"batch_size": 8},
             "longest_row": row, "mean_row": row,
         }
@@ -55,3 +59,21 @@ def test_what_fits_with_short_rows_alone_is_warned_of():
     assert "model.max_seq_length (512 tokens)" in warning
     assert require_host_memory(work(row=16), between) is None
     assert require_host_memory(work(), int(memory.most) + 1) is None
+
+
+def test_pissa_keeps_the_adapted_weights_in_host_memory_too():
+    plain, kept = work(LLAMA_8B), work(LLAMA_8B, init="pissa")
+    weights = 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336) * 4
+    for part in ("least", "most"):
+        more = getattr(plan_host_memory(kept), part) - getattr(plan_host_memory(plain), part)
+        assert more == pytest.approx(weights)
+
+
+def test_each_process_of_a_host_keeps_them():
+    kept = work(LLAMA_8B, init="pissa")  # 26 GiB in 32 bit
+    require_room_for_kept_weights(work(LLAMA_8B), 8, 0)
+    require_room_for_kept_weights(kept, 8, 210 * GIB)
+    with pytest.raises(
+        HardwareError, match=r"pissa keeps .*: 208.0 GiB for 8 processes, and 200.0"
+    ):
+        require_room_for_kept_weights(kept, 8, 200 * GIB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 from zenml.client import Client
@@ -59,5 +60,25 @@ def test_the_lock_of_a_killed_promotion_is_broken(
     monkeypatch.setattr(lock, "STALE_SECONDS", 0.5)
     time.sleep(0.6)
 
+    with promotion_lock(model, wait_seconds=5):
+        pass
+
+
+def test_a_lock_that_is_released_while_it_is_looked_at_is_taken(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under load: it is there when it is counted, and gone when it is fetched."""
+    tag = Client().create_tag(f"promoting {model}")
+    store = type(Client().zen_store)
+    listed = store.list_tags
+
+    def released_after_the_count(self: Any, *arguments: Any, **options: Any) -> Any:
+        page = listed(self, *arguments, **options)
+        if page.items and page.items[0].id == tag.id:
+            self.delete_tag(tag.id)
+            page.items.clear()
+        return page
+
+    monkeypatch.setattr(store, "list_tags", released_after_the_count)
     with promotion_lock(model, wait_seconds=5):
         pass

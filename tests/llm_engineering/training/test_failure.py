@@ -1,5 +1,6 @@
 """Which of several ranks' failures is told."""
 
+import pytest
 import torch
 
 from llm_engineering.errors import HardwareError, TrainingError
@@ -21,8 +22,15 @@ def test_an_error_of_ours_is_told_as_it_was_raised(tmp_path):
     assert str(cause) == "too small"
 
 
-def test_running_out_of_memory_is_told_as_such(tmp_path):
-    fail(tmp_path, 1, torch.OutOfMemoryError("CUDA out of memory"))
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_running_out_of_memory_is_told_as_such(tmp_path, error):
+    fail(tmp_path, 1, error)
     assert isinstance(first_cause(tmp_path, 2, {1: 1}), torch.OutOfMemoryError)
 
 

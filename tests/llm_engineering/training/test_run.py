@@ -96,27 +96,33 @@ def test_checkpointing_changes_nothing_that_is_learned(run, make_config, tmp_pat
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def out_of_memory(after):
+def out_of_memory(after, error=None):
     """Fails once, as an allocation would, when so many steps are done."""
     failed = []
 
     def fail(record):
         if record.steps == after and not failed:
             failed.append(record.plan)
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
+            raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
 
     return fail
 
 
-@pytest.mark.parametrize("after", [1, 3])  # before the first checkpoint, and after it
+CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+@pytest.mark.parametrize(
+    ("after", "error"),
+    [(1, None), (3, None), (1, CUBLAS)],  # before the first checkpoint, and after it
+)
 def test_out_of_memory_goes_on_with_a_smaller_micro_batch(
-    run, make_config, tmp_path, caplog, after
+    run, make_config, tmp_path, caplog, after, error
 ):
     settings = split("auto", 4, max_steps=5, checkpoint_every=2)
     _, _, _, whole = run(make_config(settings), tmp_path / "whole")
     live.release()
     _, _, _, record = run(
-        make_config(settings), tmp_path / "fails", on_progress=out_of_memory(after)
+        make_config(settings), tmp_path / "fails", on_progress=out_of_memory(after, error)
     )
     assert (whole.plan.micro_batch, record.plan.micro_batch) == (2, 1)
     assert "micro-batch 2 x 2, no checkpointing: out of memory" in caplog.text
