@@ -21,6 +21,16 @@ def gpu() -> None:
         pytest.skip("needs an NVIDIA GPU")
 
 
+@pytest.fixture(autouse=True)
+def whole_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile whole layers, as unsloth does for users, in the tests marked ``compiled`` alone.
+
+    It takes some 20 s for each model, and leaves kernels and losses what they are.
+    """
+    if request.node.get_closest_marker("compiled") is None:
+        monkeypatch.setenv("UNSLOTH_BLOCK_COMPILE", "0")
+
+
 @pytest.fixture(scope="session")
 def small_model(gpu: None, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random four-layer Llama with heads of 64, as unsloth's kernels like them."""

@@ -79,6 +79,7 @@ def test_the_better_answers_are_preferred_after_training(run, on_gpu, tmp_path, 
     assert record.after.loss < record.before.loss
 
 
+@pytest.mark.compiled
 def test_packed_rows_do_not_see_each_other(run, on_gpu, tmp_path):
     """All rows in every step, apart or packed: each row's own loss, so the course is the same."""
     rows = {
