@@ -235,7 +235,7 @@ _READERS: dict[str, Callable[[Columns, bool], Chat]] = {
 }
 
 
-def _history(row: Columns) -> list[Message]:
+def read_history(row: Columns) -> list[Message]:
     """Earlier turns of alpaca and ms-swift: a list of a question and its answer each."""
     if not row.has("history"):
         return []
