@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from llm_engineering.data.summary import DatasetSummary
+    from llm_engineering.data.summary import DatasetSummary, ExampleRow
     from llm_engineering.data.tokens.audit import LabelAudit
 
 ARTIFACT = "inspected_data"
 _FIRST = 10  # lines of each finding
-_TRAINED = "black on green"
-_TEXT = 2000  # characters of the row that is shown
+_TRAINED = "underline black on green"
+_ROWS = 4  # examples; the page has more
+_TEXT = 2000  # characters of a row that is shown
 
 
 def run(config_path: Path, overrides: Sequence[str], file: str | None) -> None:
@@ -81,18 +82,25 @@ def show(summary: DatasetSummary, console: Console) -> None:
     for line in _histogram(summary.train, console.width):
         console.print(line)
     console.print()
+    for heading, lines in _to_know(summary):
+        console.print(Text(f"  {heading}", style="bold yellow"))
+        for told in lines:
+            console.print(Padding(Text(shown(told)), (0, 0, 0, 4)))
+        console.print()
     for name, lines, count in _findings(summary):
         console.print(f"  {name:<12}", Text(f"{count:,}", style="yellow" if count else "green"))
         for finding in lines[:_FIRST]:
             console.print(Padding(Text(shown(finding)), (0, 0, 0, 4)))
         if count > min(len(lines), _FIRST):
             console.print(f"    ... and {count - min(len(lines), _FIRST):,} more")
-    if summary.train.example:
+    if summary.examples:
         console.print()
-        console.print(_row_title(summary.train))
-        console.print(
-            Padding(_row(summary.train, colours=console.color_system is not None), (1, 2))
-        )
+        console.print(_rows_title(len(summary.examples)))
+    for example in summary.examples[:_ROWS]:
+        console.print(_row_title(example))
+        console.print(Padding(_row(example, colours=console.color_system is not None), (1, 2)))
+    if len(summary.examples) > _ROWS:
+        console.print(f"  ... and {len(summary.examples) - _ROWS} more on the page")
 
 
 def shown(text: str) -> str:
@@ -187,21 +195,42 @@ def _findings(summary: DatasetSummary) -> list[tuple[str, list[str], int]]:
     return found
 
 
-def _row_title(audit: LabelAudit) -> Text:
+def _to_know(summary: DatasetSummary) -> list[tuple[str, list[str]]]:
+    """What a reader should know, and what was not read of each source."""
+    from llm_engineering.reporting.data_page import data_notices
+
+    told = [("to know", data_notices(summary))]
+    for one in summary.sources:
+        unread = [
+            f"{key} in {rows:,} row{'' if rows == 1 else 's'}"
+            for key, rows in sorted(one.unread.items())
+        ]
+        told.append((f"not read of {shown(one.source)}", unread))
+    return [(heading, lines) for heading, lines in told if lines]
+
+
+def _rows_title(count: int) -> Text:
     from rich.text import Text
 
-    text = Text("  one training row, ", style="bold")
+    what = "one training row" if count == 1 else "one training row a source"
+    text = Text(f"  {what}, ", style="bold")
     text.append("trained tokens", style=_TRAINED)
-    text.append(f" marked: {shown(audit.example_origin)}", style="not bold")
-    return text
+    return text.append(" marked", style="not bold")
 
 
-def _row(audit: LabelAudit, *, colours: bool) -> Text:
+def _row_title(example: ExampleRow) -> Text:
+    from rich.text import Text
+
+    text = Text(f"  {shown(example.origin)}", style="dim")
+    return text.append(", cut at model.max_seq_length" if example.cut else "", style="yellow")
+
+
+def _row(example: ExampleRow, *, colours: bool) -> Text:
     """The row as the model sees it; where there are no colours, brackets mark what is trained."""
     from rich.text import Text
 
     text, left = Text(), _TEXT
-    for piece in audit.example:
+    for piece in example.pieces:
         part = shown(piece.text[:left])
         if piece.trained:
             text.append(part if colours else f"⟦{part}⟧", style=_TRAINED)

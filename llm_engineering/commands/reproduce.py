@@ -183,6 +183,7 @@ def compare(
         )
     compared += [
         Compared("seed", str(then.seed), str(now.seed)),
+        Compared("data seed", str(then.data_seed), str(now.data_seed)),
         Compared("git commit", then.git_commit or "-", now.git_commit or "-"),
         Compared("hardware", then.hardware, now.hardware),
         Compared("platform", then.platform, now.platform),

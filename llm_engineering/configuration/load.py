@@ -133,7 +133,7 @@ def _use_data(
     section["held_out"] = {} if named else {"fraction": OWN_HELD_OUT}
     for replaced in [one for one in origins if one[1:2] in (("sources",), ("held_out",))]:
         if replaced[0] == "data":
-            origins[replaced] = f"the source {data}"
+            origins[replaced] = f"the source {data!r}"
 
 
 def _apply_override(values: dict[str, Any], override: str) -> Location:

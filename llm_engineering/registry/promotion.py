@@ -15,6 +15,7 @@ from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecor
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.registry.checks import Candidate, Production, run_checks
 from llm_engineering.registry.decision import Decision
+from llm_engineering.registry.learned_rows import learned_rows
 from llm_engineering.registry.stages import promote_if_unchallenged
 from llm_engineering.registry.versions import (
     ADAPTER_DIGEST,
@@ -124,6 +125,7 @@ def production_to_measure(
         return None
     try:
         production = _adapter(current, lora)
+        _require_unlearned(current, dataset)
         require_switchable(lora, production)
     except RegistryError:
         return None
@@ -154,6 +156,17 @@ def _adapter(current: ModelVersionResponse, lora: LoraRecipe) -> ProductionAdapt
     return ProductionAdapter(str(current.name), artifact(current, "adapter"))
 
 
+def _require_unlearned(current: ModelVersionResponse, dataset: PreparedDataset) -> None:
+    """Refuse a comparison on rows that production was trained on, as with another ``data.seed``."""
+    learned = learned_rows(artifact(current, "dataset"), dataset)
+    if learned:
+        rows = len(dataset.split("held_out"))
+        raise RegistryError(
+            f"it was trained on {learned} of these {rows} held-out rows, on which its loss would "
+            "flatter; keep data.seed and what is held out, or promote by hand (--promote)"
+        )
+
+
 def _production(
     current: ModelVersionResponse,
     dataset: PreparedDataset,
@@ -169,6 +182,7 @@ def _production(
         stored = _stored_losses(current, dataset)
         if stored is not None:
             return Production(name, stored)
+        _require_unlearned(current, dataset)
         require_switchable(lora, production)
         if record.evaluation is None:
             logger.info("evaluating %s on this run's held-out rows", name)

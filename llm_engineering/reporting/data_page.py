@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llm_engineering.data.summary import DatasetSummary
+from llm_engineering.data.summary import DatasetSummary, ExampleRow
 from llm_engineering.reporting.charts import histogram
 from llm_engineering.reporting.page import page_templates
 
@@ -35,6 +35,9 @@ def data_section(summary: DatasetSummary) -> dict[str, Any]:
         if repeats is not None:
             title += ", left out" if repeats.dropped else ""
             findings.append((title, repeats.first, repeats.count, none))
+    train, examples = summary.train, summary.examples
+    if train.example and not examples:
+        examples = [ExampleRow(origin=train.example_origin, pieces=train.example)]
     missing = [none for _, _, count, none in findings if not count]
     return {
         "summary": summary,
@@ -42,6 +45,11 @@ def data_section(summary: DatasetSummary) -> dict[str, Any]:
             (title, lines[:_MOST_BAD_ROWS], count) for title, lines, count, _ in findings if count
         ],
         "not_found": f"No row {_in_words(missing)}." if missing else "",
+        "notices": data_notices(summary),
+        "not_read": [
+            (one.source, sorted(one.unread.items())) for one in summary.sources if one.unread
+        ],
+        "examples": examples,
         "length_charts": [
             histogram(
                 title,
@@ -58,6 +66,19 @@ def data_section(summary: DatasetSummary) -> dict[str, Any]:
             )
         ],
     }
+
+
+def data_notices(summary: DatasetSummary) -> list[str]:
+    """What a reader should know of the data: what is not used, and the preparation's notices."""
+    unused = summary.held_out_unused
+    if not unused:
+        return summary.notices
+    rows = "1 held-out row is" if unused == 1 else f"{unused:,} held-out rows are"
+    return [
+        f"{rows} not used, neither trained nor evaluated on: data.held_out.max_rows is "
+        f"{summary.held_out.rows:,}",
+        *summary.notices,
+    ]
 
 
 def _in_words(parts: Sequence[str]) -> str:

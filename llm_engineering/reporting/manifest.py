@@ -28,6 +28,7 @@ class Manifest(BaseModel):
     created: str = Field(description="When the run was saved, UTC, ISO 8601.")
     config: dict[str, Any] = Field(description="The resolved configuration.")
     seed: int
+    data_seed: int = Field(0, description="What decided which rows are held out or drawn.")
     data_digest: str = Field(description="SHA-256 over all token ids and labels.")
     chat_template_digest: str | None = Field(
         None, description="SHA-256 of the chat template's text."
@@ -71,6 +72,7 @@ def make_manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config.model_dump(mode="json"),
         seed=config.run.seed,
+        data_seed=config.data.seed,
         data_digest=summary.digest,
         chat_template_digest=hashlib.sha256(lora.model.chat_template.encode()).hexdigest(),
         template_inputs=summary.template_inputs,

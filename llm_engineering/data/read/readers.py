@@ -46,8 +46,9 @@ def unparsed_rows(file: DataFile, unread: Counter[str]) -> Iterator[UnparsedRow]
         DataError: The file is unreadable as a whole, or from a line on, which is named.
     """
     if file.kind == ".json":
-        splits = {"split": file.split, "default_split": file.default_split}
-        read: Reader = partial(read_json, **splits, unread=unread)
+        read: Reader = partial(
+            read_json, split=file.split, default_split=file.default_split, unread=unread
+        )
     elif file.kind == ".txt":
         read = partial(read_text_lines, unread=unread)
     else:

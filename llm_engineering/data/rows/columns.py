@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from llm_engineering.configuration.data import Column
 from llm_engineering.data.rows.text import holds_nothing
 from llm_engineering.data.rows.unread import Unread, shown_name
 from llm_engineering.data.rows.unusable import UnusableRowError
 
 _PROMPTS = ("question", "query", "problem", "input", "inputs", "instruction", "article")
-_PROMPTS_LAST = ("document", "dialogue", "source", "user", "human", "prompt")
+_PROMPTS_LAST = ("input_text", "document", "dialogue", "source", "user", "human", "prompt")
 _ANSWERS = ("answer", "response", "solution", "output", "outputs", "completion", "summary")
-_ANSWERS_LAST = ("target", "targets", "generation", "highlights", "assistant", "gpt", "answers")
+_ANSWERS_LAST = (
+    "output_text",
+    "target",
+    "targets",
+    "generation",
+    "highlights",
+    "assistant",
+    "gpt",
+    "answers",
+)
 PROMPT_NAMES: Final = _PROMPTS + _PROMPTS_LAST
 ANSWER_NAMES: Final = _ANSWERS + _ANSWERS_LAST
 
 
 def map_columns(
-    values: Mapping[str, object], columns: Mapping[str, str], unread: Unread
+    values: Mapping[str, object], columns: Mapping[Column, str], unread: Unread
 ) -> Mapping[str, object]:
     """The row with its columns under the names that the forms know.
 
@@ -51,7 +61,7 @@ def proposal(values: Mapping[str, object]) -> str | None:
     given = {
         name.lower(): name
         for name, value in values.items()
-        if isinstance(name, str) and isinstance(value, str) and name.isprintable()
+        if isinstance(name, str) and name.isprintable() and _says_something(value)
     }
     prompt = next((given[name] for name in PROMPT_NAMES if name in given), None)
     answer = next(
@@ -60,6 +70,13 @@ def proposal(values: Mapping[str, object]) -> str | None:
     if prompt is None or answer is None:
         return None
     return f"{{prompt: {prompt}, completion: {answer}}}"
+
+
+def _says_something(value: object) -> bool:
+    """Whether a column may be a text or a list of messages."""
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+    )
 
 
 def named(values: Mapping[str, object], most: int = 12) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llm_engineering.configuration.data import RowForm
@@ -18,7 +19,7 @@ from llm_engineering.data.rows.chat import (
 from llm_engineering.data.rows.forms import RESPONSE_COLUMNS, form_of
 from llm_engineering.data.rows.message import TEXT_ROLE, Conversation, Message
 from llm_engineering.data.rows.text import holds_nothing, kind, read_text
-from llm_engineering.data.rows.tools import read_tools
+from llm_engineering.data.rows.tools import from_json, read_tools
 from llm_engineering.data.rows.unread import Columns, Unread
 from llm_engineering.data.rows.unusable import UnusableRowError
 
@@ -38,8 +39,9 @@ def to_conversation(
     - sharegpt: ``conversations`` (or ``conversation``), likewise, or a list of turns;
     - alpaca: ``instruction`` with ``response``, ``output`` or ``answer``; ``input`` or ``context``,
       if there is one, is appended to the instruction, and ``history`` comes before;
-    - prompt_completion: both of them texts, or lists of messages (as trl takes them). Texts are a
-      user's and an assistant's message, where trl joins them as plain text: see continuation;
+    - prompt_completion: both of them texts, or lists of messages (as trl takes them): of the
+      prompt's, none is trained. Texts are a user's and an assistant's message, where trl joins them
+      as plain text: see continuation;
     - text: ``text``, as one message of role "text";
     - continuation: ``prompt`` and ``completion``, as two messages of role "text", of which the
       second is trained.
@@ -97,6 +99,8 @@ def add_system(row: Columns, chat: Chat) -> None:
     Raises:
         UnusableRowError: The messages begin with another.
     """
+    if row.first(SYSTEMS) is None:
+        return
     said = [read_text(row.get(name), name) for name in SYSTEMS if row.has(name)]
     if chat.messages and chat.messages[0].role == "system":
         said.append(chat.messages.pop(0).content)
@@ -130,7 +134,7 @@ def read_instruction(row: Columns) -> list[Message]:
     else:
         text = read_text(instruction, "instruction")
         asked = f"{text}\n\n{read_text(context, str(column))}"
-    return [*_history(row), Message("user", asked)]
+    return [*read_history(row), Message("user", asked)]
 
 
 def _from_alpaca(row: Columns, loss: bool) -> Chat:
@@ -139,12 +143,13 @@ def _from_alpaca(row: Columns, loss: bool) -> Chat:
     )
     if "instruction" in row.values and column is None:
         raise UnusableRowError("has an instruction but neither a response nor an output column")
-    asked = read_instruction(row)
-    return Chat([*asked, Message("assistant", read_text(row.get(str(column)), str(column)))])
+    messages = read_instruction(row)
+    messages.append(Message("assistant", read_text(row.get(str(column)), str(column))))
+    return Chat(messages)
 
 
 def _from_prompt_completion(row: Columns, loss: bool) -> Chat:
-    whole = Chat(_history(row))
+    whole = Chat(read_history(row))
     for column, role in (("prompt", "user"), ("completion", "assistant")):
         if column not in row.values:
             raise UnusableRowError(f"has no {column} column")
@@ -152,7 +157,7 @@ def _from_prompt_completion(row: Columns, loss: bool) -> Chat:
         if isinstance(value, list | dict):
             listed = message_list([value] if isinstance(value, dict) else value, column)
             part = read_messages(listed, column, row.unread, loss=loss)
-            whole.messages += part.messages
+            whole.messages += _as_prompt(part.messages) if role == "user" else part.messages
             same_tools(whole.tools, part.tools, column)
         else:
             said = read_text(value, column)
@@ -160,6 +165,14 @@ def _from_prompt_completion(row: Columns, loss: bool) -> Chat:
                 Message("user", said) if role == "user" else Message("assistant", said)
             )
     return whole
+
+
+def _as_prompt(messages: list[Message]) -> list[Message]:
+    """The messages of a prompt: its answers are not trained, as in trl, unless they are marked."""
+    return [
+        replace(one, trained=False) if one.role == "assistant" and one.trained is None else one
+        for one in messages
+    ]
 
 
 def _from_messages(row: Columns, loss: bool) -> Chat:
@@ -225,11 +238,11 @@ _READERS: dict[str, Callable[[Columns, bool], Chat]] = {
 }
 
 
-def _history(row: Columns) -> list[Message]:
+def read_history(row: Columns) -> list[Message]:
     """Earlier turns of alpaca and ms-swift: a list of a question and its answer each."""
     if not row.has("history"):
         return []
-    given: Any = row.get("history")
+    given: Any = from_json(row.get("history"), "history")
     if not isinstance(given, list):
         raise UnusableRowError(f"history is {kind(given)}, expected a list of two texts each")
     messages: list[Message] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.data.rows.chat import (
@@ -21,6 +21,7 @@ from llm_engineering.data.rows.conversations import (
     add_system,
     add_tools,
     read_form,
+    read_history,
     read_instruction,
 )
 from llm_engineering.data.rows.forms import (
@@ -132,31 +133,39 @@ def _pair(row: Columns) -> Preference | None:
     values = row.values
     for better, worse in PREFERRED.items():
         if better in values and worse in values:
-            answers = {"chosen": row.get(better), "rejected": row.get(worse)}
-            return _answered(row, answers, {"chosen": better, "rejected": worse})
+            return _answered(row, _Answer("chosen", better), _Answer("rejected", worse))
     both = row.first(LISTED)
     if both is not None and are_two_texts(values[both]):
-        listed: Any = row.get(both)
-        answers = {"chosen": listed[0], "rejected": listed[1]}
-        return _answered(row, answers, {"chosen": both, "rejected": both})
-    worse = row.first(WORSE)
-    if worse is None:
+        good, bad = _Answer("chosen", both, 0), _Answer("rejected", both, 1)
+        return _answered(row, good, bad)
+    column = row.first(WORSE)
+    if column is None:
         return None
-    rejected = row.get(worse)
-    if (column := row.first(RESPONSE_COLUMNS)) is not None:
-        answers = {"chosen": row.get(column), "rejected": rejected}
-        return _answered(row, answers, {"chosen": column, "rejected": worse})
+    bad = _Answer("rejected", column)
+    if (better_column := row.first(RESPONSE_COLUMNS)) is not None:
+        return _answered(row, _Answer("chosen", better_column), bad)
     whole = _conversation(row)
     if whole is None or whole.messages[-1].role != "assistant":
-        raise UnusableRowError(f"has {worse}, and no messages that end with the better answer")
-    name = {"rejected": worse}
-    return _answered(row, {"rejected": rejected}, name, whole=whole)
+        raise UnusableRowError(f"has {column}, and no messages that end with the better answer")
+    return _answered(row, bad, whole=whole)
+
+
+class _Answer(NamedTuple):
+    """An answer of a row: what it is, and the column that it stands in, maybe as one of two."""
+
+    name: AnswerName
+    column: str
+    place: int | None = None
+
+    def read(self, row: Columns) -> Chat:
+        value: Any = row.get(self.column)
+        return _messages(row, value if self.place is None else value[self.place], self.column)
 
 
 def _judged(row: Columns) -> Preference | None:
     """The one answer of a row that a label judges; None: the row has none."""
     if "completion" in row.values:
-        return _answered(row, {"completion": row.get("completion")}, {"completion": "completion"})
+        return _answered(row, _Answer("completion", "completion"))
     form = form_of({name: one for name, one in row.values.items() if name not in LABELS})
     if form in ("text", "continuation"):
         return None
@@ -166,34 +175,30 @@ def _judged(row: Columns) -> Preference | None:
     return Preference(Conversation(prompt, chat.tools), {"completion": answer})
 
 
-def _answered(
-    row: Columns,
-    values: Mapping[AnswerName, object],
-    columns: Mapping[AnswerName, str],
-    *,
-    whole: Chat | None = None,
-) -> Preference:
+def _answered(row: Columns, *given_answers: _Answer, whole: Chat | None = None) -> Preference:
     """Prompt and answers, wherever the prompt stands.
 
     Args:
         row: The row.
-        values: What it says of each answer.
-        columns: Where.
+        given_answers: Those that have a column.
         whole: A conversation whose last message is the better answer.
     """
-    read = {name: _messages(row, value, columns[name]) for name, value in values.items()}
+    read = {one.name: one.read(row) for one in given_answers}
+    columns: dict[AnswerName, str] = {one.name: one.column for one in given_answers}
     tools: list[Mapping[str, Any]] = []
-    given = None
+    given: Chat | None
     if whole is not None:
         *before, better = whole.messages
         read = {"chosen": Chat([better]), **read}
-        given, tools = Chat(before), whole.tools
-    elif prompt := _prompt(row, complete=all(len(one.messages) > 1 for one in read.values())):
-        given, tools = prompt, prompt.tools
+        given = Chat(before, whole.tools)
+    else:
+        given = _prompt(row, complete=all(len(one.messages) > 1 for one in read.values()))
+    if given is not None:
+        tools = given.tools
     prompts: list[list[Message]] = []
     answers: dict[AnswerName, Message] = {}
     for name, chat in read.items():
-        column = columns.get(name, name)
+        column = columns.get(name, str(name))
         *before, answer = chat.messages
         if before and before[0].role in ("assistant", "tool"):
             raise UnusableRowError(
@@ -235,13 +240,13 @@ def _prompt(row: Columns, *, complete: bool) -> Chat | None:
     """What the row's own columns ask; None: nothing, or ``complete`` answers say it themselves."""
     column = row.first(_PROMPTS) or next((name for name in _PROMPTS if name in row.values), None)
     if column is not None:
-        return _messages(row, row.get(column), column, role="user")
+        return _with_history(row, _messages(row, row.get(column), column, role="user"))
     if "instruction" in row.values:
         return Chat(read_instruction(row))
     if row.has("input"):
         value = row.get("input")
         if not isinstance(value, dict):
-            return _messages(row, value, "input", role="user")
+            return _with_history(row, _messages(row, value, "input", role="user"))
         inner = Columns(value, row.unread)  # OpenAI's preferences
         listed = message_list(inner.get("messages"), "input.messages")
         chat = read_messages(listed, "input.messages", row.unread, loss=False)
@@ -249,6 +254,10 @@ def _prompt(row: Columns, *, complete: bool) -> Chat | None:
         inner.finish("input.")
         return chat
     return None if complete else _conversation(row)
+
+
+def _with_history(row: Columns, asked: Chat) -> Chat:
+    return Chat([*read_history(row), *asked.messages], asked.tools)
 
 
 def _conversation(row: Columns) -> Chat | None:

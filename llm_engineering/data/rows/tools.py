@@ -30,7 +30,7 @@ def read_tools(value: object, what: str) -> list[Mapping[str, Any]]:
         given = [given]
     if not isinstance(given, list):
         raise UnusableRowError(f"{what} is {kind(given)}, expected a list of tools")
-    tools = []
+    tools: list[Mapping[str, Any]] = []
     for number, one in enumerate(given, start=1):
         tool = from_json(one, f"{what}: tool {number}")
         if not isinstance(tool, dict):

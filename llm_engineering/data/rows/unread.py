@@ -13,6 +13,7 @@ Unread = set[str]
 """Names of what a row holds and nothing uses: ``column meta``, ``messages[].name``."""
 
 _NAMES = 100
+_NOTHING_IN_CSV = ("[]", "{}", "null", "None")
 _OTHERS = "other names"
 _MEDIA = "images, sound and video are not supported: leave such rows out, or the key if text alone is meant"
 _UNSUPPORTED: Final[Mapping[str, str]] = {
@@ -49,6 +50,8 @@ def note_unread(
         if key in used or holds_nothing(value):
             continue
         if key in _UNSUPPORTED:
+            if value in _NOTHING_IN_CSV:
+                continue
             raise UnusableRowError(f"has {path}{key}: {_UNSUPPORTED[key]}")
         unread.add(path + shown_name(key))
 
@@ -86,7 +89,10 @@ class Columns:
 
     def first(self, names: Iterable[str]) -> str | None:
         """The first of these columns that says something."""
-        return next((name for name in names if self.has(name)), None)
+        for name in names:
+            if name in self.values and self.has(name):
+                return name
+        return None
 
     def finish(self, path: str = "column ") -> None:
         """Tell of the columns that nothing asked for; ``path`` stands before their names.

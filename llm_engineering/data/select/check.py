@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from llm_engineering.configuration.data import RowForm
+from llm_engineering.configuration.data import Column, RowForm
 from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
 from llm_engineering.data.read.jsonl import JsonLine
 from llm_engineering.data.read.readers import UnparsedRow, parsed
@@ -62,7 +62,7 @@ class CheckRows(Generic[ItemT, TokensT]):
     objective_rows: ObjectiveRows[ItemT, TokensT]
     stated: RowForm | None
     group: str | None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[Column, str] = field(default_factory=dict)
     form: RowForm | None = None
     first: str = ""
 

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from llm_engineering.commands import inspect_data
 from llm_engineering.configuration import FinetuningConfig, to_yaml
+from llm_engineering.data.summary import DatasetSummary, SourceSummary
+from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -63,6 +65,67 @@ def test_the_page_is_an_artifact_too(config_path: Path, tmp_path: Path) -> None:
 
     (page,) = (tmp_path / "outputs" / "inspected").glob("*.html")
     assert str(Client().get_artifact_version("inspected_data").load()) == page.read_text()
+
+
+def test_it_shows_what_is_not_used_and_a_row_of_each_source(
+    config_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+) -> None:
+    long = {"instruction": "Say it.", "response": "word " * 200}
+    first = write_jsonl(tmp_path / "first.jsonl", [OTHER, *[OTHER] * 30, long])
+    second = write_jsonl(tmp_path / "second.jsonl", [{**OTHER, "response": "4"}])
+    settings = [
+        f"data.sources=[{{source: {first}}}, {{source: {second}}}]",
+        "data.held_out.max_rows=5",
+    ]
+
+    inspect_data.run(config_path, settings, None)
+
+    shown = capsys.readouterr().out
+    folded = " ".join(shown.split())
+    assert "7 held-out rows are not used, neither trained nor evaluated on" in folded
+    assert "one training row a source" in shown
+    rows = shown[shown.index("one training row a source") :]
+    for answer in ("⟦Four.<|im_end|>⟧", "⟦4<|im_end|>⟧", "⟦word word"):
+        assert rows.count(answer) == 1
+    assert "first.jsonl:32,cutatmodel.max_seq_length" in "".join(rows.split())
+
+
+def test_what_was_not_read_and_notices_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    audit = LabelAudit(
+        rows=1,
+        tokens=4,
+        trained_tokens=2,
+        longest_row=4,
+        length_bin=4,
+        rows_by_length=[1],
+        truncated_rows=0,
+        stop_tokens=1,
+        example_origin="",
+        example=[],
+    )
+    unread = {"column meta": 2620, "messages[].note": 1}
+    summary = DatasetSummary(
+        sources=[SourceSummary(source="rows.jsonl", rows=2620, unread=unread)],
+        bad_rows=[],
+        train=audit,
+        held_out=audit,
+        digest="0",
+        held_out_digest="0",
+        notices=["an empty thought is trained\x1b[2J"],
+    )
+
+    inspect_data.show(summary, Console(width=80, highlight=False))
+
+    shown = capsys.readouterr().out
+    lines = [line.strip() for line in shown.splitlines()]
+    start = lines.index("not read of rows.jsonl")
+    assert lines[start + 1 : start + 3] == ["column meta in 2,620 rows", "messages[].note in 1 row"]
+    assert "an empty thought is trained␛[2J" in lines
 
 
 def test_another_source_is_inspected_under_the_same_settings(

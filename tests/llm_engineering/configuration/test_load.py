@@ -657,4 +657,4 @@ def test_what_is_wrong_with_a_given_source_is_told_of_it(tmp_path: Path) -> None
     assert str(caught.value).startswith("--set data.sources.0.form=vicuna: data.sources.0.form: ")
     with pytest.raises(ConfigError) as caught:
         load_config(path, [], "")
-    assert str(caught.value).startswith("the source : data.sources.0.source: string should have ")
+    assert str(caught.value).startswith("the source '': data.sources.0.source: string should have ")

@@ -141,6 +141,18 @@ def test_production_is_measured_again_when_the_held_out_rows_changed(
     assert seen == [pytest.approx(expected.row_losses, rel=1e-5)]
 
 
+def test_production_is_not_judged_on_rows_that_it_was_trained_on(run: Run, model: str) -> None:
+    share = {"data.held_out": {"fraction": 0.25}}
+    run("first", {**BAD, **share})
+
+    same = run("same", {**GOOD, **share, "run.seed": 1})
+    assert same.promoted  # the run's seed moves no row
+
+    other = run("other", {**GOOD, **share, "data.seed": 1})
+    assert failed(other) == ["better_than_production"]
+    assert "held-out rows, on which its loss would flatter; keep data.seed" in other.reason
+
+
 def test_another_base_model_is_not_compared(run: Run, model: str, tiny_model: Path) -> None:
     run("first", BAD)
     with pytest.MonkeyPatch.context() as patch:  # as if the weights behind the same id were new

@@ -54,6 +54,8 @@ def test_a_column_that_the_row_does_not_have_is_named() -> None:
         ({"prompt": "a", "response": "b"}, "{prompt: prompt, completion: response}"),
         ({"INSTRUCTION": "a", "RESPONSE": "b"}, "{prompt: INSTRUCTION, completion: RESPONSE}"),
         ({"question": "a", "answers": ["b"]}, None),
+        ({"input": [{"role": "user"}], "output": "b"}, "{prompt: input, completion: output}"),
+        ({"input_text": "a", "output_text": "b"}, "{prompt: input_text, completion: output_text}"),
         ({"answer": "a"}, None),
         ({"a": "b"}, None),
     ],

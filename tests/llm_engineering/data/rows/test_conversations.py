@@ -8,7 +8,7 @@ import pytest
 
 from llm_engineering.data.rows.conversations import to_conversation
 from llm_engineering.data.rows.forms import form_of
-from llm_engineering.data.rows.message import MessageDict
+from llm_engineering.data.rows.message import Message, MessageDict
 from llm_engineering.data.rows.unusable import UnusableRowError
 
 
@@ -102,6 +102,63 @@ def test_a_prompt_and_its_completion_as_messages() -> None:
     assert read(row) == [system("Be short."), user("1 + 1?"), assistant("2")]
 
 
+def test_the_answers_of_a_prompt_are_not_trained() -> None:
+    prompt = [user("1 + 1?"), assistant("2"), user("2 + 2?")]
+    row = {"prompt": prompt, "completion": [assistant("4"), user("Sure?"), assistant("Yes.")]}
+
+    assert [one.trained for one in to_conversation(row).messages] == [
+        None,
+        False,
+        None,
+        None,
+        None,
+        None,
+    ]
+    marked = {**row, "prompt": [prompt[0], {**prompt[1], "train": True}, prompt[2]]}
+    assert to_conversation(marked).messages[1].trained is True
+
+
+def test_an_empty_cell_of_a_table_of_numbers_is_absent() -> None:
+    row = {"instruction": "Translate.", "input": float("nan"), "output": "a", "images": "[]"}
+
+    assert read(row) == [user("Translate."), assistant("a")]
+
+
+def test_history_may_be_json_text() -> None:
+    row = {"instruction": "c", "output": "d", "history": '[["a", "b"]]'}
+
+    assert read(row) == [user("a"), assistant("b"), user("c"), assistant("d")]
+
+
+@pytest.mark.parametrize(
+    ("history", "reason"),
+    [
+        ("a", "history is not JSON: "),
+        ({"a": "b"}, "history is dict, expected a list of two texts each"),
+        ([["a"]], "history: turn 1 is not a question and its answer"),
+        ([["a", "b"], ["c", None]], "history: turn 2 is null, expected text"),
+    ],
+)
+def test_a_history_that_is_none_is_refused(history: Any, reason: str) -> None:
+    with pytest.raises(UnusableRowError) as caught:
+        read({"instruction": "c", "output": "d", "history": history})
+
+    assert str(caught.value).startswith(reason)
+
+
+def test_a_continuation_is_two_plain_texts_of_which_the_second_is_trained() -> None:
+    unread: set[str] = set()
+    row = {"prompt": "The sky is", "completion": " blue.", "system": "s"}
+
+    assert to_conversation(row, "continuation", unread).messages == [
+        Message("text", "The sky is", trained=False),
+        Message("text", " blue.", trained=True),
+    ]
+    assert unread == {"column system"}
+    with pytest.raises(UnusableRowError, match=r"^completion is list, expected text$"):
+        to_conversation({**row, "completion": ["b"]}, "continuation")
+
+
 def test_sharegpt_speakers_become_roles() -> None:
     turns = [("system", "Be short."), ("human", "1 + 1?"), ("gpt", "2"), ("user", "2 + 2?")]
     row = {
@@ -161,8 +218,8 @@ def test_a_form_that_is_stated_decides_between_two() -> None:
 
 
 KNOWN = (
-    "system, developer, user, human, assistant, gpt, chatgpt, model, bot, tool, function, "
-    "observation, function_response, tool_response, function_call, tool_call"
+    "system, developer, user, human, assistant, gpt, chatgpt, model, bot, chatbot, tool, "
+    "function, observation, function_response, tool_response, function_call, tool_call"
 )
 ROLE_AND_CONTENT = "expected a list of role and content"
 EXPECTED = (
