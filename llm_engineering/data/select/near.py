@@ -25,6 +25,7 @@ ItemT = TypeVar("ItemT")
 TokensT = TypeVar("TokensT")
 
 _SEED = 42  # of the permutations
+_TOGETHER = 128  # rows that are compared at once; of equal ones, each with each
 _KEPT = 256  # rows whose texts stay in memory while others are compared with them
 
 
@@ -99,21 +100,27 @@ def near_rows(
         return _in_group(pieces_of(store.row(number).item), group)
 
     near: dict[int, int] = {}
+
+    def compare(index: BandIndex, numbers: RowNumbers, signatures: Signatures) -> NDArray[Any]:
+        """Tell which of the rows are near those of the index; returns a mask of the others."""
+        positions, candidates = index.near(signatures)
+        for number, other in zip(numbers[positions].tolist(), candidates.tolist(), strict=True):
+            if number in near or other in near or (others is None and other >= number):
+                continue
+            if similarity(pieces(number), pieces(other)) >= threshold:
+                near[number] = other
+        return numpy.array([number not in near for number in numbers.tolist()], dtype=bool)
+
     for numbers, signatures in _signed(store, rows, groups, sign, workers):
-        pairs = [known.near(signatures)]
-        if others is None:  # rows of the batch may be near one another
-            among = BandIndex(banding, threshold)
-            among.add(numbers, signatures)
-            pairs.append(among.near(signatures))
-        for positions, candidates in pairs:
-            for number, other in zip(numbers[positions].tolist(), candidates.tolist(), strict=True):
-                if number in near or other in near or (others is None and other >= number):
-                    continue
-                if similarity(pieces(number), pieces(other)) >= threshold:
-                    near[number] = other
-        if others is None:
-            kept = numpy.array([number not in near for number in numbers.tolist()], dtype=bool)
-            known.add(numbers[kept], signatures[kept])
+        for start in range(0, len(numbers), _TOGETHER):
+            some, signed = numbers[start : start + _TOGETHER], signatures[start : start + _TOGETHER]
+            left = compare(known, some, signed)
+            if others is None:  # they may be near one another
+                some, signed = some[left], signed[left]
+                among = BandIndex(banding, threshold)
+                among.add(some, signed)
+                left = compare(among, some, signed)
+                known.add(some[left], signed[left])
     found = numpy.array(sorted(near), dtype=int)
     return Matches(found, numpy.array([near[number] for number in found.tolist()], dtype=int))
 
@@ -163,7 +170,8 @@ def _signed(
             at = rows.searchsorted(stored.numbers)
             yield _Batch(stored, None if groups is None else groups[at])
 
-    for batch, signatures in workers.map(sign, batches(), rows=len(rows)):
+    done = workers.map(sign, batches(), rows=len(rows), size=store.size)
+    for batch, signatures in done:
         yield batch.stored.numbers, signatures
 
 
