@@ -159,7 +159,9 @@ def test_the_data_is_the_same_whoever_prepares_it(
     assert alone.summary.train.truncated_rows > 0
     assert alone.summary.duplicates is not None
     assert alone.summary.duplicates.near > 0
-    assert len(alone.summary.examples) == 3  # one a source, and the one that was cut
+    examples = [row.origin for row in alone.summary.examples]
+    assert len(examples) == 3  # one a source, and the one that was cut
+    assert examples[0] == alone.split("train")["origin"][0]
     for name in ("train", "held_out"):
         assert others.split(name).to_dict() == alone.split(name).to_dict()
 
