@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config
-from llm_engineering.configuration.data import DataSource
 from llm_engineering.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,17 +37,12 @@ def run(config_path: Path, overrides: Sequence[str], file: str | None) -> None:
     Args:
         config_path: The configuration file.
         overrides: Values of --set.
-        file: A source in place of the configured ones.
+        file: A source in place of the configured ones, as of ``load_config``.
 
     Raises:
         DataError: A run would refuse the data; what was found is shown before.
     """
-    config = load_config(config_path, overrides)
-    if file is not None:
-        source = [DataSource.model_validate({"source": file})]
-        config = config.model_copy(
-            update={"data": config.data.model_copy(update={"sources": source})}
-        )
+    config = load_config(config_path, overrides, file)
     set_up_terminal()
 
     from rich.console import Console
@@ -62,6 +56,12 @@ def run(config_path: Path, overrides: Sequence[str], file: str | None) -> None:
     ):
         summary = _prepare(config, Path(folder) / "data", refusals)
     show(summary, console)
+    share = config.data.held_out.fraction
+    if file is not None and share is not None:
+        console.print(
+            f"  held out are {share:.0%} of these rows: the configuration's are of other data",
+            style="dim",
+        )
     # The rows are listed above: the last line of each reason says what to do about them.
     refusals = [reason.splitlines()[-1] for reason in refusals]
     page = _write_page(config, summary, refusals)

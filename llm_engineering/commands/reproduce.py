@@ -102,6 +102,9 @@ def read_manifest(path: Path) -> tuple[Manifest, FinetuningConfig]:
         values.get("export", {}).update(hub_repo=None, hub_merged_repo=None)
         # A branch may have moved since; the commit has not.
         values["model"]["revision"] = manifest.base_model_revision
+        # Nor has the day on which the run prepared its data, if the chat template prints it.
+        date = manifest.template_inputs.date
+        values["model"]["chat_template_date"] = None if date is None else date.isoformat()
         config = FinetuningConfig.model_validate(values)
     except OSError as error:
         raise ReproductionError(f"--reproduce {path}: {error.strerror}") from None
@@ -161,6 +164,14 @@ def compare(
     compared = [
         Compared("adapter", then.adapter_digest, now.adapter_digest),
         Compared("data", then.data_digest, now.data_digest),
+        Compared(
+            "chat template", then.chat_template_digest or "-", now.chat_template_digest or "-"
+        ),
+        Compared(
+            "template inputs",
+            then.template_inputs.model_dump_json(),
+            now.template_inputs.model_dump_json(),
+        ),
     ]
     for name in sorted({*then.base_model_digests, *now.base_model_digests}):
         compared.append(

@@ -8,7 +8,40 @@ from pydantic import Field, model_validator
 
 from llm_engineering.configuration.section import PositiveInt, Section, Seed, Share
 
-RowForm = Literal["alpaca", "prompt_completion", "messages", "sharegpt", "text"]
+RowForm = Literal["alpaca", "prompt_completion", "messages", "sharegpt", "text", "continuation"]
+Column = Literal[
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "response",
+    "history",
+    "messages",
+    "conversations",
+    "text",
+    "system",
+    "tools",
+    "chosen",
+    "rejected",
+    "label",
+]
+"""A column that the forms of rows know."""
+ColumnName = Annotated[str, Field(min_length=1)]
+_FORM = (
+    "Form of the rows; default: told by the first row's columns. prompt_completion is a chat "
+    "turn; continuation is plain text, of which the completion is trained."
+)
+_SPLIT = (
+    "Split of a Hub data set, a folder that names its splits, a JSON object of them or an "
+    "artifact; default: "
+)
+_COLUMNS = (
+    "The rows' own names of the columns that a form has, e.g. {prompt: question, "
+    "completion: answer}."
+)
+_SUBSET = "Subset (configuration) of a Hub data set."
+_REVISION = "Branch, tag or commit of a Hub data set."
 
 
 class DataSource(Section):
@@ -16,15 +49,15 @@ class DataSource(Section):
 
     source: str = Field(
         min_length=1,
-        description="A .jsonl, .json, .csv (each .gz and .zst too) or .parquet file, a folder or a "
-        "glob of them, a URL (s3://, gs://, hf://), zenml://ARTIFACT@VERSION, or a data set id on "
-        "the Hub.",
+        description="A .jsonl, .json, .csv, .txt (each .gz and .zst too), .parquet or .arrow file, "
+        "a folder or a glob of them, a folder that datasets saved, a URL (s3://, gs://, hf://), "
+        "zenml://ARTIFACT@VERSION, or a data set id on the Hub.",
     )
-    form: RowForm | None = Field(
-        None, description="Form of the rows; default: told by the first row's columns."
-    )
-    split: str = Field("train", description="Split of a Hub data set.")
-    revision: str | None = Field(None, description="Branch, tag or commit of a Hub data set.")
+    form: RowForm | None = Field(None, description=_FORM)
+    columns: dict[Column, ColumnName] = Field({}, description=_COLUMNS)
+    split: ColumnName | None = Field(None, description=f"{_SPLIT}train.")
+    subset: ColumnName | None = Field(None, description=_SUBSET)
+    revision: ColumnName | None = Field(None, description=_REVISION)
     max_rows: PositiveInt | None = Field(
         None, description="Use the first so many rows; default: all."
     )
@@ -35,6 +68,11 @@ class DataSource(Section):
         "from the others. Default: every row of every source.",
     )
 
+    @model_validator(mode="after")
+    def _columns_differ(self) -> DataSource:
+        _require_different(self.columns)
+        return self
+
 
 class HeldOutSettings(Section):
     """Rows that are never trained on; the loss on them is what the report compares."""
@@ -42,8 +80,11 @@ class HeldOutSettings(Section):
     source: str | None = Field(
         None, description="Held-out rows of their own: anything that data.sources may name."
     )
-    split: str = Field("test", description="Split of a Hub data set named by source.")
-    revision: str | None = Field(None, description="Branch, tag or commit of that data set.")
+    form: RowForm | None = Field(None, description=_FORM)
+    columns: dict[Column, ColumnName] = Field({}, description=_COLUMNS)
+    split: ColumnName | None = Field(None, description=f"{_SPLIT}test.")
+    subset: ColumnName | None = Field(None, description=_SUBSET)
+    revision: ColumnName | None = Field(None, description=_REVISION)
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         None,
         description="Share of the training rows to hold out, about; a row's first prompt (system and "
@@ -68,6 +109,14 @@ class HeldOutSettings(Section):
             raise ValueError("give exactly one of source and fraction")
         if self.group is not None and self.fraction is None:
             raise ValueError("group says how a fraction is drawn; drop it, or give a fraction")
+        if self.fraction is not None:
+            for name in ("form", "columns", "split", "subset", "revision"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name} says how source is read, and a fraction is drawn from data.sources, "
+                        "which have their own; drop it"
+                    )
+        _require_different(self.columns)
         return self
 
 
@@ -129,3 +178,11 @@ class DataSettings(Section):
                 "one, or none"
             )
         return self
+
+
+def _require_different(columns: dict[Column, str]) -> None:
+    """Refuse a column that stands for two."""
+    for theirs in columns.values():
+        ours = [name for name, value in columns.items() if value == theirs]
+        if len(ours) > 1:
+            raise ValueError(f"columns: {theirs} stands for {' and '.join(ours)}; keep one")

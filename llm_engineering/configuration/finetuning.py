@@ -129,11 +129,12 @@ def _require_preference_settings(config: FinetuningConfig) -> None:
         raise ValueError(
             f"data.loss_on: {objective} is about answers; set it to completion, the default"
         )
-    for number, source in enumerate(config.data.sources):
-        if source.form is not None:
+    forms = {f"sources.{number}": one.form for number, one in enumerate(config.data.sources)}
+    for place, form in {**forms, "held_out": config.data.held_out.form}.items():
+        if form is not None:
             raise ValueError(
-                f"data.sources.{number}.form ({source.form}): {objective} knows its rows by their "
-                "columns; leave it out"
+                f"data.{place}.form ({form}): {objective} knows its rows by their columns; leave it "
+                "out"
             )
     if OBJECTIVES[objective].least_micro_batch > 1:
         _require_company(config.train)

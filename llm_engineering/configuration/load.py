@@ -17,13 +17,22 @@ from llm_engineering.errors import ConfigError
 Location = tuple[str | int, ...]
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> FinetuningConfig:
+OWN_HELD_OUT = 0.1
+"""Share of a given source's rows that is held out: the configured rows are of other data."""
+
+
+def load_config(
+    path: Path, overrides: Sequence[str] = (), data: str | None = None
+) -> FinetuningConfig:
     """Read and validate a configuration file.
 
     Args:
         path: A YAML file.
         overrides: ``key=value`` strings with a dotted key, e.g. ``train.learning_rate=1e-4``;
             the value is read as YAML and validated like the file's own.
+        data: A source in place of the configured ones, of which overrides may say more, e.g.
+            ``data.sources.0.form=messages``. ``OWN_HELD_OUT`` of it is held out, unless they name
+            held-out rows.
 
     Raises:
         ConfigError: The file is missing or not YAML, or a key or value is wrong. All wrong
@@ -31,6 +40,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> FinetuningConfig:
     """
     values, lines = _read_yaml(path)
     origins = {location: f"{path}:{line}" for location, line in lines.items()}
+    if data is not None:
+        _use_data(values, origins, data, overrides)
     for override in overrides:
         location = _apply_override(values, override)
         # What the override replaced no longer comes from the file.
@@ -105,6 +116,24 @@ def _lines(node: yaml.Node, location: Location, path: Path) -> Iterator[tuple[Lo
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield from _lines(value, (*location, index), path)
+
+
+def _use_data(
+    values: dict[str, Any], origins: dict[Location, str], data: str, overrides: Sequence[str]
+) -> None:
+    """Put a source, and held-out rows of its own, in the place of the configured ones."""
+    section = values.get("data")
+    if not isinstance(section, dict):
+        section = values["data"] = {}
+    named = any(
+        override.partition("=")[0].strip() in ("data.held_out.source", "data.held_out")
+        for override in overrides
+    )
+    section["sources"] = [{"source": data}]
+    section["held_out"] = {} if named else {"fraction": OWN_HELD_OUT}
+    for replaced in [one for one in origins if one[1:2] in (("sources",), ("held_out",))]:
+        if replaced[0] == "data":
+            origins[replaced] = f"the source {data!r}"
 
 
 def _apply_override(values: dict[str, Any], override: str) -> Location:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from llm_engineering.configuration.section import Section
+
+_SET_BY_US = {
+    *("messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt"),
+    *("continue_final_message", "tokenize", "padding", "truncation", "max_length"),
+    *("return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+    *("strftime_now", "raise_exception", "bos_token", "eos_token", "pad_token"),
+}
 
 
 class ModelSettings(Section):
@@ -30,6 +38,31 @@ class ModelSettings(Section):
         description="How a conversation becomes text: 'alpaca', 'chatml', or a .jinja file; "
         "default: the template that comes with the tokenizer.",
     )
+    chat_template_kwargs: dict[str, Any] = Field(
+        {},
+        description="Variables of the chat template, as enable_thinking: false or "
+        "reasoning_effort: low; in training, in evaluation, and for whoever asks the model later.",
+    )
+    chat_template_date: datetime.date | None = Field(
+        None,
+        description="The date that a chat template prints which prints today's; default: that of "
+        "the run, which its manifest keeps.",
+    )
+    eos_token: str | None = Field(
+        None,
+        min_length=1,
+        description="Token that ends an answer, for a base model whose own end is not that of the "
+        "chat template, as '<|im_end|>' for chatml; default: the tokenizer's.",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with a Hub model. Off unless you read it."
     )
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _are_variables(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What each call sets itself is no variable of the template."""
+        for name in kwargs:
+            if name in _SET_BY_US:
+                raise ValueError(f"{name} is set by this project, not by the configuration")
+        return kwargs

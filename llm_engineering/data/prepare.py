@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,22 +19,26 @@ from llm_engineering.data.objective_rows.preference_rows import PreferenceRows
 from llm_engineering.data.objective_rows.supervised_rows import SupervisedRows
 from llm_engineering.data.prepare_batch import PrepareBatch, SourcedBatch
 from llm_engineering.data.progress import row_bar
-from llm_engineering.data.read.row import BadRows
 from llm_engineering.data.rows.row_store import RowStore
 from llm_engineering.data.select.refusals import (
     Refuse,
     raise_data_error,
     refuse_empty,
     report_bad_rows,
+    report_unused_sources,
 )
 from llm_engineering.data.select.row_index import RowIndex
 from llm_engineering.data.select.selection import select_rows, used_sources
 from llm_engineering.data.summary import DatasetSummary, ExampleRow
+from llm_engineering.data.tokens.rendering import Notice
 from llm_engineering.data.workers import Workers
+from llm_engineering.model.chat_template import TemplateInputs, template_inputs
 from llm_engineering.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from llm_engineering.data.rows.row_store import RowNumbers
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "held_out")
 _MOST_EXAMPLES = 20  # sources whose first row is shown
@@ -108,7 +114,9 @@ def _prepare_stored(
     # Read and check, before the tokenizer, whose import takes seconds, is even loaded.
     index = RowIndex(store)
     index.read(objective_rows, data, workers)
-    report_bad_rows(index.bad, data.on_bad_rows, refuse)
+    bad = index.bad
+    if refuse is raise_data_error and data.on_bad_rows == "error":
+        report_bad_rows(bad, data.on_bad_rows, refuse)
 
     # Select what is trained and what is held out.
     selection = select_rows(objective_rows, data, index, workers, refuse)
@@ -118,7 +126,9 @@ def _prepare_stored(
 
     tokenizer = load_tokenizer(model, trains=trains)
     stop_ids = stop_token_ids(model, tokenizer)
-    bad, lost, digest = BadRows(), list[int](), hashlib.sha256()
+    inputs = template_inputs(model, tokenizer.chat_template)
+    template_notices = Counter[Notice]()
+    lost, digest = list[int](), hashlib.sha256()
     auditors: dict[str, Auditor[TokensT]] = {}
     digests: dict[str, str] = {}
     examples: dict[int, ExampleRow] = {}
@@ -131,7 +141,13 @@ def _prepare_stored(
         bar = row_bar(f"tokenizing {name.replace('_', '-')} rows", len(numbers))
         with SplitWriter(folder / name, objective_rows.columns) as writer:
             prepare = PrepareBatch(
-                objective_rows, tokenizer, name, model.max_seq_length, stop_ids, writer.schema
+                objective_rows,
+                tokenizer,
+                name,
+                model.max_seq_length,
+                stop_ids,
+                inputs,
+                writer.schema,
             )
             batches = _sourced(store, numbers, index)
             for batch, prepared in workers.map(
@@ -144,6 +160,7 @@ def _prepare_stored(
                 for row in prepared.bad:
                     bad.add(row)
                 lost += prepared.lost
+                template_notices.update(prepared.notices)
                 if name == "train":
                     examples = prepared.examples | examples
                     first_cut = first_cut or prepared.cut
@@ -154,17 +171,18 @@ def _prepare_stored(
     # Refuse what a run must not use.
     report_bad_rows(bad, data.on_bad_rows, refuse)
     audits = {name: auditor.audit() for name, auditor in auditors.items()}
+    sources = used_sources(index, selection, lost)
+    report_unused_sources(sources, data, refuse)
     refuse_empty(audits["train"].rows, audits["held_out"].rows, data, refuse)
     for auditor in auditors.values():
         for reason in auditor.refusals(data.max_truncated_share):
             refuse(reason)
 
     # Say what the data is.
-    listed = [*index.bad.rows, *bad.rows]
     summary = DatasetSummary(
-        sources=used_sources(index, selection, lost),
-        bad_rows=[f"{row.origin}: {row.reason}" for row in listed],
-        bad_rows_unlisted=index.bad.count + bad.count - len(listed),
+        sources=sources,
+        bad_rows=[f"{row.origin}: {row.reason}" for row in bad.rows],
+        bad_rows_unlisted=bad.count - len(bad.rows),
         contradictions=selection.contradictions,
         duplicates=selection.duplicates,
         leaks=selection.leaks,
@@ -174,6 +192,8 @@ def _prepare_stored(
         examples=_examples(examples, first_cut),
         digest=digest.hexdigest(),
         held_out_digest=digests["held_out"],
+        template_inputs=inputs,
+        notices=_told(template_notices, inputs),
     )
     return PreparedDataset.write(folder, summary)
 
@@ -185,6 +205,18 @@ def _sourced(
     source = index.source
     for stored in store.batches(numbers):
         yield SourcedBatch(stored, source[stored.numbers].tolist())
+
+
+def _told(notices: Mapping[Notice, int], inputs: TemplateInputs) -> list[str]:
+    """What the chat template makes of the rows that wants to be known, which is logged too."""
+    told = []
+    for notice, count in notices.items():
+        told.append(f"{count} {notice.what}: {notice.advice}")
+        logger.log(notice.level, "%s", told[-1])
+    if inputs.date is not None:
+        told.append(f"the chat template prints the date, which is {inputs.date} in this run")
+        logger.info("%s; model.chat_template_date keeps it for others", told[-1])
+    return told
 
 
 def _examples(by_source: Mapping[int, ExampleRow], cut: ExampleRow | None) -> list[ExampleRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from llm_engineering.data.tokens.audit import LabelAudit, LabelledPiece
+from llm_engineering.model.chat_template import TemplateInputs
 
 
 class Repeats(BaseModel):
@@ -29,7 +30,9 @@ class SourceSummary(BaseModel):
     form: str | None = Field(None, description="Form of its rows; none was good: None.")
     used: int | None = Field(None, description="Rows of it that are trained or evaluated on.")
     unread: dict[str, int] = Field(
-        {}, description="Columns and keys that were not read, and in how many rows."
+        {},
+        description="What it holds and nothing reads, by name, and how often: 'column meta' and "
+        "'messages[].name' in rows, 'file README.md' in a folder, 'blank line' of a text.",
     )
 
 
@@ -71,6 +74,9 @@ class DatasetSummary(BaseModel):
     )
     digest: str = Field(description="SHA-256 over all token ids and labels, in order.")
     held_out_digest: str = Field(description="The same over the held-out rows alone.")
+    template_inputs: TemplateInputs = Field(
+        TemplateInputs(), description="What the chat template was given beside messages."
+    )
 
     @property
     def bad_row_count(self) -> int:

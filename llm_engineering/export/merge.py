@@ -35,6 +35,11 @@ _REFUSED = {
     "monteclora_config": "Monte Carlo LoRA",
 }
 
+_OF_THE_ADAPTER = (
+    *("adapter_config.json", "adapter_model.safetensors"),
+    *("generation_config.json", "README.md"),
+)
+
 
 @dataclass
 class _Update:
@@ -221,7 +226,7 @@ def _write_configuration(
     for path in sorted(base.glob("*.py")):  # the code of a model that brings its own
         shutil.copy2(path, folder / path.name)
     for path in sorted(adapter.iterdir()):
-        if path.name not in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
+        if path.name not in _OF_THE_ADAPTER:
             shutil.copy2(path, folder / path.name)
 
 

@@ -6,6 +6,7 @@ after the other is loaded, asked, and let go of, so that one model is in memory 
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -93,12 +94,15 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
     # and what the file itself says of tokens and template must be the same.
     folder = export.base if export.kind == "gguf" else export.path
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=request.trust_remote_code)
-    rendered = [render(tokenizer, row.messages) if row.messages else [] for row in request.rows]
+    rendered = [
+        render(tokenizer, row.messages, row.tools, row.template_inputs) if row.messages else []
+        for row in request.rows
+    ]
     model = _load(export, request)
     stated = getattr(model.generation_config, "eos_token_id", None)
     stops = set(stated if isinstance(stated, list) else [stated])
-    if export.kind == "adapter":  # which has no generation configuration of its own
-        stops.add(tokenizer.eos_token_id)
+    if export.kind == "adapter":  # what its own says, which is not the base model's
+        stops |= {tokenizer.eos_token_id, *_stated_stops(Path(export.path))}
     if export.kind == "gguf":
         stops = set(_gguf_stops(Path(export.path), tokenizer))
     probe = take_probe(
@@ -113,6 +117,13 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return Reloaded(probe=probe, rendered_ids=rendered, stop_ids=sorted(stops - {None}))
+
+
+def _stated_stops(adapter: Path) -> list[int]:
+    path = adapter / "generation_config.json"
+    if not path.is_file():
+        return []
+    return list(json.loads(path.read_text(encoding="utf-8"))["eos_token_id"])
 
 
 def _gguf_stops(path: Path, tokenizer: Any) -> list[int]:

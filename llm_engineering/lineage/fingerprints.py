@@ -74,17 +74,18 @@ def take_fingerprints(config: FinetuningConfig, *, require_hub: bool = False) ->
 
 
 def _data(data: DataSettings, require_hub: bool) -> str:
-    sources = [(source.source, source.revision) for source in data.sources]
+    sources = [(one.source, one.revision, one.split, "train") for one in data.sources]
     if data.held_out.source:
-        sources.append((data.held_out.source, data.held_out.revision))
+        held_out = data.held_out
+        sources.append((data.held_out.source, held_out.revision, held_out.split, "test"))
     parts = []
-    for source, revision in sources:
+    for source, revision, split, default_split in sources:
         if is_artifact(source):
             parts.append(str(find_artifact(source).id))
         elif not is_file(source):
             parts.append(_hub_commit(source, revision, "dataset", require_hub))
         else:
-            for file in find_files(source):
+            for file in find_files(source, split=split, default_split=default_split):
                 local = file.local
                 parts.append(file.version() if local is None else file_digest(local))
     return _join(parts)

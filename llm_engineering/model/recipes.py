@@ -31,6 +31,7 @@ class ModelRecipe(Recipe):
     quantisation: str = Field(description="'none' or 'nf4'.")
     max_seq_length: int = Field(description="Tokens.")
     chat_template: str = Field(description="Jinja text of the run's chat template.")
+    eos_token: str | None = Field(None, description="As model.eos_token.")
     stop_ids: tuple[int, ...] = Field(description="Token ids that end an answer.")
     trust_remote_code: bool
     weight_digests: dict[str, str] = Field(description="SHA-256 of each weight file, by name.")
@@ -45,6 +46,7 @@ class ModelRecipe(Recipe):
             dtype=self.dtype,
             load_in_4bit=self.quantisation == "nf4",
             max_seq_length=self.max_seq_length,
+            eos_token=self.eos_token,
             trust_remote_code=self.trust_remote_code,
         )
 

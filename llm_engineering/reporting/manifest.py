@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.summary import DatasetSummary
+from llm_engineering.model.chat_template import TemplateInputs
 from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe
@@ -28,6 +30,13 @@ class Manifest(BaseModel):
     seed: int
     data_seed: int = Field(0, description="What decided which rows are held out or drawn.")
     data_digest: str = Field(description="SHA-256 over all token ids and labels.")
+    chat_template_digest: str | None = Field(
+        None, description="SHA-256 of the chat template's text."
+    )
+    template_inputs: TemplateInputs = Field(
+        TemplateInputs(),
+        description="What the chat template was given beside messages; a date that it prints too.",
+    )
     base_model: str
     base_model_revision: str | None
     base_model_digests: dict[str, str] = Field(description="SHA-256 of each weight file.")
@@ -65,6 +74,8 @@ def make_manifest(
         seed=config.run.seed,
         data_seed=config.data.seed,
         data_digest=summary.digest,
+        chat_template_digest=hashlib.sha256(lora.model.chat_template.encode()).hexdigest(),
+        template_inputs=summary.template_inputs,
         base_model=lora.model.id,
         base_model_revision=lora.model.revision,
         base_model_digests=lora.model.weight_digests,

@@ -61,6 +61,9 @@ def render_model_card(run: RunReport, *, merged: bool = False) -> str:
         + (", trust_remote_code=True" if run.lora.model.trust_remote_code else ""),
         base_is_folder=not is_hub_model(run.config.model),
         base_kwargs=_base_kwargs(run),
+        template_kwargs="".join(
+            f", {name}={value!r}" for name, value in run.summary.template_inputs.kwargs.items()
+        ),
         belongs_to_nf4=INITIALISATIONS[run.lora.settings.init].belongs_to_quantised,
         example_prompt=_example_prompt(run),
         settings=_training_settings(run),

@@ -41,7 +41,8 @@ def evaluate(
     trained = live_trained_model(lora, adapter)
     held_out = dataset.split("held_out")
     prompts = choose_prompts(held_out, settings.samples, trained.tokenizer)
-    rows = choose_rows(held_out, settings.parity_rows, trained.tokenizer)
+    inputs = dataset.summary.template_inputs
+    rows = choose_rows(held_out, settings.parity_rows, trained.tokenizer, inputs)
     stop_ids = lora.model.stop_ids
 
     def answer(model: Any) -> list[str]:

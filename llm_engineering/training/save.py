@@ -70,6 +70,10 @@ def save_model(
         tokenizer = load_tokenizer(config.model)
         tokenizer.chat_template = lora.model.chat_template
         tokenizer.save_pretrained(folder / ADAPTER)
+        # PEFT reads none, but this says where answers end to whoever does.
+        _write_json(
+            folder / ADAPTER / "generation_config.json", {"eos_token_id": list(lora.model.stop_ids)}
+        )
         parity = _export(config, lora, record, evaluation, folder, name)
         wall_seconds = time.time() - started
         manifest = make_manifest(

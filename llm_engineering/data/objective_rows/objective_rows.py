@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
@@ -9,10 +10,13 @@ from llm_engineering.configuration.data import RowForm
 from llm_engineering.data.rows.keys import RowKeys
 from llm_engineering.data.rows.row_store import StoredRow
 from llm_engineering.data.rows.shingles import Piece
+from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.data.tokens.prepared import PreparedRow
+from llm_engineering.data.tokens.rendering import Notice
 from llm_engineering.data.tokens.tokenization import TokenizedRow
+from llm_engineering.model.chat_template import TemplateInputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,8 +68,10 @@ class ObjectiveRows(Protocol[ItemT, TokensT]):
             UnusableRowError: It has none.
         """
 
-    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[ItemT]:
-        """The items of a row.
+    def read(
+        self, values: Mapping[str, object], form: RowForm | None, unread: Unread
+    ) -> list[ItemT]:
+        """The items of a row; ``unread`` receives the names of what it holds and nothing uses.
 
         Raises:
             UnusableRowError: It cannot be trained on.
@@ -96,8 +102,14 @@ class ObjectiveRows(Protocol[ItemT, TokensT]):
         *,
         max_length: int,
         stop_ids: frozenset[int],
-    ) -> list[TokensT | UnusableRow]:
-        """Each item in tokens, or why it cannot be used."""
+        inputs: TemplateInputs,
+        notices: Counter[Notice],
+    ) -> list[list[TokensT] | UnusableRow]:
+        """Each item in tokens, as one training row or several, or why it cannot be used.
+
+        ``inputs`` are what the chat template is given beside messages; ``notices`` counts what it
+        does that wants to be known.
+        """
 
     def auditor(
         self, split: str, tokenizer: PreTrainedTokenizerBase, *, stop_ids: frozenset[int]

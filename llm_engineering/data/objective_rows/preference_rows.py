@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from llm_engineering.data.rows.preferences import (
 )
 from llm_engineering.data.rows.row_store import JsonText, StoredRow
 from llm_engineering.data.rows.shingles import Piece
+from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.preferences import (
     PreferenceAuditor,
@@ -31,7 +33,9 @@ from llm_engineering.data.tokens.preferences import (
     tokenize_preferences,
 )
 from llm_engineering.data.tokens.prepared import PreparedAnswer, PreparedPair
+from llm_engineering.data.tokens.rendering import Notice
 from llm_engineering.data.tokens.tokenization import TokenizedRow
+from llm_engineering.model.chat_template import TemplateInputs
 from llm_engineering.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -71,9 +75,11 @@ class PreferenceRows:
         """None: pairs have no form to choose from."""
         return None
 
-    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[Preference]:
+    def read(
+        self, values: Mapping[str, object], form: RowForm | None, unread: Unread
+    ) -> list[Preference]:
         """As ``to_preferences``: for kto a pair gives two items."""
-        return to_preferences(values, self._objective)
+        return to_preferences(values, self._objective, unread)
 
     def to_json(self, item: Preference) -> PreferenceDict:
         """As ``Preference.to_dict``."""
@@ -117,9 +123,19 @@ class PreferenceRows:
         *,
         max_length: int,
         stop_ids: frozenset[int],
-    ) -> list[TokenizedPreference | UnusableRow]:
+        inputs: TemplateInputs,
+        notices: Counter[Notice],
+    ) -> list[list[TokenizedPreference] | UnusableRow]:
         """As ``tokenize_preferences``."""
-        return tokenize_preferences(items, tokenizer, max_length=max_length, stop_ids=stop_ids)
+        found = tokenize_preferences(
+            items,
+            tokenizer,
+            max_length=max_length,
+            stop_ids=stop_ids,
+            inputs=inputs,
+            notices=notices,
+        )
+        return [one if isinstance(one, UnusableRow) else [one] for one in found]
 
     def auditor(
         self, split: str, tokenizer: PreTrainedTokenizerBase, *, stop_ids: frozenset[int]

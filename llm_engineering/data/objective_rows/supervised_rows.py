@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,13 @@ from llm_engineering.data.rows.keys import (
 from llm_engineering.data.rows.message import Conversation, ConversationDict
 from llm_engineering.data.rows.row_store import StoredRow
 from llm_engineering.data.rows.shingles import Piece
+from llm_engineering.data.rows.unread import Unread
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.audit import LabelAuditor
 from llm_engineering.data.tokens.prepared import PreparedConversation
+from llm_engineering.data.tokens.rendering import Notice
 from llm_engineering.data.tokens.tokenization import TokenizedRow, tokenize_conversations
+from llm_engineering.model.chat_template import TemplateInputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,9 +52,11 @@ class SupervisedRows:
         """As ``forms.form_of``."""
         return form_of(values)
 
-    def read(self, values: Mapping[str, object], form: RowForm | None) -> list[Conversation]:
+    def read(
+        self, values: Mapping[str, object], form: RowForm | None, unread: Unread
+    ) -> list[Conversation]:
         """One conversation, as ``to_conversation``."""
-        return [to_conversation(values, form)]
+        return [to_conversation(values, form, unread)]
 
     def to_json(self, item: Conversation) -> ConversationDict:
         """As ``Conversation.to_dict``."""
@@ -83,10 +89,18 @@ class SupervisedRows:
         *,
         max_length: int,
         stop_ids: frozenset[int],
-    ) -> list[TokenizedRow | UnusableRow]:
+        inputs: TemplateInputs,
+        notices: Counter[Notice],
+    ) -> list[list[TokenizedRow] | UnusableRow]:
         """As ``tokenize_conversations``."""
         return tokenize_conversations(
-            items, tokenizer, max_length=max_length, loss_on=self._loss_on, stop_ids=stop_ids
+            items,
+            tokenizer,
+            max_length=max_length,
+            loss_on=self._loss_on,
+            stop_ids=stop_ids,
+            inputs=inputs,
+            notices=notices,
         )
 
     def auditor(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.data.read.files import find_files
-from llm_engineering.data.read.readers import read_file
+from llm_engineering.data.read.readers import parsed, unparsed_rows
 from llm_engineering.data.read.row import BadRow, Row
 from llm_engineering.errors import DataError
 
@@ -41,11 +43,20 @@ def find_artifact(source: str) -> ArtifactVersionResponse:
         ) from None
 
 
-def read_artifact(source: str, split: str) -> Iterator[Row | BadRow]:
-    """Yield an artifact's rows in order; ``split`` picks one where it holds several.
+def read_artifact(
+    source: str, split: str | None, default_split: str, unread: Counter[str]
+) -> Iterator[Row | BadRow]:
+    """Yield an artifact's rows in order.
+
+    Args:
+        source: ``zenml://name`` or ``zenml://name@version``.
+        split: Which is meant, where it holds several; None: ``default_split``.
+        default_split: That.
+        unread: Counts what the artifact holds beside rows.
 
     Raises:
-        DataError: There is no such artifact, it cannot be loaded, or it is of a type without rows.
+        DataError: There is no such artifact, it cannot be loaded, it is of a type without rows, or
+            it has no such split.
     """
     found = find_artifact(source)
     name = f"{SCHEME}{found.artifact.name}@{found.version}"
@@ -59,15 +70,21 @@ def read_artifact(source: str, split: str) -> Iterator[Row | BadRow]:
             f"data source {source}: the artifact cannot be loaded ({type(error).__name__}: {reason})"
         ) from error
     if isinstance(value, Path):
-        for file in find_files(str(value)):
-            for row in read_file(file):
+        files = find_files(str(value), split=split, default_split=default_split, unread=unread)
+        for file in files:
+            for row in map(parsed, unparsed_rows(file, unread)):
                 position = row.origin.removeprefix(str(value)).lstrip("/:")
                 origin = f"{name}:{position}"
                 yield (
                     Row(origin, row.values) if isinstance(row, Row) else BadRow(origin, row.reason)
                 )
         return
-    rows = _rows_in(value, split)
+    rows = _rows_in(value, split or default_split)
+    if split is not None and split not in _splits(value):
+        raise DataError(
+            f"data source {source}: split {split!r}, and the artifact has "
+            f"{', '.join(_splits(value)) or 'none'}; name one of them, or drop it"
+        )
     if rows is None:
         raise DataError(
             f"data source {source}: the artifact is {type(value).__name__}, which has no rows; "
@@ -76,7 +93,7 @@ def read_artifact(source: str, split: str) -> Iterator[Row | BadRow]:
     for number, values in enumerate(rows, start=1):
         origin = f"{name}:row {number}"
         if isinstance(values, dict):
-            yield Row(origin, values)
+            yield Row(origin, _plain(values))
         else:
             yield BadRow(origin, f"is {type(values).__name__}, expected an object")
 
@@ -104,6 +121,27 @@ def _rows_in(value: Any, split: str) -> Iterator[Any] | None:
         if inner and None not in inner:
             return (row for rows in inner if rows is not None for row in rows)
     return None
+
+
+def _splits(value: Any) -> list[str]:
+    from pydantic import BaseModel
+
+    if isinstance(value, BaseModel):
+        return list(type(value).model_fields)
+    return list(map(str, value)) if isinstance(value, dict) else []
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON would give it: a table's empty cell, which is not a number, is null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if hasattr(value, "tolist"):  # NumPy's
+        return _plain(value.tolist())
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return None if type(value).__name__ in ("NAType", "NaTType") else value
 
 
 def _as_json(found: ArtifactVersionResponse) -> Any:

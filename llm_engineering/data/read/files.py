@@ -6,19 +6,22 @@ import glob
 import gzip
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
+from llm_engineering.data.read.folder import rows_of_folder
 from llm_engineering.errors import DataError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-KINDS = (".jsonl", ".json", ".csv", ".parquet")
+KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".txt", ".parquet", ".arrow")
+_UNCOMPRESSED = (".parquet", ".arrow")  # are compressed in themselves, and read from their end
 COMPRESSIONS = (".gz", ".zst")
 WHAT_TO_GIVE = (
     f"give a {', '.join(KINDS)} file ({' and '.join(COMPRESSIONS)} too), a folder or a glob of "
@@ -42,6 +45,9 @@ class DataFile:
     kind: str
     compression: str = ""
     filesystem: AbstractFileSystem | None = field(default=None, compare=False)
+    split: str | None = None
+    """Which list of a JSON object of them is meant; None: ``default_split``."""
+    default_split: str = "train"
 
     @property
     def local(self) -> Path | None:
@@ -81,14 +87,28 @@ class DataFile:
             yield stream
 
 
-def find_files(source: str) -> list[DataFile]:
+def find_files(
+    source: str,
+    *,
+    split: str | None = None,
+    default_split: str = "train",
+    unread: Counter[str] | None = None,
+) -> list[DataFile]:
     """The files of a source, sorted by name; in a folder, those of a known kind at any depth.
 
+    Args:
+        source: A file, a folder, a glob, or a URL of one.
+        split: The split that is meant of a folder whose files name some, or of a JSON object.
+        default_split: That where none is stated.
+        unread: Counts the files of a folder that are left out.
+
     Raises:
-        DataError: There is none, one is of an unknown kind or empty, or the place is out of reach.
+        DataError: There is none, one is of an unknown kind or empty, the place is out of reach, or
+            it has no such split.
     """
+    picked = _Split(split, default_split, Counter() if unread is None else unread)
     try:
-        files = _remote(source) if "://" in source else _local(source)
+        files = _remote(source, picked) if "://" in source else _local(source, picked)
         empty = next((file for file in files if file.size == 0), None)
     except FileNotFoundError:
         raise DataError(f"data source {source}: no such file; {WHAT_TO_GIVE}") from None
@@ -99,28 +119,41 @@ def find_files(source: str) -> list[DataFile]:
     return files
 
 
-def _local(source: str) -> list[DataFile]:
+class _Split(NamedTuple):
+    """The split that is meant, and where is counted what is not of it."""
+
+    stated: str | None
+    default: str
+    unread: Counter[str]
+
+
+def _local(source: str, split: _Split) -> list[DataFile]:
     path = Path(source)
     if path.is_dir():
         inside = (one for one in path.rglob("*") if one.is_file() and not _hidden(one, path))
-        return _of_folder(source, sorted(map(str, inside)), None)
+        relative = sorted(one.relative_to(path).as_posix() for one in inside)
+        return _of_folder(source, f"{source.rstrip('/')}/", relative, None, split)
     if path.exists() or not _GLOB.intersection(source):
         if not path.exists():
             raise FileNotFoundError
-        return [_file(source, None)]
+        return [_one_file(_file(source, None), split)]
     found = [one for one in glob.glob(source, recursive=True) if Path(one).is_file()]
-    return _of_glob(source, sorted(found), None)
+    return _of_glob(source, sorted(found), None, split)
 
 
-def _remote(source: str) -> list[DataFile]:
+def _remote(source: str, split: _Split) -> list[DataFile]:
     filesystem, path = _filesystem(source)
     if _GLOB.intersection(path):
-        return _of_glob(source, sorted(filesystem.glob(path)), filesystem)
+        return _of_glob(source, sorted(filesystem.glob(path)), filesystem, split)
     if filesystem.isdir(path):
-        return _of_folder(source, sorted(filesystem.find(path)), filesystem)
+        root = f"{path.strip('/')}/"
+        found = sorted(filesystem.find(path))
+        first = f"{found[0][: found[0].find(root)]}{root}" if found else root
+        relative = [one.removeprefix(first) for one in found]
+        return _of_folder(source, first, relative, filesystem, split)
     if not filesystem.exists(path):
         raise FileNotFoundError
-    return [_file(path, filesystem, source)]
+    return [_one_file(_file(path, filesystem, source), split)]
 
 
 def _filesystem(source: str) -> tuple[AbstractFileSystem, str]:
@@ -160,8 +193,12 @@ def _arrow_filesystem(scheme: str, path: str) -> AbstractFileSystem:
     return ArrowFSWrapper(fs.S3FileSystem(**options, **({"region": region} if region else {})))
 
 
-def _of_folder(source: str, paths: list[str], where: AbstractFileSystem | None) -> list[DataFile]:
-    files = [_file(path, where, source) for path in paths if _kind(path)[0] in KINDS]
+def _of_folder(
+    source: str, root: str, paths: list[str], where: AbstractFileSystem | None, split: _Split
+) -> list[DataFile]:
+    kinds = [kind if (kind := _kind(path)[0]) in KINDS else "" for path in paths]
+    kept = rows_of_folder(source, paths, kinds, split.stated, split.default, split.unread)
+    files = [_file(f"{root}{path}", where, source) for path in kept]
     if not files:
         raise DataError(
             f"data source {source}: the folder holds no {', '.join(KINDS)} file "
@@ -170,10 +207,28 @@ def _of_folder(source: str, paths: list[str], where: AbstractFileSystem | None) 
     return files
 
 
-def _of_glob(source: str, paths: list[str], where: AbstractFileSystem | None) -> list[DataFile]:
+def _of_glob(
+    source: str, paths: list[str], where: AbstractFileSystem | None, split: _Split
+) -> list[DataFile]:
     if not paths:
         raise DataError(f"data source {source}: no file matches")
+    if split.stated is not None:
+        raise DataError(
+            f"data source {source}: split {split.stated!r}, and a glob says itself which files; "
+            "drop it"
+        )
     return [_file(path, where, source) for path in paths]
+
+
+def _one_file(file: DataFile, split: _Split) -> DataFile:
+    if file.kind == ".json":
+        return replace(file, split=split.stated, default_split=split.default)
+    if split.stated is not None:
+        raise DataError(
+            f"data source {file.name}: split {split.stated!r}, and a {file.kind} file has no splits; "
+            "drop it"
+        )
+    return file
 
 
 def _file(path: str, where: AbstractFileSystem | None, source: str = "") -> DataFile:
@@ -184,18 +239,20 @@ def _file(path: str, where: AbstractFileSystem | None, source: str = "") -> Data
     if kind not in KINDS:
         raise DataError(
             f"data source {name}: unknown kind {kind or '(no suffix)'!r}; known: "
-            f"{', '.join(KINDS)}, and {' and '.join(COMPRESSIONS)} of the first three"
+            f"{', '.join(KINDS)}, and {' and '.join(COMPRESSIONS)} of those of text"
         )
     return DataFile(name, path, kind, compression, where)
 
 
 def _kind(path: str) -> tuple[str, str]:
-    """A file's kind and compression, by its suffixes; a Parquet file is compressed in itself."""
+    """A file's kind and compression, by its suffixes."""
     pure = PurePosixPath(path)
     if pure.suffix not in COMPRESSIONS:
         return pure.suffix, ""
     inner = PurePosixPath(pure.stem).suffix
-    return (inner, pure.suffix) if inner in KINDS and inner != ".parquet" else (pure.suffix, "")
+    return (
+        (inner, pure.suffix) if inner in KINDS and inner not in _UNCOMPRESSED else (pure.suffix, "")
+    )
 
 
 def _hidden(path: Path, folder: Path) -> bool:

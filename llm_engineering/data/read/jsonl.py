@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from llm_engineering.data.read.lines import TOO_LONG, numbered_lines
+from llm_engineering.data.read.lines import TOO_LONG, numbered_lines, unique_keys
 from llm_engineering.data.read.row import BadRow, Row, object_row
+
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class JsonLine:
         """The row, or why there is none."""
         origin = f"{self.name}:{self.number}"
         try:
-            value = json.loads(self.raw.decode("utf-8").rstrip())
+            value = _DECODER.decode(self.raw.decode("utf-8").rstrip())
         except UnicodeDecodeError as error:
             return BadRow(origin, f"is not UTF-8 (byte {error.start} of the line)")
         except json.JSONDecodeError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import IO, Any
 
 from llm_engineering.errors import DataError
 
@@ -39,6 +40,19 @@ def guarded(name: str, line: int, read: Callable[[int], bytes], size: int) -> by
     except (OSError, EOFError, ValueError, zlib.error) as error:  # Arrow's errors are ValueErrors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{name}:{line}: cannot be read from here on ({reason})") from None
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's keys and values; ``json`` would keep the last of equal keys and say nothing.
+
+    Raises:
+        ValueError: A key is there twice.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object names {twice!r} twice")
+    return values
 
 
 def not_utf8(name: str, line: int) -> DataError:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from llm_engineering.data.read.row import BadRow, Row
+from llm_engineering.data.read.table import table_rows
 from llm_engineering.errors import DataError
 
 _ROWS = 256  # in memory at a time
@@ -24,7 +25,7 @@ def read_parquet(name: str, stream: IO[bytes]) -> Iterator[Row | BadRow]:
     try:
         table = pyarrow.parquet.ParquetFile(stream)
         for batch in table.iter_batches(batch_size=_ROWS):
-            for values in batch.to_pylist():
+            for values in table_rows(batch):
                 number += 1
                 yield Row(f"{name}:row {number}", values)
     except (pyarrow.ArrowException, OSError, ValueError) as error:

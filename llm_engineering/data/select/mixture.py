@@ -15,7 +15,8 @@ def draw(
 ) -> NDArray[numpy.bool]:
     """Which rows are drawn, so that each source has its share and none is repeated.
 
-    The largest mixture: the source that is scarcest for its weight gives all of its rows.
+    The largest mixture: the source that is scarcest for its weight gives all of its rows. A source
+    without a row has no share, which ``refusals.report_unused_sources`` tells.
 
     Args:
         sources: Number of each row's source, shape ``(rows,)``.
@@ -28,7 +29,8 @@ def draw(
     import numpy
 
     given = [numpy.flatnonzero(sources == number) for number in range(len(weights))]
-    unit = min(len(rows) / weight for rows, weight in zip(given, weights, strict=True))
+    full = [len(rows) / weight for rows, weight in zip(given, weights, strict=True) if len(rows)]
+    unit = min(full, default=0.0)
     drawn = numpy.zeros(len(sources), dtype=bool)
     for rows, weight in zip(given, weights, strict=True):
         count = round(unit * weight)

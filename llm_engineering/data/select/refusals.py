@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llm_engineering.configuration.data import DataSettings
 from llm_engineering.data.read.row import BadRows
-from llm_engineering.data.summary import Repeats
+from llm_engineering.data.summary import Repeats, SourceSummary
 from llm_engineering.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,33 @@ def report_repeats(found: Repeats, what: str, advice: str, *, error: bool, refus
         logger.warning("%d %s%s, and are left out:\n%s", found.count, what, near, lines)
     else:
         logger.warning("%d %s%s: %s\n%s", found.count, what, near, advice, lines)
+
+
+def report_unused_sources(
+    sources: Sequence[SourceSummary], data: DataSettings, refuse: Refuse
+) -> None:
+    """Tell of a source of which no row is used, while others have some.
+
+    Args:
+        sources: Those of ``data.sources``, in their order, and what is used of each.
+        data: Their settings.
+        refuse: Hears of such a source that has a weight, whose share cannot be drawn.
+    """
+    if not any(found.used for found, _ in zip(sources, data.sources, strict=False)):
+        return
+    for number, source in enumerate(data.sources):
+        if sources[number].used:
+            continue
+        what = (
+            f"data.sources.{number} ({source.source}): of {sources[number].rows} rows none is used"
+        )
+        if source.weight is None:
+            logger.warning("%s", what)
+        else:
+            refuse(
+                f"{what}, and its weight {source.weight:g} asks for a share: mend the rows, or leave "
+                "the source out"
+            )
 
 
 def refuse_empty(train: int, held_out: int, data: DataSettings, refuse: Refuse) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from llm_engineering.configuration.data import DataSettings
@@ -13,7 +14,7 @@ from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
 from llm_engineering.data.progress import row_bar
 from llm_engineering.data.read.readers import UnparsedRow
 from llm_engineering.data.read.row import BadRows
-from llm_engineering.data.read.sources import read_unparsed
+from llm_engineering.data.read.sources import Asked, read_unparsed
 from llm_engineering.data.rows.keys import spread
 from llm_engineering.data.rows.row_store import RowStore
 from llm_engineering.data.select.check import CheckedBatch, CheckRows, in_batches
@@ -23,6 +24,8 @@ from llm_engineering.data.workers import Workers
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 ItemT = TypeVar("ItemT")
 TokensT = TypeVar("TokensT")
@@ -80,25 +83,30 @@ class RowIndex(Generic[ItemT]):
         Raises:
             DataError: A source is missing or unreadable.
         """
-        for source in data.sources:
-            rows = read_unparsed(source.source, split=source.split, revision=source.revision)
-            check = CheckRows(objective_rows, source.form, data.held_out.group)
-            self._read_source(source.source, islice(rows, source.max_rows), check, workers)
+        for number, source in enumerate(data.sources):
+            asked = Asked(
+                source.split, "train", source.subset, source.revision, max_rows=source.max_rows
+            )
+            check = CheckRows(objective_rows, source.form, data.held_out.group, source.columns)
+            self._read_source(f"data.sources.{number}", source.source, asked, check, workers)
         held_out = data.held_out
         if held_out.source:
-            rows = read_unparsed(held_out.source, split=held_out.split, revision=held_out.revision)
-            check = CheckRows(objective_rows, None, None)
-            self._read_source(held_out.source, rows, check, workers)
+            asked = Asked(held_out.split, "test", held_out.subset, held_out.revision)
+            check = CheckRows(objective_rows, held_out.form, None, held_out.columns)
+            self._read_source("data.held_out", held_out.source, asked, check, workers)
         self.store.close()
 
     def _read_source(
         self,
+        key: str,
         name: str,
-        rows: Iterable[UnparsedRow],
+        asked: Asked,
         check: CheckRows[ItemT, TokensT],
         workers: Workers,
     ) -> None:
         count, form = 0, check.stated
+        unread: Counter[str] = Counter()
+        rows = read_unparsed(name, asked, unread)
         bar = row_bar(f"reading {name}")
         for checked in _checked(rows, check, workers):
             count += checked.rows
@@ -111,9 +119,16 @@ class RowIndex(Generic[ItemT]):
             self._equal.extend(checked.equal)
             self._prompt.extend(checked.prompt)
             self._group.extend(checked.group)
+            unread.update(checked.unread)
             bar.update(checked.rows)
         bar.close()
-        self.sources.append(SourceSummary(source=name, rows=count, form=form or check.stated))
+        listed = dict(unread.most_common())
+        if listed:
+            told = ", ".join(f"{what} ({times:,})" for what, times in listed.items())
+            logger.info("%s (%s): not read: %s", key, name, told)
+        self.sources.append(
+            SourceSummary(source=name, rows=count, form=form or check.stated, unread=listed)
+        )
 
 
 def _checked(

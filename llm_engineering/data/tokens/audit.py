@@ -145,12 +145,18 @@ def _stop_message(
     tokenizer: PreTrainedTokenizerBase,
 ) -> str:
     names = ", ".join(repr(tokenizer.decode([token])) for token in sorted(stop_ids))
-    last = next(label for label in reversed(row.labels) if label != IGNORED)
+    trained = [label for label in row.labels if label != IGNORED]
+    added = tokenizer.added_tokens_decoder
+    special = [label for label in trained if label in added and added[label].special]
+    advice = "choose a model.chat_template that ends the assistant's turn with a stop token"
+    if not trained_stops and special:
+        advice = (
+            f"set model.eos_token: {str(added[special[-1]])!r}, which ends it here; or {advice}"
+        )
     return (
         f"{origin}: {trained_stops} stop tokens are trained for {row.turns} answer(s): the last "
-        f"trained token is {tokenizer.decode([last])!r}, the stop tokens are {names}. The model "
-        "would not learn when to stop. Choose a model.chat_template that ends the assistant's "
-        "turn with a stop token"
+        f"trained token is {tokenizer.decode([trained[-1]])!r}, the stop tokens are {names}. The "
+        f"model would not learn when to stop: {advice}"
     )
 
 

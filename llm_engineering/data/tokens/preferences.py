@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from llm_engineering.data.rows.message import Conversation, Message
 from llm_engineering.data.rows.preferences import AnswerName, Preference
 from llm_engineering.data.rows.unusable import UnusableRow, UnusableRowError
 from llm_engineering.data.tokens.audit import LabelAudit, LabelAuditor
+from llm_engineering.data.tokens.rendering import Notice
 from llm_engineering.data.tokens.tokenization import (
     IGNORED,
     TokenId,
@@ -17,6 +20,7 @@ from llm_engineering.data.tokens.tokenization import (
     tokenize_conversations,
     trained,
 )
+from llm_engineering.model.chat_template import TemplateInputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +48,8 @@ def tokenize_preferences(
     *,
     max_length: int,
     stop_ids: frozenset[int],
+    inputs: TemplateInputs | None = None,
+    notices: Counter[Notice] | None = None,
 ) -> list[TokenizedPreference | UnusableRow]:
     """Tokenize prompts and their answers; what does not fit is cut from the prompt's beginning.
 
@@ -55,6 +61,8 @@ def tokenize_preferences(
         tokenizer: With the run's chat template set.
         max_length: Longest prompt and answer together, in tokens.
         stop_ids: Tokens that end a turn in generation.
+        inputs: What the chat template is given beside messages.
+        notices: Counts what the chat template does that wants to be known.
 
     Returns:
         Each in tokens, or why it cannot be used: an answer leaves no room for a prompt, the answers
@@ -62,15 +70,13 @@ def tokenize_preferences(
     """
     tokenized = iter(
         tokenize_conversations(
-            [
-                one.prompt.with_answer(answer)
-                for one in preferences
-                for answer in one.answers.values()
-            ],
+            [_judged(one.prompt, answer) for one in preferences for answer in one.answers.values()],
             tokenizer,
             max_length=sys.maxsize,
             loss_on="last_turn",
             stop_ids=stop_ids,
+            inputs=inputs,
+            notices=notices,
         )
     )
     found: list[TokenizedPreference | UnusableRow] = []
@@ -150,14 +156,22 @@ class PreferenceAuditor:
         )
 
 
+def _judged(prompt: Conversation, answer: Message) -> Conversation:
+    """The answer alone is trained, whatever the messages say of themselves."""
+    whole = prompt.with_answer(answer)
+    messages = [replace(one, trained=None) for one in whole.messages]
+    return replace(whole, messages=messages)
+
+
 def _joined(
-    rows: dict[AnswerName, TokenizedRow | UnusableRow], label: bool | None, max_length: int
+    rows: dict[AnswerName, list[TokenizedRow] | UnusableRow], label: bool | None, max_length: int
 ) -> TokenizedPreference:
     prompt_ids: list[TokenId] = []
     answer_ids: dict[AnswerName, list[TokenId]] = {}
-    for name, row in rows.items():
-        if isinstance(row, UnusableRow):
-            raise UnusableRowError(f"{name}: {row.reason}")
+    for name, found in rows.items():
+        if isinstance(found, UnusableRow):
+            raise UnusableRowError(f"{name}: {found.reason}")
+        (row,) = found
         start = row.prompt_tokens
         prompt_ids, answer_ids[name] = row.input_ids[:start], row.input_ids[start:]
     longest = max(answer_ids, key=lambda name: len(answer_ids[name]))

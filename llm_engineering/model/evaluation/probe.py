@@ -8,13 +8,15 @@ exponentials, in which every logit has its part.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.rows.message import Conversation, MessageDict
+from llm_engineering.data.rows.message import TEXT_ROLE, Conversation, MessageDict
+from llm_engineering.data.tokens.rendering import Renderer
 from llm_engineering.data.tokens.tokenization import prompt_of
+from llm_engineering.model.chat_template import TemplateInputs, apply_template
 from llm_engineering.model.evaluation.greedy import continue_greedily
 from llm_engineering.model.evaluation.inference import inference
 
@@ -36,7 +38,13 @@ class ProbeRow(BaseModel):
     origin: str = Field(description="file:line of the row.")
     input_ids: list[int] = Field(description="Prompt and answer of the data.")
     prompt_ids: list[int] = Field(description="What is answered greedily.")
-    messages: list[MessageDict] = Field(description="The prompt; empty for plain text.")
+    messages: list[MessageDict] = Field(
+        description="The prompt, as the chat template takes it; empty for plain text."
+    )
+    tools: list[dict[str, Any]] = Field([], description="Tools of the prompt.")
+    template_inputs: TemplateInputs = Field(
+        TemplateInputs(), description="What else the chat template is given."
+    )
     rendered_ids: list[int] = Field(description="The messages, by the run's chat template.")
 
 
@@ -69,15 +77,43 @@ class TrainedProbe(BaseModel):
     )
 
 
-def choose_rows(rows: datasets.Dataset, count: int, tokenizer: Any) -> list[ProbeRow]:
-    """Take ``count`` held-out rows, evenly spread over the split."""
+def choose_rows(
+    rows: datasets.Dataset, count: int, tokenizer: Any, inputs: TemplateInputs | None = None
+) -> list[ProbeRow]:
+    """Take ``count`` held-out rows, evenly spread over the split.
+
+    Args:
+        rows: The split.
+        count: At most so many.
+        tokenizer: With the run's chat template set.
+        inputs: What that is given beside messages.
+    """
     count = min(count, len(rows))
-    return [_probe_row(rows[index * len(rows) // count], tokenizer) for index in range(count)]
+    renderer = Renderer(tokenizer, inputs or TemplateInputs(), frozenset())
+    return [_probe_row(rows[index * len(rows) // count], renderer) for index in range(count)]
 
 
-def render(tokenizer: Any, messages: Sequence[MessageDict]) -> list[int]:
-    """A prompt's tokens by a tokenizer's own chat template."""
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+def render(
+    tokenizer: Any,
+    messages: Sequence[MessageDict],
+    tools: Sequence[Mapping[str, Any]] = (),
+    inputs: TemplateInputs | None = None,
+) -> list[int]:
+    """A prompt's tokens by a tokenizer's own chat template.
+
+    Args:
+        tokenizer: It has one.
+        messages: The prompt, as the template takes it.
+        tools: JSON schemas of its tools.
+        inputs: What else the template is given.
+    """
+    (text,) = apply_template(
+        tokenizer,
+        [messages],
+        tools=tools,
+        inputs=inputs or TemplateInputs(),
+        add_generation_prompt=True,
+    )
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -180,22 +216,34 @@ def _kl(ids: list[int], a: list[float], a_sum: float, b: list[float], b_sum: flo
     return max(total, 0.0)
 
 
-def _probe_row(row: dict[str, Any], tokenizer: Any) -> ProbeRow:
-    messages = Conversation.from_dict(json.loads(row["conversation"])).messages
-    answer = next((i for i, m in enumerate(messages) if m.role == "assistant"), None)
+def _probe_row(row: dict[str, Any], renderer: Renderer) -> ProbeRow:
+    conversation = Conversation.from_dict(json.loads(row["conversation"]))
     ids = list(row["input_ids"])[:_LONGEST]
-    if answer is None:  # plain text: its second half continues its first
-        prompt, prompt_ids, rendered = [], ids[: max(1, len(ids) // 2)], []
-    else:
-        prompt = [message.to_template() for message in messages[:answer]]
-        prompt_ids = prompt_of(row["input_ids"], row["labels"])
-        rendered = render(tokenizer, prompt)
+    if conversation.messages[0].role == TEXT_ROLE:  # its second half continues its first
+        return ProbeRow(
+            origin=row["origin"],
+            input_ids=ids,
+            prompt_ids=ids[: max(1, len(ids) // 2)],
+            messages=[],
+            rendered_ids=[],
+        )
+    # Of preferences, the last answer, alone, is judged.
+    answer = row["answer"] if "answer" in row else len(conversation.messages) - 1
+    asked = conversation.until(answer)
+    messages, tools = renderer.messages(asked), [dict(tool) for tool in asked.tools]
+    prompt_ids = (
+        list(row["input_ids"][: row["prompt_tokens"]])
+        if "prompt_tokens" in row
+        else prompt_of(row["input_ids"], row["labels"])
+    )
     return ProbeRow(
         origin=row["origin"],
         input_ids=ids,
         prompt_ids=prompt_ids[-_LONGEST:],
-        messages=prompt,
-        rendered_ids=rendered,
+        messages=messages,
+        tools=tools,
+        template_inputs=renderer.inputs,
+        rendered_ids=render(renderer.tokenizer, messages, tools, renderer.inputs),
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from llm_engineering.data.rows.message import TEXT_ROLE, Conversation
-from llm_engineering.data.tokens.tokenization import prompt_of
+from llm_engineering.data.tokens.tokenization import IGNORED, prompt_of
 from llm_engineering.model.evaluation.greedy import continue_greedily
 
 if TYPE_CHECKING:
@@ -54,11 +55,18 @@ def choose_prompts(rows: datasets.Dataset, count: int, tokenizer: Any) -> list[P
             text = tokenizer.decode(prompt_ids, skip_special_tokens=True)
             reference = tokenizer.decode(ids[len(prompt_ids) :], skip_special_tokens=True)
         else:
-            text, reference = messages[answer - 1].content, messages[answer].content
+            text = messages[answer - 1].content
+            reference = messages[answer].content or _trained_text(row, len(prompt_ids), tokenizer)
         prompts.append(
             Prompt(origin=row["origin"], text=text, reference=reference, input_ids=prompt_ids)
         )
     return prompts
+
+
+def _trained_text(row: dict[str, Any], start: int, tokenizer: Any) -> str:
+    """An answer without text of its own: its tool calls, as the template writes them."""
+    ids = takewhile(lambda label: label != IGNORED, row["labels"][start:])
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
 def answers(

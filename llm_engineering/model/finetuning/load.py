@@ -120,6 +120,7 @@ def _recipe(
         quantisation="nf4" if settings.load_in_4bit else "none",
         max_seq_length=settings.max_seq_length,
         chat_template=str(tokenizer.chat_template),
+        eos_token=settings.eos_token,
         stop_ids=tuple(sorted(stop_token_ids(settings, tokenizer))),
         trust_remote_code=settings.trust_remote_code,
         weight_digests=digests,

@@ -149,6 +149,30 @@ def test_another_source_is_inspected_under_the_same_settings(
     assert "data.on_duplicates: drop leaves them out" in str(caught.value)
 
 
+def test_of_another_source_more_may_be_said_and_its_own_rows_are_held_out(
+    config_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+) -> None:
+    rows = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(60)]
+    path = write_jsonl(tmp_path / "own.jsonl", rows)
+    columns = "data.sources.0.columns={prompt: question, completion: answer}"
+
+    with pytest.raises(DataError):
+        inspect_data.run(config_path, [], str(path))
+    assert "try the source's columns" in " ".join(capsys.readouterr().out.split())
+    inspect_data.run(config_path, [columns], str(path))
+
+    shown = capsys.readouterr().out
+    counts = {line.split()[0]: line.split() for line in shown.splitlines() if line.strip()}
+    trained, held_out = int(counts["training"][1]), 60 - int(counts["training"][1])
+    assert 0 < held_out < 20
+    assert f"held out {held_out}" in " ".join(shown.split())
+    assert trained + held_out == 60
+    assert "held out are 10% of these rows: the configuration's are of other data" in shown
+
+
 def test_preferences_are_inspected_as_a_run_would_prepare_them(
     config_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -191,7 +215,8 @@ def test_data_neither_steers_the_terminal_nor_becomes_markup(
     write_jsonl: WriteJsonl,
     tmp_path: Path,
 ) -> None:
-    path = write_jsonl(tmp_path / "bad.jsonl", [GOOD, *BAD])
+    more = {**GOOD, "instruction": f"And {HOSTILE}?"}  # one of the two is held out
+    path = write_jsonl(tmp_path / "bad.jsonl", [GOOD, more, *BAD])
 
     with pytest.raises(DataError) as caught:
         inspect_data.run(config_path, [], str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from llm_engineering.commands import reproduce
 from llm_engineering.commands.reproduce import compare, read_manifest, require_same_inputs
 from llm_engineering.configuration import to_yaml
+from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import DataError, ReproductionError
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.reporting.manifest import Manifest
@@ -183,3 +185,38 @@ def test_other_bits_are_an_error_that_says_what_else_differs(
     assert line.split("  ")[-1].strip() == "different"
     assert "A CPU" in line
     assert "Another CPU" in line
+
+
+def test_a_printed_date_is_that_of_the_run(
+    make_config: Any, write_manifest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run could not be told to be the same a day later."""
+    template = tmp_path / "dated.jinja"
+    template.write_text(
+        "{{ strftime_now('%Y-%m-%d') }}\n"
+        "{% for m in messages %}{{ m.role }}:\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:\n{% endif %}"
+    )
+    config = make_config({"model.chat_template": str(template)})
+    day(monkeypatch, 1)
+    summary = prepare_data(config.data, config.model, folder=tmp_path / "data").summary
+    changes = {"config": config.model_dump(mode="json"), "data_digest": summary.digest}
+    inputs = summary.template_inputs.model_dump(mode="json")
+    assert inputs["date"] == "2026-01-01"
+    day(monkeypatch, 2)
+
+    require_same_inputs(*read_manifest(write_manifest(**changes, template_inputs=inputs)))
+
+    with pytest.raises(ReproductionError, match="the prepared data has SHA-256"):
+        require_same_inputs(*read_manifest(write_manifest(**changes)))
+
+
+def day(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let today be that day of January 2026."""
+
+    class Date(datetime.date):
+        @classmethod
+        def today(cls) -> datetime.date:
+            return datetime.date(2026, 1, number)
+
+    monkeypatch.setattr("llm_engineering.model.chat_template.datetime.date", Date)

@@ -26,6 +26,29 @@ REQUIRED: dict[str, Any] = {
             {"held_out": {"source": "b", "group": "author"}},
             "group says how a fraction is drawn; drop it, or give a fraction",
         ),
+        *(
+            (
+                {"held_out": {"fraction": 0.1, key: value}},
+                f"{key} says how source is read, and a fraction is drawn from data.sources, which "
+                "have their own; drop it",
+            )
+            for key, value in {
+                "form": "messages",
+                "columns": {"prompt": "q"},
+                "split": "test",
+                "subset": "de",
+                "revision": "v1",
+            }.items()
+        ),
+        (
+            {"sources": [{"source": "a", "columns": {"prompt": "q", "completion": "q"}}]},
+            "columns: q stands for prompt and completion; keep one",
+        ),
+        (
+            {"held_out": {"source": "a", "columns": {"prompt": "q", "text": "q"}}},
+            "columns: q stands for prompt and text; keep one",
+        ),
+        ({"sources": [{"source": "a", "columns": {"question": "q"}}]}, "'prompt', 'completion'"),
         ({"sources": [{"source": "a", "weight": 0}]}, "greater than 0"),
         ({"sources": [{"source": "a", "form": "vicuna"}]}, "'alpaca', 'prompt_completion'"),
     ],

@@ -630,3 +630,31 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
 
 def test_a_refusal_exits_with_its_own_code() -> None:
     assert ConfigError.exit_code == 2
+
+
+# --- a source in place of the configured ones --------------------------------------------------
+
+
+def test_a_given_source_takes_the_place_of_the_configured_data(tmp_path: Path) -> None:
+    path = write(tmp_path, REQUIRED.replace("fraction: 0.1", "source: other.jsonl, max_rows: 64"))
+
+    own = load_config(path, ["data.sources.0.form=messages"], "own.jsonl")
+    both = load_config(path, ["data.held_out.source=b.jsonl"], "own.jsonl")
+    more = load_config(path, ["data.held_out.fraction=0.3", "data.held_out.group=author"], "own")
+
+    assert (own.data.sources[0].source, own.data.sources[0].form) == ("own.jsonl", "messages")
+    assert (own.data.held_out.source, own.data.held_out.fraction) == (None, 0.1)
+    assert own.data.held_out.max_rows is None
+    assert (both.data.held_out.source, both.data.held_out.fraction) == ("b.jsonl", None)
+    assert (more.data.held_out.fraction, more.data.held_out.group) == (0.3, "author")
+
+
+def test_what_is_wrong_with_a_given_source_is_told_of_it(tmp_path: Path) -> None:
+    path = write(tmp_path, REQUIRED)
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["data.sources.0.form=vicuna"], "own.jsonl")
+    assert str(caught.value).startswith("--set data.sources.0.form=vicuna: data.sources.0.form: ")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, [], "")
+    assert str(caught.value).startswith("the source '': data.sources.0.source: string should have ")

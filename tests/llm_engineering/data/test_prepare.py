@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -240,8 +241,8 @@ def test_a_template_whose_answers_do_not_end_is_refused(
 ) -> None:
     template = tmp_path / "endless.jinja"
     template.write_text(
-        "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
-        "{% if add_generation_prompt %}assistant: {% endif %}"
+        "{% for m in messages %}{{ m.role }}:\n{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant:\n{% endif %}"
     )
     config = make_config({"model.chat_template": str(template)})
 
@@ -252,8 +253,8 @@ def test_a_template_whose_answers_do_not_end_is_refused(
         "the last trained token is "
     )
     assert message.endswith(
-        "the stop tokens are '<|im_end|>'. The model would not learn when to stop. "
-        "Choose a model.chat_template that ends the assistant's turn with a stop token"
+        "the stop tokens are '<|im_end|>'. The model would not learn when to stop: "
+        "choose a model.chat_template that ends the assistant's turn with a stop token"
     )
 
 
@@ -399,3 +400,68 @@ def test_prepared_data_is_two_splits_and_a_summary(
     folder = prepare(make_config()).folder
 
     assert sorted(path.name for path in folder.iterdir()) == ["held_out", "summary.json", "train"]
+
+
+# --- what the chat template is given, and what it makes of the rows ----------------------------
+
+
+def test_variables_of_the_template_are_given_and_kept(
+    prepare: Prepare, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    template = tmp_path / "own.jinja"
+    template.write_text(
+        "{{ mood | default('cross') }}{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
+    )
+    values = {"model.chat_template": str(template)}
+
+    cross = prepare(make_config(values)).summary
+    calm = prepare(make_config({**values, "model.chat_template_kwargs": {"mood": "calm"}})).summary
+
+    assert calm.template_inputs.kwargs == {"mood": "calm"}
+    assert calm.train.example[0].text.startswith("calm<|im_start|>")
+    assert cross.train.example[0].text.startswith("cross<|im_start|>")
+    assert calm.digest != cross.digest
+
+
+def test_a_conversation_can_give_several_rows_and_that_is_said(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    template = tmp_path / "forgetful.jinja"
+    template.write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}:"
+        "{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}{{ m.content }}"
+        "<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}"
+    )
+    texts = ["Why?", "So.", "Sure?", "Yes.", "And?", "No."]
+    chat = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    path = write_jsonl(tmp_path / "chats.jsonl", [{"messages": chat}, {"messages": chat[:2]}])
+
+    prepared = prepare(make_config({**sources(path), "model.chat_template": str(template)}))
+
+    summary = prepared.summary
+    assert (summary.sources[0].rows, summary.sources[0].used) == (2, 2)
+    assert (summary.train.rows, summary.train.stop_tokens) == (4, 4)
+    assert prepared.split("train")["answer"] == [1, 3, 5, 1]
+    assert prepared.split("train")["origin"] == [f"{path}:1"] * 3 + [f"{path}:2"]
+    unrolled, empty = sorted(summary.notices, key=lambda notice: "thought" in notice)
+    assert unrolled.startswith("2 training rows more than conversations: the chat template writes")
+    held_out = summary.held_out.rows
+    assert empty.startswith(f"{4 + held_out} answers are trained with thinking that has no thought")
+
+
+def test_a_base_models_end_is_not_the_templates(
+    prepare: Prepare, make_config: MakeConfig, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    (base / "generation_config.json").unlink()
+    path = base / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token": "<|endoftext|>"}))
+    values = {"model.id": str(base)}
+
+    assert "set model.eos_token: '<|im_end|>', which ends it here" in refusal(
+        prepare, make_config(values)
+    )
+
+    audit = prepare(make_config({**values, "model.eos_token": "<|im_end|>"})).summary.train
+    assert audit.stop_tokens == audit.rows

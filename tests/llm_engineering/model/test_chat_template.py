@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ConfigError
-from llm_engineering.model.chat_template import read_chat_template
+from llm_engineering.model.chat_template import (
+    TemplateInputs,
+    apply_template,
+    for_template,
+    read_chat_template,
+    takes_parts,
+    template_inputs,
+)
 
 # The handbook's text, from its fine-tuning chapter.
 ALPACA_INTRODUCTION = (
@@ -153,3 +162,101 @@ def test_a_template_leaves_the_text_as_it_is(name: str, text: str, tiny_model: P
     rendered = tokenizer.apply_chat_template([user(text), assistant(text)], tokenize=False)
 
     assert rendered.count(text) == 2
+
+
+# --- what a template is given beside messages --------------------------------------------------
+
+DATED = (
+    "{{ strftime_now('%d %b %Y') }}{% if mood is defined %}, {{ mood }}{% endif %}"
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+)
+
+
+def settings(**values: Any) -> ModelSettings:
+    return ModelSettings(id="any", **values)
+
+
+def test_a_date_stands_still_and_variables_are_given(tiny_model: Path) -> None:
+    tokenizer = with_template(tiny_model, "chatml")
+    tokenizer.chat_template = DATED
+    chosen = settings(
+        chat_template_kwargs={"mood": "calm"}, chat_template_date=datetime.date(1999, 12, 31)
+    )
+
+    (text,) = apply_template(
+        tokenizer,
+        [[user("Hi")]],
+        inputs=template_inputs(chosen, DATED),
+        add_generation_prompt=False,
+    )
+
+    assert text == "31 Dec 1999, calmHi"
+
+
+def test_a_date_that_is_not_chosen_is_todays() -> None:
+    assert template_inputs(settings(), DATED).date == datetime.date.today()
+
+
+def test_a_template_without_a_date_has_none() -> None:
+    assert template_inputs(settings(), "{{ messages }}") == TemplateInputs()
+    with pytest.raises(ConfigError, match="2026-01-02 is asked for, but this chat template prints"):
+        template_inputs(settings(chat_template_date=datetime.date(2026, 1, 2)), "{{ messages }}")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if enable_thinking is defined and not enable_thinking %}{% endif %}",
+        "{% if not enable_thinking is defined %}{% set enable_thinking = true %}{% endif %}",
+        "{% set enable_thinking = enable_thinking | default(true) %}{{ enable_thinking }}",
+        "{% for m in messages %}{% generation %}{{ enable_thinking }}{% endgeneration %}{% endfor %}",
+    ],
+)
+def test_variables_are_those_that_the_template_asks_for(template: str) -> None:
+    chosen = settings(chat_template_kwargs={"enable_thinking": False})
+
+    assert template_inputs(chosen, template).kwargs == {"enable_thinking": False}
+
+
+def test_a_variable_that_the_template_does_not_have_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        template_inputs(settings(chat_template_kwargs={"enable_thinkng": False}), DATED)
+
+    assert str(caught.value) == (
+        "model.chat_template_kwargs: enable_thinkng is no variable of this chat template; it has mood"
+    )
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt", "strftime_now"])
+def test_what_every_call_sets_is_no_variable(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name} is set by this project"):
+        settings(chat_template_kwargs={name: 1})
+
+
+@pytest.mark.parametrize(
+    ("template", "key"),
+    [
+        ("{{ message.reasoning_content }}", "reasoning_content"),
+        ('{% if "thinking" in message %}{{ message.thinking }}{% endif %}', "thinking"),
+        ("{{ message['reasoning'] }}{% if thinking %}{% endif %}", "reasoning"),
+        ("{{ message.content }}", "reasoning_content"),
+    ],
+)
+def test_reasoning_goes_under_the_key_that_the_template_reads(template: str, key: str) -> None:
+    (message,) = for_template([assistant("So.") | {"reasoning_content": "Hm."}], template)
+
+    assert message == assistant("So.") | {key: "Hm."}
+
+
+def test_content_goes_in_parts_where_the_template_reads_no_text(tiny_model: Path) -> None:
+    tokenizer = with_template(tiny_model, "chatml")
+    assert not takes_parts(tokenizer, TemplateInputs())
+
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}"
+    )
+
+    assert takes_parts(tokenizer, TemplateInputs())
+    assert for_template([user("Hi")], "", in_parts=True) == [
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
+    ]

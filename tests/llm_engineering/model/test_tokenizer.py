@@ -100,7 +100,81 @@ def test_a_template_that_is_not_there(tiny_model: Path) -> None:
 def test_a_tokenizer_without_an_eos_token(model: Path) -> None:
     without(model, "eos_token")
 
-    assert refusal(settings(model)) == f"model.id: the tokenizer of {model} has no EOS token"
+    assert refusal(settings(model)) == (
+        f"model.id: the tokenizer of {model} has no EOS token; say which of its tokens ends an "
+        "answer with model.eos_token, of '<|endoftext|>', '<|im_start|>', '<|im_end|>'"
+    )
+
+
+def test_the_eos_token_can_be_chosen(tiny_model: Path) -> None:
+    chosen = settings(tiny_model, eos_token="<|endoftext|>")
+    tokenizer = load_tokenizer(chosen)
+
+    assert tokenizer.eos_token_id == PAD
+    assert stop_token_ids(chosen, tokenizer) == {PAD, END}  # the latter as generation_config says
+
+
+def test_an_eos_token_that_is_not_there(tiny_model: Path) -> None:
+    assert refusal(settings(tiny_model, eos_token="<|eot_id|>")) == (
+        f"model.eos_token: '<|eot_id|>' is no token of {tiny_model}, whose special tokens are "
+        "'<|endoftext|>', '<|im_start|>', '<|im_end|>'; choose one of its vocabulary"
+    )
+
+
+def test_a_template_that_is_no_jinja(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text("{% for m in messages %}\n{% if %}")
+    said = "is no Jinja template: line 2: Expected an expression, got 'end of statement block'"
+
+    with pytest.raises(ConfigError) as caught:
+        load_tokenizer(settings(model, chat_template=str(path)))
+    assert str(caught.value) == f"model.chat_template: {path} {said}; choose another"
+
+    (model / "chat_template.jinja").write_text(path.read_text())
+    assert refusal(settings(model)) == (
+        f"model.chat_template: that of the tokenizer of {model} {said}; choose another"
+    )
+
+
+def test_of_named_templates_the_default_is_used(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = model / "additional_chat_templates"
+    folder.mkdir()
+    (folder / "tool_use.jinja").write_text("{{ tools }}")
+
+    with caplog.at_level("INFO"):
+        tokenizer = load_tokenizer(settings(model))
+
+    assert tokenizer.chat_template == CHATML.read_text()
+    assert "default is used, not tool_use" in caplog.text
+
+
+def test_a_sentencepiece_model_alone_is_read(tmp_path: Path, tiny_model: Path) -> None:
+    """As Llama 2's and Mistral's first; sentencepiece's own reader may not fit protobuf."""
+    import sentencepiece
+
+    text = tmp_path / "text.txt"
+    text.write_text(CHATML.read_text() * 20 + "What is one and one? Two.\n" * 20)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text),
+        model_prefix=str(tmp_path / "tokenizer"),
+        vocab_size=340,
+        model_type="bpe",
+        byte_fallback=True,
+        minloglevel=2,
+    )
+    shutil.copy(tiny_model / "config.json", tmp_path / "config.json")
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"})
+    )
+
+    tokenizer = load_tokenizer(settings(tmp_path, chat_template="alpaca"))
+
+    assert tokenizer.convert_ids_to_tokens(tokenizer("one</s>")["input_ids"])[-1] == "</s>"
+    assert tokenizer.decode(tokenizer("What is one?", add_special_tokens=False)["input_ids"]) == (
+        "What is one?"
+    )
 
 
 def test_a_tokenizer_without_a_padding_token_pads_with_eos(model: Path) -> None:
@@ -166,3 +240,20 @@ def test_a_generation_config_that_is_no_object(text: str, model: Path) -> None:
         stop_token_ids(settings(model), tokenizer)
 
     assert str(caught.value) == f"{path}: is not a JSON object; fetch the model anew"
+
+
+def test_generation_stops_at_what_the_template_ends_an_answer_with(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As GLM-4.5, whose turns end with the role of the next."""
+    (model / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ '<|im_start|>' if m.role == 'user' else '/' }}{{ m.content }}"
+        "{% endfor %}{% if add_generation_prompt %}/{% endif %}"
+    )
+    tokenizer = load_tokenizer(settings(model))
+
+    with caplog.at_level("INFO"):
+        stops = stop_token_ids(settings(model), tokenizer)
+
+    assert stops == {START, END}
+    assert "the chat template ends answers with <|im_start|> too" in caplog.text

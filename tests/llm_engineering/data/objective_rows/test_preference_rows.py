@@ -196,7 +196,7 @@ def test_a_data_set_of_the_hub_is_held_out_in_its_revision(
 ) -> None:
     import datasets
 
-    def load(source: str, *, split: str, revision: str | None) -> list[dict[str, Any]]:
+    def load(source: str, *, split: str, revision: str, **_: Any) -> list[dict[str, Any]]:
         return [{**UNSEEN, "chosen": f"{source} {split} {revision}"}]
 
     monkeypatch.setattr(datasets, "load_dataset", load)

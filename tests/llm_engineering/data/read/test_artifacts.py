@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.read.artifacts import find_artifact
 from llm_engineering.data.read.row import Row
-from llm_engineering.data.read.sources import is_artifact, read_rows
+from llm_engineering.data.read.sources import Asked, is_artifact, read_rows
 from llm_engineering.errors import DataError
 from llm_engineering.lineage.fingerprints import take_fingerprints
 
@@ -117,3 +117,49 @@ def test_an_artifact_without_rows() -> None:
     assert str(caught.value).startswith(
         "data source zenml://number: the artifact is int, which has no rows; read are a "
     )
+
+
+def test_an_empty_cell_of_a_data_frame_is_null_and_its_values_are_plain() -> None:
+    import numpy
+    import pandas
+
+    frame = pandas.DataFrame(
+        {
+            "instruction": ["a", "b"],
+            "input": [None, "c"],
+            "score": [1.5, float("nan")],
+            "label": [numpy.bool_(True), numpy.bool_(False)],
+            "messages": [numpy.array(["x"]), None],
+        }
+    )
+    save(frame, "cells", "v1")
+
+    rows = [row.values for row in read_rows("zenml://cells@v1") if isinstance(row, Row)]
+
+    assert rows[0] == {
+        "instruction": "a",
+        "input": None,
+        "score": 1.5,
+        "label": True,
+        "messages": ["x"],
+    }
+    assert rows[1]["score"] is None
+    assert type(rows[0]["label"]) is bool
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "reason"),
+    [
+        ("asked_list", Asked(split="dev"), "split 'dev', and the artifact has none; name one of"),
+        ("asked_dict", Asked(split="dev"), "split 'dev', and the artifact has train, test; name"),
+        ("asked_rev", Asked(revision="a"), "revision 'a', and an artifact has none; its version"),
+        ("asked_sub", Asked(subset="de"), "subset 'de', and an artifact has none; its version"),
+    ],
+)
+def test_what_an_artifact_does_not_have_is_refused(name: str, asked: Asked, reason: str) -> None:
+    save({"train": ROWS, "test": ROWS} if name == "asked_dict" else ROWS, name, "v1")
+
+    with pytest.raises(DataError) as caught:
+        list(read_rows(f"zenml://{name}@v1", asked))
+
+    assert str(caught.value).startswith(f"data source zenml://{name}@v1: {reason}")

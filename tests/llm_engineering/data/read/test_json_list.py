@@ -59,16 +59,15 @@ def test_an_empty_json_list_has_no_rows(
     ("content", "message"),
     [
         (
-            '{"instruction": "a"}',
-            "rows.json:1: expected a JSON list of objects; for one object a line use .jsonl",
-        ),
-        (
-            '{"a": 1}\n{"a": 2}\n',
-            "rows.json:1: expected a JSON list of objects; for one object a line use .jsonl",
-        ),
-        (
             " \n",
-            "rows.json:1: expected a JSON list of objects; for one object a line use .jsonl",
+            "rows.json:1: expected a JSON list of objects, objects one after the other, or an "
+            "object that holds a list of them",
+        ),
+        ('{"a": 1}\n{"a": }\n', "rows.json:2: is not JSON: Expecting value"),
+        ('{"a": 1},\n{"a": 2}\n', "rows.json:1: is not JSON: Expecting value"),
+        (
+            '[{"a": 1},\n{"a": 1, "b": 2, "a": 3}]',
+            "rows.json:2: is not JSON that can be read: an object names 'a' twice",
         ),
         ('[\n{"a": 1},\n{"a": }\n]', "rows.json:3: is not JSON: Expecting value"),
         (
@@ -100,3 +99,17 @@ def test_a_bad_json_file_is_refused_as_a_whole(
     write: Write, refusal: Refusal, content: str | bytes, message: str, tmp_path: Path
 ) -> None:
     assert refusal(write(tmp_path / "rows.json", content)) == message
+
+
+@pytest.mark.parametrize("between", ["\n", "\n\n", " ", ""])
+def test_objects_one_after_the_other_are_rows_with_their_lines(
+    write: Write, read: Read, between: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "rows.json", between.join(['{"a": 1}', '{"a":\n 2}', '{"b": 3}']))
+    step = between.count("\n")
+
+    assert read(path) == [
+        (":1", {"a": 1}),
+        (f":{1 + step}", {"a": 2}),
+        (f":{2 + 2 * step}", {"b": 3}),
+    ]

@@ -33,6 +33,18 @@ def test_parquet_keeps_lists_of_messages_and_nulls(
     assert read(path) == [(":row 1", {"messages": messages, "input": None})]
 
 
+def test_the_nulls_that_a_table_fills_objects_with_are_not_the_rows(
+    read: Read, write_parquet: WriteParquet, tmp_path: Path
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"calls": [{"name": "f", "arguments": {"city": "Rome"}}], "note": None},
+        {"calls": [{"name": "g", "arguments": {"unit": "C"}}], "note": "n"},
+    ]
+    path = write_parquet(tmp_path / "rows.parquet", rows)
+
+    assert [values for _, values in read(path)] == rows
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from llm_engineering.data.read.files import WHAT_TO_GIVE
 from llm_engineering.data.read.row import BadRow, Row
-from llm_engineering.data.read.sources import is_file, read_rows
+from llm_engineering.data.read.sources import Asked, is_file, read_rows
 from llm_engineering.errors import DataError
 
 Write = Callable[[Path, str | bytes], Path]
@@ -33,8 +34,8 @@ def test_a_folder_without_data(refusal: Refusal, tmp_path: Path) -> None:
     (folder / "README.md").write_text("no data")
 
     assert refusal(folder) == (
-        "data source rows.jsonl: the folder holds no .jsonl, .json, .csv, .parquet file "
-        "(.gz and .zst too)"
+        "data source rows.jsonl: the folder holds no .jsonl, .ndjson, .json, .csv, .txt, .parquet, "
+        ".arrow file (.gz and .zst too)"
     )
 
 
@@ -46,7 +47,7 @@ def test_an_empty_file(write: Write, refusal: Refusal, suffix: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("rows.txt", "'.txt'"), ("rows", "'(no suffix)'"), ("r.JSONL", "'.JSONL'")]
+    ("name", "kind"), [("rows.xlsx", "'.xlsx'"), ("rows", "'(no suffix)'"), ("r.JSONL", "'.JSONL'")]
 )
 def test_a_file_of_an_unknown_kind(
     write: Write, refusal: Refusal, name: str, kind: str, tmp_path: Path
@@ -54,8 +55,8 @@ def test_a_file_of_an_unknown_kind(
     path = write(tmp_path / name, "x")
 
     assert refusal(path) == (
-        f"data source {name}: unknown kind {kind}; known: .jsonl, .json, .csv, .parquet, and "
-        ".gz and .zst of the first three"
+        f"data source {name}: unknown kind {kind}; known: .jsonl, .ndjson, .json, .csv, .txt, "
+        ".parquet, .arrow, and .gz and .zst of those of text"
     )
 
 
@@ -67,18 +68,103 @@ def test_a_file_that_may_not_be_read(write: Write, refusal: Refusal, tmp_path: P
     assert refusal(path) == "data source rows.jsonl: cannot be read (Permission denied)"
 
 
-def test_a_hub_data_set_that_cannot_be_had() -> None:
+@pytest.mark.parametrize("source", ["nobody/nothing-here", "data/mydata"])
+def test_what_is_neither_here_nor_on_the_hub(source: str) -> None:
     with pytest.raises(DataError) as caught:
-        list(read_rows("nobody/nothing-here", split="validation"))
+        list(read_rows(source, Asked(split="validation", subset="de")))
 
     message = str(caught.value)
     assert message.startswith(
-        "data source nobody/nothing-here: cannot be loaded from the Hub (ConnectionError: "
+        f"data source {source}: there is no such file or folder here, and as a data set on the Hub "
+        "it cannot be loaded ("
     )
     assert message.endswith(
-        "; check the id, the split 'validation', the network and, for a gated data set, "
-        "your Hub login"
+        "; check the path, or the id, the split 'validation', the subset 'de', the network and, for "
+        "a gated data set, your Hub login"
     )
+
+
+class Hub:
+    """The Hub, with one data set in it; ``asked`` is what was asked of it."""
+
+    rows: ClassVar[list[dict[str, Any]]] = [
+        {"messages": [{"role": "user", "content": "a", "name": None}], "tools": None},
+        {"messages": [{"role": "user", "content": "b", "name": "c"}], "tools": None},
+        {"messages": [], "tools": None},
+    ]
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
+        self.fetched = 0
+
+    def load_dataset(self, source: str, **asked: Any) -> Iterator[dict[str, Any]]:
+        self.asked = {"source": source, **asked}
+        for row in self.rows:
+            self.fetched += 1
+            yield row
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    import datasets
+
+    hub = Hub()
+    monkeypatch.setattr(datasets, "load_dataset", hub.load_dataset)
+    return hub
+
+
+def test_a_hub_data_set_is_asked_for_what_is_configured(hub: Hub) -> None:
+    rows = list(read_rows("owner/name", Asked(subset="de", revision="v1")))
+
+    assert hub.asked == {
+        "source": "owner/name",
+        "name": "de",
+        "split": "train",
+        "revision": "v1",
+        "streaming": False,
+    }
+    # An object's null is the table's: other rows have that key.
+    assert rows[0] == Row(
+        "owner/name[train]:row 1",
+        {"messages": [{"role": "user", "content": "a"}], "tools": None},
+    )
+    assert len(rows) == 3
+
+
+def test_of_a_hub_data_set_no_more_rows_are_fetched_than_are_used(hub: Hub) -> None:
+    rows = list(read_rows("owner/name", Asked(default_split="test", max_rows=2)))
+
+    assert [row.origin for row in rows] == ["owner/name[test]:row 1", "owner/name[test]:row 2"]
+    assert hub.asked["streaming"] is True
+    assert hub.fetched == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("split", "split 'x', and a .jsonl file has no splits; drop it"),
+        ("subset", "subset 'x', and a file has none; drop it"),
+        ("revision", "revision 'x', and a file has none; drop it"),
+    ],
+)
+def test_what_a_file_cannot_have_is_refused(
+    write: Write, key: str, reason: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "rows.jsonl", json.dumps(FIRST))
+
+    with pytest.raises(DataError) as caught:
+        list(read_rows(str(path), Asked(**{key: "x"})))  # type: ignore[arg-type]
+
+    assert str(caught.value) == f"data source {path}: {reason}"
+
+
+def test_a_key_that_is_there_twice_is_a_bad_row(write: Write, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", '{"text": "a", "text": "b"}\n{"text": "c"}\n')
+
+    assert list(read_rows(str(path))) == [
+        BadRow(f"{path}:1", "is not JSON that can be read: an object names 'text' twice"),
+        Row(f"{path}:2", {"text": "c"}),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import pytest
 
 from llm_engineering.data.rows.conversations import to_conversation
 from llm_engineering.data.rows.forms import form_of
-from llm_engineering.data.rows.message import MessageDict, to_dicts
+from llm_engineering.data.rows.message import Message, MessageDict
 from llm_engineering.data.rows.unusable import UnusableRowError
 
 
 def read(values: dict[str, Any], form: Any = None) -> list[MessageDict]:
     """The conversation of a row, written as ``user`` and the others write it."""
-    return to_dicts(to_conversation(values, form))
+    return [one.to_dict() for one in to_conversation(values, form).messages]
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -73,10 +73,14 @@ def test_messages_keep_their_order_and_the_system_prompt() -> None:
     assert read({"messages": messages}) == messages
 
 
-def test_what_else_a_message_holds_is_left_out() -> None:
-    row = {"messages": [{**user("Hi"), "name": "Ada"}, {**assistant("Hello"), "weight": 1}]}
+def test_what_else_a_message_holds_is_told_as_not_read() -> None:
+    unread: set[str] = set()
+    row = {"messages": [{**user("Hi"), "name": "Ada"}, {**assistant("Hello"), "mood": 1}], "id": 3}
 
-    assert read(row) == [user("Hi"), assistant("Hello")]
+    conversation = to_conversation(row, None, unread)
+
+    assert [one.to_dict() for one in conversation.messages] == [user("Hi"), assistant("Hello")]
+    assert unread == {"messages[].name", "messages[].mood", "column id"}
 
 
 def test_a_system_prompt_beside_an_instruction_is_kept() -> None:
@@ -96,6 +100,63 @@ def test_a_prompt_and_its_completion_as_messages() -> None:
     row = {"prompt": [system("Be short."), user("1 + 1?")], "completion": [assistant("2")]}
 
     assert read(row) == [system("Be short."), user("1 + 1?"), assistant("2")]
+
+
+def test_the_answers_of_a_prompt_are_not_trained() -> None:
+    prompt = [user("1 + 1?"), assistant("2"), user("2 + 2?")]
+    row = {"prompt": prompt, "completion": [assistant("4"), user("Sure?"), assistant("Yes.")]}
+
+    assert [one.trained for one in to_conversation(row).messages] == [
+        None,
+        False,
+        None,
+        None,
+        None,
+        None,
+    ]
+    marked = {**row, "prompt": [prompt[0], {**prompt[1], "train": True}, prompt[2]]}
+    assert to_conversation(marked).messages[1].trained is True
+
+
+def test_an_empty_cell_of_a_table_of_numbers_is_absent() -> None:
+    row = {"instruction": "Translate.", "input": float("nan"), "output": "a", "images": "[]"}
+
+    assert read(row) == [user("Translate."), assistant("a")]
+
+
+def test_history_may_be_json_text() -> None:
+    row = {"instruction": "c", "output": "d", "history": '[["a", "b"]]'}
+
+    assert read(row) == [user("a"), assistant("b"), user("c"), assistant("d")]
+
+
+@pytest.mark.parametrize(
+    ("history", "reason"),
+    [
+        ("a", "history is not JSON: "),
+        ({"a": "b"}, "history is dict, expected a list of two texts each"),
+        ([["a"]], "history: turn 1 is not a question and its answer"),
+        ([["a", "b"], ["c", None]], "history: turn 2 is null, expected text"),
+    ],
+)
+def test_a_history_that_is_none_is_refused(history: Any, reason: str) -> None:
+    with pytest.raises(UnusableRowError) as caught:
+        read({"instruction": "c", "output": "d", "history": history})
+
+    assert str(caught.value).startswith(reason)
+
+
+def test_a_continuation_is_two_plain_texts_of_which_the_second_is_trained() -> None:
+    unread: set[str] = set()
+    row = {"prompt": "The sky is", "completion": " blue.", "system": "s"}
+
+    assert to_conversation(row, "continuation", unread).messages == [
+        Message("text", "The sky is", trained=False),
+        Message("text", " blue.", trained=True),
+    ]
+    assert unread == {"column system"}
+    with pytest.raises(UnusableRowError, match=r"^completion is list, expected text$"):
+        to_conversation({**row, "completion": ["b"]}, "continuation")
 
 
 def test_sharegpt_speakers_become_roles() -> None:
@@ -156,6 +217,10 @@ def test_a_form_that_is_stated_decides_between_two() -> None:
     )
 
 
+KNOWN = (
+    "system, developer, user, human, assistant, gpt, chatgpt, model, bot, chatbot, tool, "
+    "function, observation, function_response, tool_response, function_call, tool_call"
+)
 ROLE_AND_CONTENT = "expected a list of role and content"
 EXPECTED = (
     "expected messages, conversations, instruction with response (or output), prompt with "
@@ -167,7 +232,11 @@ EXPECTED = (
     ("row", "reason"),
     [
         ({}, f"has columns (none); {EXPECTED}"),
-        ({"prompt": "a", "response": "b"}, f"has columns prompt, response; {EXPECTED}"),
+        (
+            {"prompt": "a", "response": "b"},
+            f"has columns prompt, response; {EXPECTED}; try the source's columns: "
+            "{prompt: prompt, completion: response}",
+        ),
         (
             {"prompt": "a", "chosen": "b", "rejected": "c"},
             "has chosen and rejected answers: set train.objective to dpo, orpo or kto to learn "
@@ -191,12 +260,12 @@ EXPECTED = (
         ),
         ({"conversations": [{"from": "human"}]}, "message 1 has no from and value"),
         (
-            {"conversations": [{"from": "tool", "value": "a"}]},
-            "message 1 is from 'tool'; known: system, human, user, gpt, chatgpt, assistant, model",
+            {"conversations": [{"from": "narrator", "value": "a"}]},
+            f"message 1 has role 'narrator'; known: {KNOWN}",
         ),
         (
             {"conversations": [{"from": ["gpt"], "value": "a"}]},
-            "message 1 is from ['gpt']; known: system, human, user, gpt, chatgpt, assistant, model",
+            f"message 1 has role ['gpt']; known: {KNOWN}",
         ),
         (
             {"conversations": [{"from": "gpt", "value": "a"}]},
@@ -228,24 +297,17 @@ EXPECTED = (
         ({"messages": ["Hi"]}, "message 1 has no role and content"),
         ({"messages": [{"role": "user"}]}, "message 1 has no role and content"),
         (
-            {"messages": [{"from": "human", "value": "Hi"}]},
-            "message 1 has no role and content",
-        ),
-        (
             {"messages": [user("a"), {"role": "tool", "content": "b"}]},
-            "message 2 has role 'tool'; known: system, user, assistant",
+            "message 2 is a tool's result but follows no message of the assistant",
         ),
-        (
-            {"messages": [{"role": None, "content": "b"}]},
-            "message 1 has role None; known: system, user, assistant",
-        ),
+        ({"messages": [{"role": None, "content": "b"}]}, "message 1 has no role and content"),
         (
             {"messages": [{"role": ["user"], "content": "b"}]},
-            "message 1 has role ['user']; known: system, user, assistant",
+            f"message 1 has role ['user']; known: {KNOWN}",
         ),
         (
             {"messages": [user("a"), assistant("b"), system("c")]},
-            "message 3 is a system message; only the first may be",
+            "ends with a system message; nothing to learn from",
         ),
         (
             {"messages": [assistant("a")]},
@@ -268,9 +330,15 @@ EXPECTED = (
         ({"messages": [user("a"), assistant("")]}, "message 2 is empty"),
         ({"messages": [user("a"), assistant(None)]}, "message 2 is null, expected text"),
         (
-            {"messages": [user([{"type": "text", "text": "a"}]), assistant("b")]},
-            "message 1 is list, expected text",
+            {"messages": [user([{"type": "image_url", "image_url": {}}]), assistant("b")]},
+            "message 1 has a part of type 'image_url'; supported are parts of text: images, sound, "
+            "video and files are not",
         ),
+        (
+            {"messages": [user({"text": "a"}), assistant("b")]},
+            "message 1 is dict, expected text",
+        ),
+        ({"messages": [user([]), assistant("b")]}, "message 1 is null, expected text"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_reason(row: dict[str, Any], reason: str) -> None:

@@ -35,3 +35,9 @@ def test_a_source_that_grows_keeps_the_rows_that_were_drawn() -> None:
 
     assert few.sum() == 100
     assert not (few & ~more[:1050]).any()
+
+
+def test_a_source_without_a_row_leaves_the_others_their_shares() -> None:
+    drawn = draw(SOURCES, ORDER, (1.0, 1.0, 5.0))
+
+    assert tuple(numpy.bincount(SOURCES[drawn])) == (100, 100)

@@ -91,10 +91,42 @@ def test_skipped_rows_are_counted_and_the_others_trained(
     assert prepared.summary.bad_rows == [no_answer, stops]
     assert prepared.summary.sources[0].rows == 4
     assert prepared.summary.train.rows == 2
-    # Each is told once: those found on reading, then those found on tokenizing.
+    # Those found on reading and those found on tokenizing are told together.
     assert [record.message for record in caplog.records] == [
-        f"skipping 1 bad row(s):\n{no_answer}",
-        f"skipping 1 bad row(s):\n{stops}",
+        f"skipping 2 bad row(s):\n{no_answer}\n{stops}"
+    ]
+
+
+def test_a_weighed_source_without_a_usable_row_is_named(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    first = write_jsonl(tmp_path / "first.jsonl", [GOOD, OTHER])
+    second = write_jsonl(tmp_path / "second.jsonl", [{}, {}, {}])
+    config = make_config({**sources(first, second, weight=0.5), "data.on_bad_rows": "skip"})
+    both = make_config({**sources(second, second, weight=0.5), "data.on_bad_rows": "skip"})
+
+    assert refusal(prepare, config) == (
+        f"data.sources.1 ({second}): of 3 rows none is used, and its weight 0.5 asks for a share: "
+        "mend the rows, or leave the source out"
+    )
+    assert refusal(prepare, both).startswith("data.sources: no usable row is left to train on in ")
+
+
+def test_a_source_without_a_usable_row_is_warned_of(
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = write_jsonl(tmp_path / "first.jsonl", [GOOD, OTHER])
+    second = write_jsonl(tmp_path / "second.jsonl", [{}])
+
+    with caplog.at_level(logging.WARNING, logger="llm_engineering"):
+        prepare(make_config({**sources(first, second), "data.on_bad_rows": "skip"}))
+
+    assert f"data.sources.1 ({second}): of 1 rows none is used" in [
+        record.message for record in caplog.records
     ]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
@@ -119,3 +122,98 @@ def test_a_stated_form_decides(
     assert "has columns of two forms" in refusal(make_config(sources(path)))
     prepared = prepare(make_config(sources(path, form="messages")))
     assert json.loads(prepared.split("train")["conversation"][0]) == MESSAGES
+
+
+def test_what_nothing_reads_is_counted_for_its_source(
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    sources: Sources,
+    good: dict[str, Any],
+    other: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bad = {"instruction": "a", "never": 1}
+    first = write_jsonl(
+        tmp_path / "first.jsonl",
+        [{**good, "meta": 1}, {**other, "meta": None}, {**good, "meta": {"a": 1}, "b": 0}, bad],
+    )
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "README.md").touch()
+    named = [{**one, "name": "Ada"} for one in MESSAGES["messages"]]
+    write_jsonl(tmp_path / "second" / "rows.jsonl", [{"messages": named}])
+
+    with caplog.at_level(logging.INFO, logger="llm_engineering"):
+        prepared = prepare(
+            make_config({**sources(first, tmp_path / "second"), "data.on_bad_rows": "skip"})
+        )
+
+    assert [one.unread for one in prepared.summary.sources[:2]] == [
+        {"column meta": 2, "column b": 1},
+        {"file README.md": 1, "messages[].name": 1},
+    ]
+    assert f"data.sources.0 ({first}): not read: column meta (2), column b (1)" in [
+        record.message for record in caplog.records
+    ]
+
+
+def test_the_column_that_groups_rows_is_read(
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    sources: Sources,
+) -> None:
+    rows = [
+        {"instruction": f"{n}?", "response": "Yes.", "author": n % 8, "meta": 1} for n in range(32)
+    ]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    held_out = {"data.held_out": {"fraction": 0.3, "group": "author"}}
+
+    prepared = prepare(make_config({**sources(path), **held_out}))
+
+    assert prepared.summary.sources[0].unread == {"column meta": 32}
+
+
+def test_columns_are_mapped_for_each_source_and_for_held_out_rows(
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    refusal: Refusal,
+    sources: Sources,
+) -> None:
+    first = write_jsonl(tmp_path / "first.jsonl", [{"question": "a?", "answer": "b"}])
+    second = write_jsonl(tmp_path / "second.jsonl", [{"q": "c?", "a": "d"}])
+    held_out = {"source": str(second), "columns": {"prompt": "q", "completion": "a"}}
+    mapping = {"prompt": "question", "completion": "answer"}
+
+    assert "try the source's columns: {prompt: question, completion: answer}" in refusal(
+        make_config(sources(first))
+    )
+    prepared = prepare(make_config({**sources(first, columns=mapping), "data.held_out": held_out}))
+
+    said = [
+        json.loads(prepared.split(split)["conversation"][0])["messages"][0]["content"]
+        for split in ("train", "held_out")
+    ]
+    assert said == ["a?", "c?"]
+    assert [one.unread for one in prepared.summary.sources] == [{}, {}]
+
+
+def test_the_form_of_held_out_rows_may_be_stated(
+    prepare: Prepare,
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    refusal: Refusal,
+    good: dict[str, Any],
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**good, **MESSAGES}])
+    held_out = {"source": str(path)}
+
+    assert "has columns of two forms" in refusal(make_config({"data.held_out": held_out}))
+    prepared = prepare(make_config({"data.held_out": {**held_out, "form": "messages"}}))
+
+    assert json.loads(prepared.split("held_out")["conversation"][0]) == MESSAGES

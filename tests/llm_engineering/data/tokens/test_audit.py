@@ -125,7 +125,16 @@ def test_an_answer_that_does_not_learn_to_end_is_refused(
     assert refusal([row], tokenizer) == (
         f"rows.jsonl:1: {stops} stop tokens are trained for {turns} answer(s): the last trained "
         f"token is {last}, the stop tokens are '<|im_end|>'. The model would not learn when to "
-        "stop. Choose a model.chat_template that ends the assistant's turn with a stop token"
+        "stop: choose a model.chat_template that ends the assistant's turn with a stop token"
+    )
+
+
+def test_a_turn_that_ends_with_another_token_names_it(tokenizer: Any) -> None:
+    """A base model's EOS is not that of ChatML."""
+    row = make_row(tokenizer, ("Q", False), ("Two.<|im_end|>\n", True))
+
+    assert "set model.eos_token: '<|im_end|>', which ends it here; or choose" in refusal(
+        [row], tokenizer, stop_ids=frozenset({tokenizer.pad_token_id})
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
-from llm_engineering.data.rows.message import Message, to_dicts
+from llm_engineering.data.rows.message import Conversation, Message
 from llm_engineering.data.rows.preferences import Preference
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.preferences import (
@@ -20,8 +20,8 @@ from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 
 MakeConfig = Callable[..., FinetuningConfig]
 
-ASKED = [Message("user", "Why?")]
-ANSWERS = {"chosen": "So.", "rejected": "Not so."}
+ASKED = Conversation([Message("user", "Why?")])
+ANSWERS = {"chosen": Message("assistant", "So."), "rejected": Message("assistant", "Not so.")}
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def stop_ids(make_config: MakeConfig, tokenizer: Any) -> frozenset[int]:
 def test_each_preference_is_told_apart_from_the_unusable_one_between(
     tokenizer: Any, stop_ids: frozenset[int]
 ) -> None:
-    stopped = {"chosen": "So.", "rejected": "Not<|im_end|>so."}
-    turns = [*ASKED, Message("assistant", "So."), Message("user", "Sure?")]
-    judged = {"completion": "Yes."}
+    stopped = ANSWERS | {"rejected": Message("assistant", "Not<|im_end|>so.")}
+    turns = Conversation([*ASKED.messages, ANSWERS["chosen"], Message("user", "Sure?")])
+    judged = {"completion": Message("assistant", "Yes.")}
 
     first, refused, last = tokenize_preferences(
         [Preference(ASKED, ANSWERS), Preference(ASKED, stopped), Preference(turns, judged, True)],
@@ -57,7 +57,7 @@ def test_each_preference_is_told_apart_from_the_unusable_one_between(
     assert refused.reason.startswith("rejected: the answer's text holds '<|im_end|>'")
     assert isinstance(last, TokenizedPreference)
     assert tokenizer.decode(last.prompt_ids) == tokenizer.apply_chat_template(
-        to_dicts(turns), tokenize=False, add_generation_prompt=True
+        [one.to_template() for one in turns.messages], tokenize=False, add_generation_prompt=True
     )
     assert (last.label, first.label) == (True, None)
 

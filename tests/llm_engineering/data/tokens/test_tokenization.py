@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.data.rows.conversations import to_conversation
-from llm_engineering.data.rows.message import Message, to_dicts
+from llm_engineering.data.rows.message import Conversation, Message
 from llm_engineering.data.rows.unusable import UnusableRow
 from llm_engineering.data.tokens.tokenization import (
     IGNORED,
@@ -18,22 +19,26 @@ from llm_engineering.data.tokens.tokenization import (
     tokenize_conversations,
 )
 
-Conversation = list[Message]
-
 EOS = "<|im_end|>"
+CHATML = (
+    Path(__file__).resolve().parents[4]
+    / "llm_engineering"
+    / "model"
+    / "chat_templates"
+    / "chatml.jinja"
+)
 LONG_ENOUGH = 512
 
-SINGLE: Conversation = [
-    Message("user", "What is 1 + 1?"),
-    Message("assistant", "Two."),
-]
-SEVERAL: Conversation = [
-    Message("system", "Be short."),
-    Message("user", "What is 1 + 1?"),
-    Message("assistant", "Two."),
-    Message("user", "And 2 + 2?"),
-    Message("assistant", "Four.\n"),
-]
+ASKED = Message("user", "What is 1 + 1?")
+SINGLE = Conversation([ASKED, Message("assistant", "Two.")])
+SEVERAL = Conversation(
+    [
+        Message("system", "Be short."),
+        *SINGLE.messages,
+        Message("user", "And 2 + 2?"),
+        Message("assistant", "Four.\n"),
+    ]
+)
 
 
 def load(tiny_model: Path, template: str = "chatml") -> Any:
@@ -54,8 +59,9 @@ def label(
     max_length: int = LONG_ENOUGH,
     loss_on: str = "completion",
 ) -> TokenizedRow:
-    row = tokenized(conversation, tokenizer, max_length=max_length, loss_on=loss_on)
-    assert isinstance(row, TokenizedRow)
+    rows = tokenized(conversation, tokenizer, max_length=max_length, loss_on=loss_on)
+    assert isinstance(rows, list)
+    (row,) = rows
     return row
 
 
@@ -65,7 +71,7 @@ def tokenized(
     *,
     max_length: int = LONG_ENOUGH,
     loss_on: str = "completion",
-) -> TokenizedRow | UnusableRow:
+) -> list[TokenizedRow] | UnusableRow:
     (row,) = tokenize_conversations(
         [conversation],
         tokenizer,
@@ -176,7 +182,9 @@ def test_a_prompt_has_the_tokens_that_generation_will_give_it(
         tokens = label(conversation, tokenizer)
 
         generated_from = tokenizer.apply_chat_template(
-            to_dicts(conversation[:-1]), add_generation_prompt=True, return_dict=False
+            [one.to_template() for one in conversation.messages[:-1]],
+            add_generation_prompt=True,
+            return_dict=False,
         )
 
         assert prompt_of(tokens.input_ids, tokens.labels) == generated_from
@@ -186,10 +194,219 @@ def test_a_prompt_has_the_tokens_that_generation_will_give_it(
 def test_a_prompts_tokens_do_not_depend_on_the_answer(answer: str, tokenizer: Any) -> None:
     expected = label(SINGLE, tokenizer)
 
-    row = label([SINGLE[0], Message("assistant", answer)], tokenizer)
+    row = label(Conversation([ASKED, Message("assistant", answer)]), tokenizer)
 
     assert prompt_of(row.input_ids, row.labels) == prompt_of(expected.input_ids, expected.labels)
     assert trained_text(row, tokenizer) == answer + EOS
+
+
+@pytest.mark.parametrize("kind", ["first", "always"])
+@pytest.mark.parametrize("template", ["chatml", "alpaca"])
+def test_a_metaspace_tokenizer_reads_the_whole_text_at_once(kind: str, template: str) -> None:
+    """Llama 2's and Mistral's put a space before what is encoded apart, and none inside a text."""
+    tokenizer = metaspace(template, prepend_scheme=kind)
+
+    row = label(SEVERAL, tokenizer)
+
+    messages = [one.to_template() for one in SEVERAL.messages]
+    whole = tokenizer.apply_chat_template(messages, return_dict=False)
+    assert row.input_ids == whole[: len(row.input_ids)]
+    assert trained_text(row, tokenizer).replace(" ", "") == "Two.</s>Four.\n</s>"
+    pieces = tokenizer.convert_ids_to_tokens(row.input_ids)
+    assert not pieces[row.prompt_tokens].startswith("▁")
+    for index in (2, 4):
+        prompt = tokenizer.apply_chat_template(
+            messages[:index], add_generation_prompt=True, return_dict=False
+        )
+        assert row.input_ids[: len(prompt)] == prompt
+        assert row.labels[len(prompt) - 1] == IGNORED
+        assert row.labels[len(prompt)] != IGNORED
+
+
+def metaspace(template: str, prepend_scheme: str, *, split: bool = False) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from llm_engineering.model.chat_template import read_chat_template
+
+    bpe = Tokenizer(models.BPE(unk_token="<unk>"))
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme, split=split)
+    bpe.decoder = decoders.Metaspace(prepend_scheme=prepend_scheme)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
+    )
+    bpe.train_from_iterator([message.content for message in SEVERAL.messages] * 9, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    text = str(read_chat_template(template))
+    tokenizer.chat_template = text.replace("<|im_start|>", "<s>").replace("<|im_end|>", "</s>")
+    return tokenizer
+
+
+def test_a_tokenizer_without_offsets() -> None:
+    """ByT5's is Python; what is trained is found by tokens alone."""
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer()
+    tokenizer.chat_template = CHATML.read_text().replace("<|im_end|>", "</s>")
+    assert not tokenizer.is_fast
+
+    row = label(SEVERAL, tokenizer)
+
+    assert trained_text(row, tokenizer) == "Two.</s>Four.</s>"  # its </s> takes the space before
+    told = replace(SEVERAL.messages[1], trained=True)
+    telling = replace(SEVERAL, messages=[SEVERAL.messages[0], told, *SEVERAL.messages[2:]])
+    assert "ByT5Tokenizer does not tell of its tokens; the model needs a tokenizer.json" in refusal(
+        telling, tokenizer
+    )
+
+
+def test_a_prompt_whose_last_token_joins_the_answer_is_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    tokenizer = load(tiny_model, str(path))
+    answer = Message("assistant", "the end")
+    prompt = tokenizer("assistant: ", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("assistant: the end", add_special_tokens=False)["input_ids"]
+    assert whole[: len(prompt)] != prompt  # "Ġ" and "Ġthe"
+    asked = tokenizer(f"user: {ASKED.content}{EOS}", add_special_tokens=False)["input_ids"]
+    place = len(asked + prompt) - 1
+
+    assert refusal(Conversation([ASKED, answer]), tokenizer) == (
+        "the tokens of the prompt are others before its answer than alone, so what is trained "
+        f"would not be what is generated: at token {place} 'Ġthe' 'Ġ' 'end', alone 'Ġ'. A space or "
+        "line break at the end of the prompt joins the answer: mend the data, or the chat template"
+    )
+
+
+# --- what messages say of themselves -----------------------------------------------------------
+
+
+def saying(**trained: bool) -> Conversation:
+    """``SEVERAL`` with what messages of these numbers (m0, m1 ...) say of themselves."""
+    messages = [
+        replace(one, trained=trained.get(f"m{number}"))
+        for number, one in enumerate(SEVERAL.messages)
+    ]
+    return Conversation(messages)
+
+
+@pytest.mark.parametrize(
+    ("conversation", "loss_on", "text"),
+    [
+        (saying(m2=False), "completion", f"Four.\n{EOS}"),
+        (saying(m4=False), "completion", f"Two.{EOS}"),
+        (saying(m2=True), "last_turn", f"Two.{EOS}Four.\n{EOS}"),
+        (saying(m2=True, m4=False), "last_turn", f"Two.{EOS}"),
+        (saying(m1=True), "completion", f"What is 1 + 1?Two.{EOS}Four.\n{EOS}"),
+        (saying(m1=False), "completion", f"Two.{EOS}Four.\n{EOS}"),
+    ],
+)
+def test_a_message_says_whether_it_is_trained(
+    conversation: Conversation, loss_on: str, text: str, tokenizer: Any
+) -> None:
+    row = label(conversation, tokenizer, loss_on=loss_on)
+
+    assert trained_text(row, tokenizer) == text
+    assert row.turns == text.count(EOS)
+
+
+def test_a_message_that_is_not_to_be_trained_is_masked_in_everything(tokenizer: Any) -> None:
+    everything = label(SEVERAL, tokenizer, loss_on="everything")
+
+    row = label(saying(m1=False, m2=False), tokenizer, loss_on="everything")
+
+    assert row.input_ids == everything.input_ids
+    masked = [token for token, one in zip(row.input_ids, row.labels, strict=True) if one == IGNORED]
+    assert tokenizer.decode(masked) == f"What is 1 + 1?Two.{EOS}"
+
+
+@pytest.mark.parametrize(
+    ("conversation", "reason"),
+    [
+        (saying(m2=False, m4=False), "the data says of every answer not to train it"),
+        (saying(m3=True, m4=False), "the data says to train a user message behind the last answer"),
+    ],
+)
+def test_what_cannot_be_trained_as_the_data_says_is_refused(
+    conversation: Conversation, reason: str, tokenizer: Any
+) -> None:
+    assert refusal(conversation, tokenizer).startswith(reason)
+
+
+# --- the template's own marks ------------------------------------------------------------------
+
+
+def test_the_templates_generation_markers_say_what_is_trained(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}:"
+        "{% if m.role == 'assistant' %}[sure]{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
+        "{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}"
+    )
+    tokenizer = load(tiny_model, str(path))
+
+    row = label(SEVERAL, tokenizer)
+
+    assert tokenizer.decode(row.input_ids).count("[sure]") == 2
+    assert trained_text(row, tokenizer) == f"Two.{EOS}Four.\n{EOS}"
+
+
+# --- rows of several turns that give several training rows -------------------------------------
+
+
+@pytest.fixture
+def forgetful(tiny_model: Path, tmp_path: Path) -> Any:
+    """A tokenizer whose template writes an earlier answer otherwise, as Qwen3's does."""
+    path = tmp_path / "forgetful.jinja"
+    path.write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}:"
+        "{% if m.role == 'assistant' and loop.last %}new: {% endif %}{{ m.content }}<|im_end|>"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}"
+    )
+    return load(tiny_model, str(path))
+
+
+def test_every_answer_has_its_own_row_then(forgetful: Any) -> None:
+    rows = tokenized(SEVERAL, forgetful)
+
+    assert isinstance(rows, list)
+    assert [trained_text(row, forgetful) for row in rows] == [
+        f"new: Two.{EOS}",
+        f"new: Four.\n{EOS}",
+    ]
+    assert [(row.turns, row.answer) for row in rows] == [(1, 2), (1, 4)]
+    assert "assistant:Two." in forgetful.decode(rows[1].input_ids)
+
+
+def test_everything_is_trained_once_then(forgetful: Any) -> None:
+    rows = tokenized(SEVERAL, forgetful, loss_on="everything")
+
+    assert isinstance(rows, list)
+    first, second = rows
+    assert trained_text(first, forgetful) == f"new: Two.{EOS}"
+    masked = [i for i, one in zip(second.input_ids, second.labels, strict=True) if one == IGNORED]
+    assert forgetful.decode(masked) == f"Two.{EOS}"  # which generation never writes so
+
+
+def test_rows_that_do_not_fit_are_left_out_and_count_as_cut(forgetful: Any) -> None:
+    whole = tokenized(SEVERAL, forgetful)
+    assert isinstance(whole, list)
+
+    rows = tokenized(SEVERAL, forgetful, max_length=len(whole[0].input_ids))
+
+    assert isinstance(rows, list)
+    assert [trained_text(row, forgetful) for row in rows] == [f"new: Two.{EOS}"]
+    assert [row.truncated for row in rows] == [True]
 
 
 # --- cutting -----------------------------------------------------------------------------------
@@ -243,7 +460,7 @@ def test_an_answer_that_holds_a_stop_token_is_refused(
 ) -> None:
     answer = Message("assistant", position.format(EOS))
 
-    assert refusal([SINGLE[0], answer], load(tiny_model, template)) == (
+    assert refusal(Conversation([ASKED, answer]), load(tiny_model, template)) == (
         "the answer's text holds '<|im_end|>', which ends a turn: "
         "the model would learn to stop in the middle"
     )
@@ -282,16 +499,60 @@ def test_a_last_turn_that_does_not_fit_is_refused(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize("text", ["Once upon a time", f"Once upon a time{EOS}"])
 def test_a_plain_text_ends_once(text: str, tokenizer: Any) -> None:
-    row = label([Message("text", text)], tokenizer)
+    row = label(Conversation([Message("text", text)]), tokenizer)
 
     assert tokenizer.decode(row.input_ids) == f"Once upon a time{EOS}"
     assert row.labels == row.input_ids
     assert row.turns == row.labels.count(tokenizer.eos_token_id) == 1
 
 
+@pytest.mark.parametrize("text", [f"Once{EOS} upon", f"{EOS}Once"])
+def test_a_plain_text_that_holds_a_stop_token_is_refused(text: str, tokenizer: Any) -> None:
+    assert refusal(Conversation([Message("text", text)]), tokenizer).startswith(
+        "the text holds '<|im_end|>' before its end, which ends a text"
+    )
+
+
+def continuation(prompt: str, completion: str) -> Conversation:
+    return Conversation(
+        [Message("text", prompt, trained=False), Message("text", completion, trained=True)]
+    )
+
+
+def test_a_completion_goes_on_from_its_prompt(tokenizer: Any) -> None:
+    row = label(continuation("The sky is", " blue."), tokenizer)
+
+    assert tokenizer.decode(row.input_ids) == f"The sky is blue.{EOS}"
+    assert trained_text(row, tokenizer) == f" blue.{EOS}"
+    assert row.input_ids[: row.prompt_tokens] == tokenizer("The sky is")["input_ids"]
+    assert row.turns == 1
+
+
+def test_a_completion_has_the_tokens_that_a_tokenizer_puts_around_a_text() -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = metaspace("chatml", "first", split=True)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+
+    row = label(continuation("What is", " 1 + 1?"), tokenizer)
+
+    assert row.input_ids == tokenizer("What is 1 + 1?")["input_ids"]
+    assert row.input_ids[0] == 1
+    assert row.labels[: row.prompt_tokens] == [IGNORED] * row.prompt_tokens
+    assert trained_text(row, tokenizer).strip() == "1 + 1?</s>"
+
+
+def test_a_completion_that_joins_its_prompts_last_token_is_refused(tokenizer: Any) -> None:
+    assert refusal(continuation("This is ", "the end"), tokenizer).startswith(
+        "the tokens of the prompt are others before its answer than alone"
+    )
+
+
 def test_many_rows_are_tokenized_as_each_alone(tokenizer: Any) -> None:
-    bad = [SINGLE[0], Message("assistant", f"a{EOS}b")]
-    text = [Message("text", "Once upon a time")]
+    bad = Conversation([ASKED, Message("assistant", f"a{EOS}b")])
+    text = Conversation([Message("text", "Once upon a time")])
     rows = [SINGLE, bad, text, SEVERAL, SINGLE]
 
     found = tokenize_conversations(
@@ -303,5 +564,5 @@ def test_many_rows_are_tokenized_as_each_alone(tokenizer: Any) -> None:
     )
 
     assert found[1] == UnusableRow(refusal(bad, tokenizer))
-    assert found[::2] == [label(row, tokenizer) for row in rows[::2]]
-    assert found[3] == label(SEVERAL, tokenizer)
+    assert found[::2] == [[label(row, tokenizer)] for row in rows[::2]]
+    assert found[3] == [label(SEVERAL, tokenizer)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from llm_engineering.data.rows.message import Conversation, Message
 from llm_engineering.data.tokens.tokenization import IGNORED
+from llm_engineering.model.chat_template import TemplateInputs
 from llm_engineering.model.evaluation.probe import (
     NEW_TOKENS,
     Logits,
@@ -18,6 +21,7 @@ from llm_engineering.model.evaluation.probe import (
     choose_rows,
     largest_difference,
     mean_kl,
+    render,
     take_probe,
 )
 
@@ -87,14 +91,17 @@ def test_logits_are_the_models_at_the_end_of_the_row(model: tuple[Any, Any]) -> 
 def test_rows_carry_their_prompt_by_the_template(model: tuple[Any, Any]) -> None:
     import datasets
 
-    messages = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    asked = Conversation([Message("user", "Why?"), Message("assistant", "So.")])
+    plain = Conversation([Message("text", "plain")])
     rows = datasets.Dataset.from_list(
         [
             {
                 "input_ids": [1, 2, 3, 4],
                 "labels": [IGNORED, IGNORED, 3, 4],
                 "origin": f"x:{number}",
-                "messages": json.dumps(messages),
+                "conversation": json.dumps(asked.to_dict()),
+                "prompt_tokens": 2,
+                "answer": 1,
             }
             for number in range(6)
         ]
@@ -103,7 +110,9 @@ def test_rows_carry_their_prompt_by_the_template(model: tuple[Any, Any]) -> None
                 "input_ids": [5, 6, 7, 8],
                 "labels": [5, 6, 7, 8],
                 "origin": "text:1",
-                "messages": json.dumps([{"role": "text", "content": "plain"}]),
+                "conversation": json.dumps(plain.to_dict()),
+                "prompt_tokens": 2,
+                "answer": 0,
             }
         ]
     )
@@ -114,8 +123,49 @@ def test_rows_carry_their_prompt_by_the_template(model: tuple[Any, Any]) -> None
 
     assert [row.origin for row in spread] == ["x:0", "x:2", "x:4"]
     assert spread[0].prompt_ids == [1, 2]
-    assert spread[0].messages == messages[:1]
+    assert spread[0].messages == [{"role": "user", "content": "Why?"}]
     assert tokenizer.decode(spread[0].rendered_ids).endswith(
         "Why?<|im_end|>\n<|im_start|>assistant\n"
     )
     assert (text.prompt_ids, text.messages, text.rendered_ids) == ([5, 6], [], [])
+
+
+def test_a_prompt_is_rendered_again_with_its_tools_and_inputs(model: tuple[Any, Any]) -> None:
+    import datasets
+
+    _, tokenizer = model
+    tokenizer.chat_template = (
+        "{{ strftime_now('%Y') }}{{ mood }}{% for t in tools %}{{ t.name }}{% endfor %}"
+        "{% for m in messages %}{{ m.content }}{{ m.thinking }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}so:{% endif %}"
+    )
+    asked = Conversation(
+        [
+            Message("user", "Why?"),
+            Message("assistant", "So.", reasoning="Hm."),
+            Message("user", "Sure?"),
+            Message("assistant", "Yes."),
+        ],
+        [{"name": "look"}],
+    )
+    prompt = tokenizer("1999calmlookWhy?<|im_end|>So.Hm.<|im_end|>Sure?<|im_end|>so:")["input_ids"]
+    answer = tokenizer("Yes.<|im_end|>")["input_ids"]
+    rows = datasets.Dataset.from_list(
+        [
+            {
+                "input_ids": prompt + answer,
+                "labels": [IGNORED] * len(prompt) + answer,
+                "origin": "x:1",
+                "conversation": json.dumps(asked.to_dict()),
+                "prompt_tokens": len(prompt),
+                "answer": 3,
+            }
+        ]
+    )
+    inputs = TemplateInputs(kwargs={"mood": "calm"}, date=datetime.date(1999, 1, 1))
+
+    (row,) = choose_rows(rows, 1, tokenizer, inputs)
+
+    assert row.prompt_ids == row.rendered_ids == prompt
+    sent = ProbeRow.model_validate_json(row.model_dump_json())  # as the process that reads it back
+    assert render(tokenizer, sent.messages, sent.tools, sent.template_inputs) == prompt
