@@ -109,6 +109,18 @@ def test_there_is_no_third_split(tmp_path: Path) -> None:
         prepared.split("test")
 
 
+def test_another_split_at_the_same_place_has_another_fingerprint(tmp_path: Path) -> None:
+    """By it, ``datasets`` and trl find again what they have made of a split."""
+    seen = set()
+    for token in (1, 2, 3):
+        row = PreparedAnswer([1, token], [-100, token], "a.jsonl:1", "{}", [1], [token], label=True)
+        with SplitWriter(tmp_path / "train", PreparedAnswer) as writer:
+            writer.add(to_table([row], writer.schema))
+        seen.add(PreparedDataset(tmp_path, SUMMARY).split("train")._fingerprint)
+
+    assert len(seen) == 3
+
+
 def test_a_split_of_no_row_has_its_columns(tmp_path: Path) -> None:
     with SplitWriter(tmp_path / "train", PreparedAnswer):
         pass

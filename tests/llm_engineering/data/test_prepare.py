@@ -176,6 +176,37 @@ def test_a_prompt_longer_than_the_model_reads_is_a_bad_row(
     )
 
 
+def test_of_many_bad_rows_the_first_are_listed_and_all_counted(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [GOOD, *[{"instruction": "a"}] * 1200])
+
+    summary = prepare(make_config({**sources(path), "data.on_bad_rows": "skip"})).summary
+
+    assert len(summary.bad_rows) == 1000
+    assert summary.bad_rows[-1].startswith(f"{path}:1001: ")
+    assert (summary.bad_rows_unlisted, summary.bad_row_count) == (200, 1200)
+
+
+def test_an_example_of_each_source_and_one_that_was_cut(
+    prepare: Prepare, make_config: MakeConfig, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    long = {"instruction": "a", "response": "word " * 200}
+    unusable = {"instruction": "word " * 200, "response": "b"}
+    first = write_jsonl(tmp_path / "first.jsonl", [GOOD, OTHER])
+    second = write_jsonl(tmp_path / "second.jsonl", [unusable, OTHER, long, long])
+    settings = {"data.max_truncated_share": 0.5, "data.on_bad_rows": "skip"}
+
+    examples = prepare(make_config({**sources(first, second), **settings})).summary.examples
+
+    assert [(row.origin, row.cut) for row in examples] == [
+        (f"{first}:1", False),
+        (f"{second}:2", False),
+        (f"{second}:3", True),
+    ]
+    assert [piece.text for piece in examples[1].pieces if piece.trained] == ["Four.<|im_end|>"]
+
+
 # --- splits that cannot be used ----------------------------------------------------------------
 
 
