@@ -152,8 +152,9 @@ def _prepare_stored(
                 inputs,
                 writer.schema,
             )
+            batches = _sourced(store, numbers, index)
             for batch, prepared in workers.map(
-                prepare, _sourced(store, numbers, index), rows=len(numbers)
+                prepare, batches, rows=len(numbers), size=store.size
             ):
                 writer.add(prepared.table)
                 auditor.merge(prepared.auditor)

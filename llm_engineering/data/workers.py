@@ -21,13 +21,14 @@ logger = logging.getLogger(__name__)
 BatchT = TypeVar("BatchT")
 ResultT = TypeVar("ResultT")
 
-ALONE_ROWS = 20_000
-"""So many rows are worked on in this process: for fewer, others would start too late to help."""
+ALONE_ROWS, ALONE_BYTES = 20_000, 10_000_000
+"""So many rows, and bytes of text, are worked on in this process: for fewer, others would start too
+late to help."""
 _FEWEST_CORES = 3  # on two, this process and the threads of the tokenizer keep both busy
 _AHEAD = 2  # batches a process that are on their way
 # What each process needs, imported once in the server that the processes are forked from.
 _PRELOADED = (
-    *("numpy", "pyarrow", "rensa", "jinja2.sandbox", "transformers.tokenization_utils_base"),
+    *("numpy", "pyarrow", "rensa", "jinja2.sandbox", "transformers.tokenization_utils_tokenizers"),
     *("llm_engineering.data.select.near", "llm_engineering.data.objective_rows.preference_rows"),
     "llm_engineering.data.objective_rows.supervised_rows",
 )
@@ -41,7 +42,8 @@ class Workers:
     """Maps functions over batches: here for few rows, in processes of their own for many.
 
     Processes are started when they are first needed, from a server without threads
-    (``multiprocessing``'s forkserver): this process has threads by then, and is not forked.
+    (``multiprocessing``'s forkserver): this process has threads by then, and is not forked. They
+    import the main module anew, so that a script's main part stands behind ``__name__``'s test.
     """
 
     def __init__(self, processes: int | None = None) -> None:
@@ -55,12 +57,12 @@ class Workers:
         self._tasks: tempfile.TemporaryDirectory[str] | None = None
         self._pool: ProcessPoolExecutor | None = None
 
-    def pays(self, rows: int) -> bool:
-        """Whether so many rows are worth other processes."""
-        return self.processes > 1 and rows > ALONE_ROWS
+    def pays(self, rows: int, size: int) -> bool:
+        """Whether so many rows, or so many bytes of them, are worth other processes."""
+        return self.processes > 1 and (rows > ALONE_ROWS or size > ALONE_BYTES)
 
     def map(
-        self, task: Callable[[BatchT], ResultT], batches: Iterable[BatchT], *, rows: int
+        self, task: Callable[[BatchT], ResultT], batches: Iterable[BatchT], *, rows: int, size: int
     ) -> Iterator[tuple[BatchT, ResultT]]:
         """Each batch and what the task gives for it, in the order of the batches.
 
@@ -68,11 +70,12 @@ class Workers:
             task: Without side effects; it is pickled if it goes to other processes.
             batches: Taken a few at a time.
             rows: In all batches, by which it is told whether other processes pay.
+            size: Of their texts, in bytes, likewise.
 
         Raises:
             DataError: A process was ended from outside.
         """
-        path = self._hand_over(task) if self.pays(rows) else None
+        path = self._hand_over(task) if self.pays(rows, size) else None
         if path is None:
             for batch in batches:
                 yield batch, task(batch)
@@ -130,7 +133,10 @@ class Workers:
         if self._pool is None:
             import multiprocessing
 
-            context = multiprocessing.get_context("forkserver")
+            known = multiprocessing.get_all_start_methods()
+            context = multiprocessing.get_context(
+                "forkserver" if "forkserver" in known else "spawn"
+            )
             context.set_forkserver_preload(list(_PRELOADED))
             self._pool = ProcessPoolExecutor(self.processes, context, _begin)
         return self._pool

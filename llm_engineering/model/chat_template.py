@@ -246,16 +246,18 @@ def turn_end_tokens(tokenizer: Any, inputs: TemplateInputs, known: set[int]) -> 
 
     try:
         rest, after = behind(said, "Because.", asked)
-        ends = any(stop in rest for stop in stops)
-        if not ends and any(token in rest for token in special):
-            return set()  # a token that could be the end, if it were configured: model.eos_token
-        found = set() if ends else longest([one for one in special if after.startswith(one)])
-        if ends or found:
-            rest, after = behind(calls, "look", result)
-            if ends and not any(stop in rest for stop in stops):
-                found |= longest([one for one in special if rest.rstrip().endswith(one)])
-            elif not ends:
-                found |= longest([one for one in special if after.startswith(one)])
-    except Exception:  # a template is a program; of tools it may know nothing
+    except Exception:  # a template is a program
         return set()
+    ends = any(stop in rest for stop in stops)
+    if not ends and any(token in rest for token in special):
+        return set()  # a token that could be the end, if it were configured: model.eos_token
+    found = set() if ends else longest([one for one in special if after.startswith(one)])
+    try:
+        rest, after = behind(calls, "look", result)
+    except Exception:  # of tools it may know nothing
+        return found - known
+    if ends and not any(stop in rest for stop in stops):
+        found |= longest([one for one in special if rest.rstrip().endswith(one)])
+    elif found:
+        found |= longest([one for one in special if after.startswith(one)])
     return found - known

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from llm_engineering.data.rows.message import Message, Role, ToolCall
-from llm_engineering.data.rows.text import holds_nothing, kind, read_text
+from llm_engineering.data.rows.text import holds_nothing, is_clean, kind, read_text
 from llm_engineering.data.rows.tools import from_json, read_call_text, read_calls, read_tools
 from llm_engineering.data.rows.unread import Unread, note_unread
 from llm_engineering.data.rows.unusable import UnusableRowError
@@ -30,6 +30,17 @@ _ROLES: Final[Mapping[str, Role]] = {
     "tool_response": "tool",
     "function_call": "assistant",
     "tool_call": "assistant",
+}
+_FOLLOWS: Final[Mapping[Role, tuple[Role | None, ...]]] = {
+    "user": (None, "assistant", "tool"),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
+"""What a message may follow, but for system messages between."""
+_MISPLACED: Final[Mapping[Role, str]] = {
+    "user": "is a second user message in a row",
+    "assistant": "is the assistant's but does not follow a user's",
+    "tool": "is a tool's result but follows no message of the assistant",
 }
 _CALLS = ("function_call", "tool_call")  # what such a message says is calls in JSON
 _REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -73,14 +84,13 @@ def read_messages(
     """
     chat = Chat([])
     for number, value in enumerate(values, start=1):
-        where = f"message {number}"
         if not isinstance(value, dict):
-            raise UnusableRowError(f"{where} has no {_keys(path)}")
-        if len(value) == 2 and "content" in value and value.get("role") in ("user", "assistant"):
-            content = value["content"]
-            if isinstance(content, str):  # the most of them, by far
-                chat.messages.append(Message(value["role"], read_text(content, where)))
-                continue
+            raise UnusableRowError(f"message {number} has no {_keys(path)}")
+        plain = _plain(value)  # the most of them, by far
+        if plain is not None:
+            chat.messages.append(plain)
+            continue
+        where = f"message {number}"
         message, joins = _message(value, where, f"{path}[].", unread, loss, chat)
         if joins and chat.messages and chat.messages[-1].role == "assistant":
             chat.messages[-1] = _joined(chat.messages[-1], message, where)
@@ -99,21 +109,14 @@ def check_order(messages: Sequence[Message]) -> None:
     Raises:
         UnusableRowError: They are none.
     """
-    previous = None
+    previous: Role | None = None
     for number, message in enumerate(messages, start=1):
-        role, where = message.role, f"message {number}"
-        if role == "assistant":
-            if previous not in ("user", "tool"):
-                raise UnusableRowError(f"{where} is the assistant's but does not follow a user's")
-        elif role == "user":
-            if previous == "user":
-                raise UnusableRowError(f"{where} is a second user message in a row")
-        elif role == "tool" and previous not in ("assistant", "tool"):
-            raise UnusableRowError(
-                f"{where} is a tool's result but follows no message of the assistant"
-            )
-        if role not in ("system", "developer"):
-            previous = role
+        role = message.role
+        if role in ("system", "developer"):
+            continue
+        if previous not in _FOLLOWS[role]:
+            raise UnusableRowError(f"message {number} {_MISPLACED[role]}")
+        previous = role
     last = messages[-1].role if messages else "no"
     if last != "assistant":
         raise UnusableRowError(f"ends with a {last} message; nothing to learn from")
@@ -129,6 +132,16 @@ def check_trained(messages: Sequence[Message]) -> None:
         raise UnusableRowError(
             "no message of the assistant is trained: the marks (weight, train, loss) leave all out"
         )
+
+
+def _plain(value: Mapping[str, Any]) -> Message | None:
+    """A message of a role and a clean text, and nothing else; None: it is to be looked at."""
+    if len(value) != 2:
+        return None
+    role, content = value.get("role"), value.get("content")
+    if (role == "user" or role == "assistant") and isinstance(content, str) and is_clean(content):
+        return Message(role, content)
+    return None
 
 
 def _message(

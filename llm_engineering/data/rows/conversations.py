@@ -99,6 +99,8 @@ def add_system(row: Columns, chat: Chat) -> None:
     Raises:
         UnusableRowError: The messages begin with another.
     """
+    if row.first(SYSTEMS) is None:
+        return
     said = [read_text(row.get(name), name) for name in SYSTEMS if row.has(name)]
     if chat.messages and chat.messages[0].role == "system":
         said.append(chat.messages.pop(0).content)
@@ -141,8 +143,9 @@ def _from_alpaca(row: Columns, loss: bool) -> Chat:
     )
     if "instruction" in row.values and column is None:
         raise UnusableRowError("has an instruction but neither a response nor an output column")
-    asked = read_instruction(row)
-    return Chat([*asked, Message("assistant", read_text(row.get(str(column)), str(column)))])
+    messages = read_instruction(row)
+    messages.append(Message("assistant", read_text(row.get(str(column)), str(column))))
+    return Chat(messages)
 
 
 def _from_prompt_completion(row: Columns, loss: bool) -> Chat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from llm_engineering.configuration.data import RowForm
 from llm_engineering.data.rows.columns import named, proposal
@@ -21,6 +22,8 @@ WORSE = ("rejected_response", "rejected_messages")
 """Column of the worse answer beside a whole conversation, whose last message is the better."""
 LISTED = ("chosen", *RESPONSE_COLUMNS)
 """Columns that may be a list of both answers."""
+_PAIRED = frozenset((*PREFERRED, *WORSE))
+_RESPONSES = frozenset(RESPONSE_COLUMNS)
 SAID_AS = "messages, conversations, instruction with response (or output), prompt with completion, or text"
 _SIGNS: dict[str, RowForm] = {
     "messages": "messages",
@@ -42,22 +45,15 @@ def form_of(values: Mapping[str, object]) -> RowForm:
     Raises:
         UnusableRowError: The columns are those of no form, of two, or of preference data.
     """
-    given = {name for name, value in values.items() if value is not None}
+    given = frozenset([name for name, value in values.items() if value is not None])
     if is_preference(values):
         raise UnusableRowError(
             "has chosen and rejected answers: set train.objective to dpo, orpo or kto to learn "
             "from them"
         )
-    found: list[RowForm] = []
-    asked = {"instruction"} | given.intersection(("input", "context"))
-    if "instruction" in values and asked & given and given.intersection(RESPONSE_COLUMNS):
-        found.append("alpaca")
-    if {"prompt", "completion"} <= given:
-        found.append("prompt_completion")
-    if "messages" in given:
-        found.append("messages")
-    if "conversations" in given or isinstance(values.get("conversation"), list):
-        found.append("sharegpt")
+    found = _complete(given, "instruction" in values)
+    if "sharegpt" not in found and isinstance(values.get("conversation"), list):
+        found = (*found, "sharegpt")
     if len(found) > 1:
         raise UnusableRowError(
             f"has columns of two forms, {found[0]} and {found[1]}; say which with the source's "
@@ -75,13 +71,31 @@ def form_of(values: Mapping[str, object]) -> RowForm:
     raise UnusableRowError(f"has columns {named(values)}; expected {SAID_AS}{advice}")
 
 
+@lru_cache(maxsize=256)
+def _complete(given: frozenset[str], instruction: bool) -> tuple[RowForm, ...]:
+    """The forms whose columns are all there; ``instruction`` may be there and hold null."""
+    found: list[RowForm] = []
+    if instruction and given & {"instruction", "input", "context"} and given & _RESPONSES:
+        found.append("alpaca")
+    if {"prompt", "completion"} <= given:
+        found.append("prompt_completion")
+    if "messages" in given:
+        found.append("messages")
+    if "conversations" in given:
+        found.append("sharegpt")
+    return tuple(found)
+
+
 def is_preference(values: Mapping[str, object]) -> bool:
     """Whether a row has a better and a worse answer."""
+    for name in LISTED:
+        if name in values and are_two_texts(values[name]):
+            return True
+    if _PAIRED.isdisjoint(values):
+        return False
     said = {name for name, value in values.items() if not holds_nothing(value)}
-    return (
-        any({better, worse} <= said for better, worse in PREFERRED.items())
-        or not said.isdisjoint(WORSE)
-        or any(are_two_texts(values.get(name)) for name in LISTED)
+    return not said.isdisjoint(WORSE) or any(
+        {better, worse} <= said for better, worse in PREFERRED.items()
     )
 
 

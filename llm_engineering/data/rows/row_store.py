@@ -74,6 +74,8 @@ class RowStore(Generic[ItemT]):
 
         self.path = path
         self.from_json = from_json
+        self.size = 0
+        """Bytes of all rows' texts and origins."""
         self._starts = [0]  # of each batch, and where the next would start
         self._file: Any = pyarrow.OSFile(str(path), "wb")
         self._writer: Any = pyarrow.ipc.new_file(self._file, to_stored([], []).schema)
@@ -90,6 +92,7 @@ class RowStore(Generic[ItemT]):
         if batch.num_rows:
             self._writer.write_batch(batch)
             self._starts.append(self._starts[-1] + batch.num_rows)
+            self.size += batch.nbytes
 
     def close(self) -> None:
         """No more rows come; those there are can be read."""

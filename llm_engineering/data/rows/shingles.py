@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
+    Shingles = NDArray[numpy.uint64]
+    """Hashes of a row's shingles, ascending, each once."""
+
 _LENGTH = 5  # characters
 # Odd numbers of 64 bits (fractional parts of square roots): of the sum of code points times them,
 # two different shingles share one in some 10^19 pairs.
@@ -62,10 +65,16 @@ def shingle(rows: Sequence[Sequence[Piece]]) -> Shingled:
     return Shingled(hashes, offsets.astype("uint64"))
 
 
-def similarity(one: Sequence[Piece], other: Sequence[Piece]) -> float:
-    """Jaccard's similarity of the shingles of two rows: shared ones among all, from 0 to 1."""
+def shingle_set(row: Sequence[Piece]) -> Shingles:
+    """The shingles of one row."""
     import numpy
 
-    first, second = (numpy.unique(shingle([row]).hashes) for row in (one, other))
-    shared = len(numpy.intersect1d(first, second, assume_unique=True))
-    return shared / (len(first) + len(second) - shared)
+    return numpy.unique(shingle([row]).hashes)
+
+
+def similarity(one: Shingles, other: Shingles) -> float:
+    """Jaccard's similarity of two rows' shingles: shared ones among all, from 0 to 1."""
+    import numpy
+
+    shared = len(numpy.intersect1d(one, other, assume_unique=True))
+    return shared / (len(one) + len(other) - shared)

@@ -32,14 +32,19 @@ def read_text(value: object, what: str, *, may_be_empty: bool = False) -> str:
     return value
 
 
+def is_clean(text: str) -> bool:
+    """Whether ``read_text`` takes it, told in no time; some that it takes are not."""
+    return text.isascii() and "\x00" not in text and not text.isspace() and text != ""
+
+
 def holds_nothing(value: object) -> bool:
     """Whether a value says nothing: null, a number that is none, an empty text, list or object.
 
     Tables fill with such values the keys that a row does not have.
     """
-    if isinstance(value, float):
-        return math.isnan(value)
-    return value is None or (isinstance(value, str | list | dict | tuple) and not value)
+    if isinstance(value, str | list | dict | tuple):
+        return not value
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def kind(value: object) -> str:

@@ -89,7 +89,10 @@ class Columns:
 
     def first(self, names: Iterable[str]) -> str | None:
         """The first of these columns that says something."""
-        return next((name for name in names if self.has(name)), None)
+        for name in names:
+            if name in self.values and self.has(name):
+                return name
+        return None
 
     def finish(self, path: str = "column ") -> None:
         """Tell of the columns that nothing asked for; ``path`` stands before their names.

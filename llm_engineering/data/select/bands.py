@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llm_engineering.data.rows.keys import spread
 
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
-    Signatures = NDArray[numpy.uint32]
-    """MinHash values, shape ``(rows, bands * band_rows)``."""
-
 MOST_PERMUTATIONS = 128
 FOUND_AT_THRESHOLD = 0.95
 _SIGMAS = 4.0  # of the estimate, by which it may miss the threshold and yet be looked at
 _PAIRS = 2**17  # compared at once
+_ROW_BITS = 40  # of a pair's number; the others are the position's
 _RUNS = 8  # sorted parts of a band before they are merged
 
 
@@ -59,6 +59,29 @@ def choose_banding(threshold: float) -> Banding:
     )
 
 
+class Signatures(NamedTuple):
+    """MinHash signatures of rows, as far as they are compared."""
+
+    values: NDArray[numpy.uint8]
+    """The last eight bits of each value, shape ``(rows, bands * band_rows)``."""
+    keys: NDArray[numpy.uint64]
+    """A number for each band, which equal ones share; shape ``(rows, bands)``."""
+
+    def part(self, rows: slice | NDArray[Any]) -> Signatures:
+        """Those of some rows."""
+        return Signatures(self.values[rows], self.keys[rows])
+
+
+def to_signatures(values: NDArray[numpy.uint32], banding: Banding) -> Signatures:
+    """Signatures from MinHash values, shape ``(rows, bands * band_rows)``."""
+    import numpy
+
+    # A sum of values times odd numbers: two different bands share one in some 10^19 pairs.
+    factors = spread(numpy.arange(banding.rows, dtype="uint64"), 0) | numpy.uint64(1)
+    bands = values.reshape(-1, banding.bands, banding.rows).astype("uint64")
+    return Signatures(values.astype("uint8"), (bands * factors).sum(axis=2, dtype="uint64"))
+
+
 class BandIndex:
     """Signatures by number, to be asked which of them share a band and are alike by estimate.
 
@@ -89,6 +112,8 @@ class BandIndex:
         """Append signatures, which are of the rows with these numbers."""
         import numpy
 
+        if not len(rows):
+            return
         end = self._count + len(rows)
         if end > len(self._rows):
             room = max(end, len(self._rows) * 3 // 2) - len(self._rows)
@@ -96,10 +121,10 @@ class BandIndex:
             more = numpy.zeros((room, self._banding.permutations), dtype="uint8")
             self._values = numpy.concatenate([self._values, more])
         self._rows[self._count : end] = rows
-        self._values[self._count : end] = signatures  # the last eight bits of each value
+        self._values[self._count : end] = signatures.values
         places = numpy.arange(self._count, end, dtype="uint32")
         self._count = end
-        for runs, keys in zip(self._runs, _band_keys(signatures, self._banding), strict=True):
+        for runs, keys in zip(self._runs, signatures.keys.T, strict=True):
             order = keys.argsort()
             runs.append((keys[order], places[order]))
             _merge(runs)
@@ -116,33 +141,21 @@ class BandIndex:
         """
         import numpy
 
-        asked, found = [numpy.zeros(0, dtype=int)], [numpy.zeros(0, dtype=int)]
-        values = signatures.astype("uint8")
-        for runs, keys in zip(self._runs, _band_keys(signatures, self._banding), strict=True):
+        pairs = [numpy.zeros(0, dtype="int64")]
+        for runs, keys in zip(self._runs, signatures.keys.T, strict=True):
             for known, places in runs:
-                low, high = known.searchsorted(keys), known.searchsorted(keys, side="right")
-                for positions, at in _expanded(low, high):
-                    same = self._values[places[at]] == values[positions]
+                low = known.searchsorted(keys)
+                (hits,) = (known[low.clip(max=len(known) - 1)] == keys).nonzero()
+                if not len(hits):
+                    continue
+                high = known.searchsorted(keys[hits], side="right")
+                for hit, at in _expanded(low[hits], high):
+                    positions = hits[hit]
+                    same = self._values[places[at]] == signatures.values[positions]
                     alike = same.mean(axis=1) >= self._least
-                    asked.append(positions[alike])
-                    found.append(self._rows[places[at[alike]]])
-        pairs = numpy.unique(
-            numpy.stack([numpy.concatenate(asked), numpy.concatenate(found)]), axis=1
-        )
-        return pairs[0], pairs[1]
-
-
-def _band_keys(signatures: Signatures, banding: Banding) -> Iterator[NDArray[numpy.uint64]]:
-    """A number for each band of each signature, which equal bands share."""
-    import numpy
-
-    from llm_engineering.data.rows.keys import spread
-
-    for band in range(banding.bands):
-        keys = numpy.full(len(signatures), band, dtype="uint64")
-        for value in range(band * banding.rows, (band + 1) * banding.rows):
-            keys = spread(keys ^ signatures[:, value], 0)
-        yield keys
+                    pairs.append(positions[alike] << _ROW_BITS | self._rows[places[at[alike]]])
+        pair = numpy.unique(numpy.concatenate(pairs))
+        return pair >> _ROW_BITS, pair & (1 << _ROW_BITS) - 1
 
 
 def _merge(runs: list[tuple[NDArray[numpy.uint64], NDArray[numpy.uint32]]]) -> None:

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
 from llm_engineering.data.rows.row_store import StoredBatch, StoredRow
-from llm_engineering.data.rows.shingles import Piece, shingle, similarity
-from llm_engineering.data.select.bands import BandIndex, choose_banding
+from llm_engineering.data.rows.shingles import Piece, shingle, shingle_set, similarity
+from llm_engineering.data.select.bands import (
+    BandIndex,
+    Banding,
+    Signatures,
+    choose_banding,
+    to_signatures,
+)
 from llm_engineering.data.select.duplicates import Matches
 from llm_engineering.data.workers import Workers
 
@@ -19,13 +25,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llm_engineering.data.rows.row_store import RowNumbers, RowStore
-    from llm_engineering.data.select.bands import Signatures
+    from llm_engineering.data.rows.shingles import Shingles
 
 ItemT = TypeVar("ItemT")
 TokensT = TypeVar("TokensT")
 
 _SEED = 42  # of the permutations
-_KEPT = 256  # rows whose texts stay in memory while others are compared with them
+_TOGETHER = 128  # rows that are compared at once; of equal ones, each with each
+_KEPT = 16  # rows whose shingles stay in memory while others are compared with them
 
 
 def near_duplicates(
@@ -87,33 +94,40 @@ def near_rows(
     import numpy
 
     banding = choose_banding(threshold)
-    sign = _Sign(pieces_of, store.from_json, banding.permutations)
+    sign = _Sign(pieces_of, store.from_json, banding)
     known = BandIndex(banding, threshold)
     if others is not None:
         for numbers, signatures in _signed(store, others, None, sign, workers):
             known.add(numbers, signatures)
 
     @lru_cache(maxsize=_KEPT)
-    def pieces(number: int) -> Sequence[Piece]:
+    def shingles(number: int) -> Shingles:
         group = 0 if groups is None else int(groups[rows.searchsorted(number)])
-        return _in_group(pieces_of(store.row(number).item), group)
+        return shingle_set(_in_group(pieces_of(store.row(number).item), group))
 
     near: dict[int, int] = {}
+
+    def compare(index: BandIndex, numbers: RowNumbers, signatures: Signatures) -> NDArray[Any]:
+        """Tell which of the rows are near those of the index; returns a mask of the others."""
+        positions, candidates = index.near(signatures)
+        for number, other in zip(numbers[positions].tolist(), candidates.tolist(), strict=True):
+            if number in near or other in near or (others is None and other >= number):
+                continue
+            if similarity(shingles(number), shingles(other)) >= threshold:
+                near[number] = other
+        return numpy.array([number not in near for number in numbers.tolist()], dtype=bool)
+
     for numbers, signatures in _signed(store, rows, groups, sign, workers):
-        pairs = [known.near(signatures)]
-        if others is None:  # rows of the batch may be near one another
-            among = BandIndex(banding, threshold)
-            among.add(numbers, signatures)
-            pairs.append(among.near(signatures))
-        for positions, candidates in pairs:
-            for number, other in zip(numbers[positions].tolist(), candidates.tolist(), strict=True):
-                if number in near or other in near or (others is None and other >= number):
-                    continue
-                if similarity(pieces(number), pieces(other)) >= threshold:
-                    near[number] = other
-        if others is None:
-            kept = numpy.array([number not in near for number in numbers.tolist()], dtype=bool)
-            known.add(numbers[kept], signatures[kept])
+        for start in range(0, len(numbers), _TOGETHER):
+            some = numbers[start : start + _TOGETHER]
+            signed = signatures.part(slice(start, start + _TOGETHER))
+            left = compare(known, some, signed)
+            if others is None:  # they may be near one another
+                some, signed = some[left], signed.part(left)
+                among = BandIndex(banding, threshold)
+                among.add(some, signed)
+                left = compare(among, some, signed)
+                known.add(some[left], signed.part(left))
     found = numpy.array(sorted(near), dtype=int)
     return Matches(found, numpy.array([near[number] for number in found.tolist()], dtype=int))
 
@@ -129,7 +143,7 @@ class _Sign(Generic[ItemT]):
 
     pieces_of: Callable[[ItemT], Sequence[Piece]]
     from_json: Callable[[Any], ItemT]
-    permutations: int
+    banding: Banding
 
     def __call__(self, batch: _Batch) -> Signatures:
         import numpy
@@ -143,10 +157,9 @@ class _Sign(Generic[ItemT]):
                 for row, group in zip(rows, groups, strict=True)
             ]
         )
-        values = RMinHash.digest_matrix_from_flat_token_hashes(
-            hashes, offsets, self.permutations, _SEED
-        )
-        return numpy.array(values.to_rows(), dtype="uint32").reshape(-1, self.permutations)
+        count = self.banding.permutations
+        values = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, count, _SEED)
+        return to_signatures(numpy.array(values.to_rows(), dtype="uint32"), self.banding)
 
 
 def _signed(
@@ -163,7 +176,8 @@ def _signed(
             at = rows.searchsorted(stored.numbers)
             yield _Batch(stored, None if groups is None else groups[at])
 
-    for batch, signatures in workers.map(sign, batches(), rows=len(rows)):
+    done = workers.map(sign, batches(), rows=len(rows), size=store.size)
+    for batch, signatures in done:
         yield batch.stored.numbers, signatures
 
 

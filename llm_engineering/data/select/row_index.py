@@ -135,15 +135,15 @@ def _checked(
     rows: Iterable[UnparsedRow], check: CheckRows[ItemT, TokensT], workers: Workers
 ) -> Iterator[CheckedBatch]:
     """The batches in their order: here until the rows are many and their form is known."""
-    batches, count = in_batches(rows), 0
+    batches, count, size = in_batches(rows), 0, 0
     for batch in batches:
         checked = check(batch)
         yield checked
-        count += checked.rows
+        count, size = count + checked.rows, size + checked.stored.nbytes
         check = replace(check, form=checked.form, first=checked.first)
-        if check.first and workers.pays(count):
+        if check.first and workers.pays(count, size):
             break
-    for _, checked in workers.map(check, batches, rows=count):
+    for _, checked in workers.map(check, batches, rows=count, size=size):
         yield checked
 
 

@@ -5,6 +5,11 @@ all messages before it, with the beginning of an answer. Where the text of a who
 every answer so, it is one training row. Many templates write an earlier turn otherwise once others
 follow (Qwen3 drops what was thought, gpt-oss writes another end); then an answer whose text the
 whole one does not hold becomes a training row of its own.
+
+trl's training templates make one row of such conversations, with earlier turns as they are never
+generated: of the originals that need several rows (7 on plain turns, 12 on reasoning, 1 on tools,
+trl 1.15), none has a training template whose text holds every prompt and answer of generation. So
+they are not used.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ REFUSED = "{}.throw(__import__('llm_engineering.errors').errors.DataError('batch
 @pytest.mark.usefixtures("at_once")
 def test_others_work_and_the_order_stays() -> None:
     with Workers(2) as workers:
-        done = list(workers.map(eval, (f"{n}, {PROCESS}" for n in range(40)), rows=40))
+        done = list(workers.map(eval, (f"{n}, {PROCESS}" for n in range(40)), rows=40, size=0))
 
     assert [number for _, (number, _) in done] == list(range(40))
     assert [batch.partition(",")[0] for batch, _ in done] == [str(n) for n in range(40)]
@@ -47,7 +47,7 @@ def test_others_work_and_the_order_stays() -> None:
 def test_few_rows_and_one_process_stay_here() -> None:
     for workers, rows in ((Workers(2), 40), (Workers(1), 10**9)):
         with workers:
-            done = list(workers.map(eval, [PROCESS] * 3, rows=rows))
+            done = list(workers.map(eval, [PROCESS] * 3, rows=rows, size=0))
         assert {process for _, process in done} == {os.getpid()}
 
 
@@ -61,7 +61,7 @@ def test_batches_are_taken_a_few_at_a_time() -> None:
             yield PROCESS
 
     with Workers(2) as workers:
-        results = workers.map(eval, batches(), rows=100)
+        results = workers.map(eval, batches(), rows=100, size=0)
         next(results)
         assert len(taken) <= 6
 
@@ -71,7 +71,7 @@ def test_an_error_of_theirs_is_raised_here_behind_what_came_before() -> None:
     seen: list[int] = []
     batches = ["0", "1", "2", REFUSED, "4"]
     with Workers(2) as workers, pytest.raises(DataError, match=r"^batch 3$"):
-        seen.extend(result for _, result in workers.map(eval, batches, rows=6))
+        seen.extend(result for _, result in workers.map(eval, batches, rows=6, size=0))
 
     assert seen == [0, 1, 2]
 
@@ -79,7 +79,7 @@ def test_an_error_of_theirs_is_raised_here_behind_what_came_before() -> None:
 @pytest.mark.usefixtures("at_once")
 def test_a_process_that_is_killed_is_said() -> None:
     with Workers(2) as workers, pytest.raises(DataError, match=r"set data\.num_proc lower"):
-        list(workers.map(eval, [KILLED] * 6, rows=6))
+        list(workers.map(eval, [KILLED] * 6, rows=6, size=0))
 
 
 @pytest.mark.usefixtures("at_once")
@@ -87,10 +87,17 @@ def test_what_cannot_be_handed_over_is_done_here_and_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with Workers(2) as workers, caplog.at_level("INFO", logger="llm_engineering"):
-        done = list(workers.map(lambda batch: os.getpid(), range(3), rows=3))
+        done = list(workers.map(lambda batch: os.getpid(), range(3), rows=3, size=0))
 
     assert {process for _, process in done} == {os.getpid()}
     assert "one process prepares the data" in caplog.text
+
+
+@pytest.mark.parametrize(("rows", "size"), [(20_001, 0), (1, 10_000_001)])
+def test_many_rows_and_long_ones_pay(rows: int, size: int) -> None:
+    assert Workers(2).pays(rows, size)
+    assert not Workers(2).pays(min(rows, 20_000), min(size, 10_000_000))
+    assert not Workers(1).pays(rows, size)
 
 
 def test_cores_are_those_that_may_be_used() -> None:
@@ -152,7 +159,9 @@ def test_the_data_is_the_same_whoever_prepares_it(
     assert alone.summary.train.truncated_rows > 0
     assert alone.summary.duplicates is not None
     assert alone.summary.duplicates.near > 0
-    assert len(alone.summary.examples) == 3  # one a source, and the one that was cut
+    examples = [row.origin for row in alone.summary.examples]
+    assert len(examples) == 3  # one a source, and the one that was cut
+    assert examples[0] == alone.split("train")["origin"][0]
     for name in ("train", "held_out"):
         assert others.split(name).to_dict() == alone.split(name).to_dict()
 
@@ -163,8 +172,8 @@ def test_others_do_the_checking_and_the_tokenizing(
 ) -> None:
     real, tasks = Workers.map, []
 
-    def spied(self: Workers, task: Any, batches: Any, *, rows: int) -> Any:
-        for batch, result in real(self, task, batches, rows=rows):
+    def spied(self: Workers, task: Any, batches: Any, **counts: int) -> Any:
+        for batch, result in real(self, task, batches, **counts):
             tasks.append(type(task).__name__)
             yield batch, result
 

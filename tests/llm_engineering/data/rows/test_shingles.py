@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
-from llm_engineering.data.rows.shingles import Piece, shingle, similarity
+from llm_engineering.data.rows.shingles import Piece, shingle, shingle_set, similarity
 
 
 def pieces(*texts: str) -> list[Piece]:
     return [Piece(text) for text in texts]
+
+
+def of(text: str) -> Any:
+    return shingle_set(pieces(text))
 
 
 def sets(*rows: list[Piece]) -> list[set[int]]:
@@ -64,6 +69,6 @@ def test_different_shingles_have_different_hashes() -> None:
 
 
 def test_similarity_is_that_of_the_sets() -> None:
-    assert similarity(pieces("abcdefgh"), pieces("abcdefgx")) == pytest.approx(3 / 5)
-    assert similarity(pieces("aaaaaaaaa"), pieces("aaaaa")) == 1.0
-    assert similarity(pieces("abcde"), pieces("vwxyz")) == 0.0
+    assert similarity(of("abcdefgh"), of("abcdefgx")) == pytest.approx(3 / 5)
+    assert similarity(of("aaaaaaaaa"), of("aaaaa")) == 1.0
+    assert similarity(of("abcde"), of("vwxyz")) == 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import pytest
 
-from llm_engineering.data.select.bands import BandIndex, Banding, choose_banding
+from llm_engineering.data.select.bands import BandIndex, Banding, choose_banding, to_signatures
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
@@ -29,29 +29,32 @@ def test_a_band_is_found_with_its_known_probability() -> None:
 def test_all_that_share_a_band_are_found(part: int) -> None:
     banding = Banding(4, 2)
     random = numpy.random.default_rng(0)
-    signatures = random.integers(0, 6, (600, 8), dtype="uint32")
+    values = random.integers(0, 6, (600, 8), dtype="uint32")
+    signatures = to_signatures(values, banding)
     index = BandIndex(banding, threshold=0.5)
     for start in range(0, 600, part):
-        some = signatures[start : start + part]
-        index.add(numpy.arange(start, start + len(some)) * 10, some)
-    asked = signatures[:40]
+        rows = numpy.arange(start, min(600, start + part))
+        index.add(rows * 10, signatures.part(rows))
 
-    positions, rows = index.near(asked)
+    positions, found = index.near(signatures.part(slice(0, 40)))
 
-    bands = signatures.reshape(600, 4, 2)
+    bands = values.reshape(600, 4, 2)
     least = 0.5 - 4 * (0.25 / 8) ** 0.5
     wanted = [
         (position, row * 10)
         for position in range(40)
         for row in range(600)
         if (bands[position] == bands[row]).all(axis=1).any()
-        and (signatures[position] == signatures[row]).mean() >= least
+        and (values[position] == values[row]).mean() >= least
     ]
-    assert list(zip(positions.tolist(), rows.tolist(), strict=True)) == wanted
+    assert list(zip(positions.tolist(), found.tolist(), strict=True)) == wanted
     assert len(wanted) > 40
 
 
 def test_an_empty_index_finds_nothing() -> None:
-    positions, rows = BandIndex(Banding(4, 2), 0.5).near(numpy.ones((3, 8), dtype="uint32"))
+    banding = Banding(4, 2)
+    positions, rows = BandIndex(banding, 0.5).near(
+        to_signatures(numpy.ones((3, 8), dtype="uint32"), banding)
+    )
 
     assert (len(positions), len(rows)) == (0, 0)
