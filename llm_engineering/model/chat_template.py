@@ -28,7 +28,7 @@ _GIVEN = {  # what every template is given, whatever the configuration says
 class TemplateInputs(BaseModel):
     """What a chat template is given beside messages and tools: equal inputs, equal text."""
 
-    kwargs: dict[str, Any] = Field({}, description="As model.chat_template_kwargs.")
+    variables: dict[str, Any] = Field({}, description="As model.chat_template_kwargs.")
     date: datetime.date | None = Field(
         None, description="What a template that prints today's date prints; None: it prints none."
     )
@@ -36,10 +36,10 @@ class TemplateInputs(BaseModel):
     def arguments(self) -> dict[str, Any]:
         """For ``apply_chat_template``; a date stands still, at midnight."""
         if self.date is None:
-            return dict(self.kwargs)
+            return dict(self.variables)
         midnight = datetime.datetime.combine(self.date, datetime.time())
         # A variable of this name hides the function that transformers gives every template.
-        return {**self.kwargs, _DATE: midnight.strftime}
+        return {**self.variables, _DATE: midnight.strftime}
 
 
 def read_chat_template(name: str | None) -> str | None:
@@ -84,8 +84,10 @@ def template_inputs(settings: ModelSettings, template: str) -> TemplateInputs:
                 f"model.chat_template_date: {date} is asked for, but this chat template prints no "
                 "date; remove the key"
             )
-        return TemplateInputs(kwargs=settings.chat_template_kwargs)
-    return TemplateInputs(kwargs=settings.chat_template_kwargs, date=date or datetime.date.today())
+        return TemplateInputs(variables=settings.chat_template_kwargs)
+    return TemplateInputs(
+        variables=settings.chat_template_kwargs, date=date or datetime.date.today()
+    )
 
 
 @lru_cache
@@ -244,16 +246,18 @@ def turn_end_tokens(tokenizer: Any, inputs: TemplateInputs, known: set[int]) -> 
 
     try:
         rest, after = behind(said, "Because.", asked)
-        ends = any(stop in rest for stop in stops)
-        if not ends and any(token in rest for token in special):
-            return set()  # a token that could be the end, if it were configured: model.eos_token
-        found = set() if ends else longest([one for one in special if after.startswith(one)])
-        if ends or found:
-            rest, after = behind(calls, "look", result)
-            if ends and not any(stop in rest for stop in stops):
-                found |= longest([one for one in special if rest.rstrip().endswith(one)])
-            elif not ends:
-                found |= longest([one for one in special if after.startswith(one)])
-    except Exception:  # a template is a program; of tools it may know nothing
+    except Exception:  # a template is a program
         return set()
+    ends = any(stop in rest for stop in stops)
+    if not ends and any(token in rest for token in special):
+        return set()  # a token that could be the end, if it were configured: model.eos_token
+    found = set() if ends else longest([one for one in special if after.startswith(one)])
+    try:
+        rest, after = behind(calls, "look", result)
+    except Exception:  # of tools it may know nothing
+        return found - known
+    if ends and not any(stop in rest for stop in stops):
+        found |= longest([one for one in special if rest.rstrip().endswith(one)])
+    elif found:
+        found |= longest([one for one in special if after.startswith(one)])
     return found - known

@@ -95,7 +95,7 @@ def stop_token_ids(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
         except (ValueError, AttributeError):
             raise ModelError(f"{path}: is not a JSON object; fetch the model anew") from None
         ids.update(stated if isinstance(stated, list) else [] if stated is None else [stated])
-    inputs = TemplateInputs(kwargs=settings.chat_template_kwargs)
+    inputs = TemplateInputs(variables=settings.chat_template_kwargs)
     learned = turn_end_tokens(tokenizer, inputs, ids)
     if learned:
         logger.info(

@@ -62,7 +62,7 @@ def render_model_card(run: RunReport, *, merged: bool = False) -> str:
         base_is_folder=not is_hub_model(run.config.model),
         base_kwargs=_base_kwargs(run),
         template_kwargs="".join(
-            f", {name}={value!r}" for name, value in run.summary.template_inputs.kwargs.items()
+            f", {name}={value!r}" for name, value in run.summary.template_inputs.variables.items()
         ),
         belongs_to_nf4=INITIALISATIONS[run.lora.settings.init].belongs_to_quantised,
         example_prompt=_example_prompt(run),

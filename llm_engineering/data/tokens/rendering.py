@@ -5,6 +5,11 @@ all messages before it, with the beginning of an answer. Where the text of a who
 every answer so, it is one training row. Many templates write an earlier turn otherwise once others
 follow (Qwen3 drops what was thought, gpt-oss writes another end); then an answer whose text the
 whole one does not hold becomes a training row of its own.
+
+trl's training templates make one row of such conversations, with earlier turns as they are never
+generated: of the originals that need several rows (7 on plain turns, 12 on reasoning, 1 on tools,
+trl 1.15), none has a training template whose text holds every prompt and answer of generation. So
+they are not used.
 """
 
 from __future__ import annotations
@@ -139,7 +144,7 @@ class Renderer:
         found: list[str | UnusableRow] = [""] * len(conversations)
         for index, one in enumerate(conversations):
             if any(message.tool_calls for message in one.messages):
-                found[index] = self._refused_or(lambda one=one: self.with_calls(one, prompt)[0])
+                found[index] = self._refused_or(self._text_with_calls, one, prompt)
             else:
                 groups[json.dumps(one.tools) if one.tools else ""].append(index)
         for indices in groups.values():
@@ -198,7 +203,7 @@ class Renderer:
             pass
         # One of them is refused: one by one, to say which.
         return [
-            self._refused_or(lambda one=one, turns=turns: self._apply([turns], one, prompt)[0])
+            self._refused_or(self._text, turns, one, prompt)
             for one, turns in zip(conversations, messages, strict=True)
         ]
 
@@ -213,14 +218,19 @@ class Renderer:
             add_generation_prompt=prompt,
         )
 
+    def _text(self, messages: list[dict[str, Any]], like: Conversation, prompt: bool) -> str:
+        return self._apply([messages], like, prompt)[0]
+
+    def _text_with_calls(self, conversation: Conversation, prompt: bool) -> str:
+        return self.with_calls(conversation, prompt)[0]
+
     @staticmethod
-    def _refused_or(render: Callable[[], str]) -> str | UnusableRow:
+    def _refused_or(render: Callable[..., str], *arguments: object) -> str | UnusableRow:
         try:
-            return render()
+            return render(*arguments)
         except Exception as error:
-            return UnusableRow(
-                f"the chat template refuses it: {str(error) or type(error).__name__}"
-            )
+            reason = str(error) or type(error).__name__
+            return UnusableRow(f"the chat template refuses it: {reason}")
 
 
 def _with_calls(

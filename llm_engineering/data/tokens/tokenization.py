@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ IGNORED: Final = Label(-100)
 """Label of a token that is read but not trained (``torch.nn.CrossEntropyLoss`` ignore_index)."""
 
 _PARALLEL = "TOKENIZERS_PARALLELISM"
+_NEAR = 200  # characters at the end of a prompt that its last special token is looked for in
 _TEXT_PROMPT = 64  # tokens of a plain text that stand for its prompt in a sample, at most
 
 
@@ -140,11 +142,15 @@ class _Encoder:
         self._tokenizer = tokenizer
         self._stop_ids = stop_ids
         self._texts: dict[str, list[TokenId]] = {}
+        self._parting = _parting_tokens(tokenizer)
+        self._parting_of = {TokenId(i): text for text, i in self._parting.items()}
+        self._last_parting = re.compile(f".*({'|'.join(map(re.escape, self._parting))})", re.DOTALL)
 
     def ask(self, row: RenderedRow) -> None:
         """Remember what of a row is to be encoded."""
         self._texts[row.text] = []
-        self._texts[row.text[: row.answers[0].start]] = []
+        prompt = row.text[: row.answers[0].start]
+        self._texts[prompt[self._last_part(prompt) :]] = []
         for before, answer in pairwise(row.answers):
             self._texts[row.text[before.stop : answer.start]] = []
 
@@ -208,10 +214,24 @@ class _Encoder:
                 return end + len(rest)
             self._require_end(row.text[: before.end], end)
         prompt = row.text[: answer.start]
+        if before is None and (part := self._last_part(prompt)):
+            alone = self._texts[prompt[part:]]
+            begin = _nth(ids, alone[0], prompt.count(self._parting_of[alone[0]]))
+            if begin is not None and ids[begin : begin + len(alone)] == alone:
+                return begin + len(alone)
         alone = self._texts.get(prompt) or _encode(self._tokenizer, [prompt])[0]
         if ids[: len(alone)] != alone:
             raise UnusableRowError(_different(self._tokenizer, alone, ids))
         return len(alone)
+
+    def _last_part(self, prompt: str) -> int:
+        """Where the last token of a prompt begins that parts it for the tokenizer, near its end.
+
+        What is before it has the same tokens, whatever follows it. 0: there is none.
+        """
+        near = max(0, len(prompt) - _NEAR)
+        found = self._last_parting.match(prompt, near) if self._parting else None
+        return 0 if found is None else found.start(1)
 
     def _require_end(self, text: str, end: int) -> None:
         """Refuse a row whose answer has a stop token before the one that ends it."""
@@ -261,6 +281,31 @@ class _Encoder:
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         return list(encoded["offset_mapping"])
+
+
+def _parting_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Special tokens by their text, at which the tokenizer parts a text whatever is around them."""
+    added = {i: token for i, token in tokenizer.added_tokens_decoder.items() if str(token)}
+    texts = [str(token) for token in added.values()]
+    return {
+        str(token): i
+        for i, token in added.items()
+        if token.special
+        and tokenizer.is_fast
+        and not (token.lstrip or token.rstrip or token.single_word or token.normalized)
+        and sum(str(token) in text for text in texts) == 1
+    }
+
+
+def _nth(ids: list[TokenId], token: TokenId, count: int) -> int | None:
+    """Where a token is for the ``count``-th time; None: it is not there so often."""
+    place = -1
+    try:
+        for _ in range(count):
+            place = ids.index(token, place + 1)
+    except ValueError:
+        return None
+    return place
 
 
 def _different(tokenizer: PreTrainedTokenizerBase, alone: list[TokenId], ids: list[TokenId]) -> str:
@@ -333,6 +378,9 @@ def _cut(rows: Sequence[TokenizedRow], max_length: int) -> list[TokenizedRow]:
     """
     kept = []
     for row in rows:
+        if len(row.input_ids) <= max_length and row.labels[-1] != IGNORED and len(row.labels) > 1:
+            kept.append(row)
+            continue
         input_ids, labels = row.input_ids[:max_length], row.labels[:max_length]
         # The first token has no predecessor to be predicted from, so it never counts as trained.
         if any(label != IGNORED for label in labels[1:]):

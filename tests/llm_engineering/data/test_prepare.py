@@ -418,7 +418,7 @@ def test_variables_of_the_template_are_given_and_kept(
     cross = prepare(make_config(values)).summary
     calm = prepare(make_config({**values, "model.chat_template_kwargs": {"mood": "calm"}})).summary
 
-    assert calm.template_inputs.kwargs == {"mood": "calm"}
+    assert calm.template_inputs.variables == {"mood": "calm"}
     assert calm.train.example[0].text.startswith("calm<|im_start|>")
     assert cross.train.example[0].text.startswith("cross<|im_start|>")
     assert calm.digest != cross.digest

@@ -112,6 +112,7 @@ def test_what_lies_beside_the_weights(tiny_model: Path, adapter: Path, tmp_path:
     adapter = shutil.copytree(adapter, tmp_path / "adapter")
     (base / "generation_config.json").write_text('{"temperature": 0.6, "eos_token_id": 0}')
     (adapter / "chat_template.jinja").write_text("{{ 'mine' }}")
+    (adapter / "generation_config.json").write_text('{"eos_token_id": [2, 5]}')  # and no more
 
     merge(base, adapter, tmp_path / "merged", stop_ids=(2, 5))
 

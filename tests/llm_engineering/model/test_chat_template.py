@@ -215,7 +215,7 @@ def test_a_template_without_a_date_has_none() -> None:
 def test_variables_are_those_that_the_template_asks_for(template: str) -> None:
     chosen = settings(chat_template_kwargs={"enable_thinking": False})
 
-    assert template_inputs(chosen, template).kwargs == {"enable_thinking": False}
+    assert template_inputs(chosen, template).variables == {"enable_thinking": False}
 
 
 def test_a_variable_that_the_template_does_not_have_is_refused() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import datetime
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from llm_engineering.data.summary import Repeats
+from llm_engineering.model.chat_template import TemplateInputs
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.reporting.model_card import cell, code, render_model_card
 from llm_engineering.reporting.run_report import RunReport
@@ -252,3 +254,25 @@ def test_what_repeats_contradicts_or_leaks_is_counted_where_it_was_looked_for(
     card = render_model_card(replace(run, summary=summary))
     assert "Training rows that contradict another: 2. " in card
     assert "Training rows that leak held-out ones: 3, left out. " in card
+
+
+def test_what_the_chat_template_was_given_is_given_in_use(
+    make_run: MakeRun, run: RunReport
+) -> None:
+    inputs = TemplateInputs(
+        variables={"enable_thinking": False, "mood": 'a "b"'}, date=datetime.date(2026, 1, 31)
+    )
+    summary = run.summary.model_copy(
+        update={"template_inputs": inputs, "notices": ["3 answers are trained otherwise"]}
+    )
+
+    card = render_model_card(make_run(summary=summary))
+
+    calls = [node for node in ast.walk(example(card)) if isinstance(node, ast.Call)]
+    (call,) = [c for c in calls if getattr(c.func, "attr", "") == "apply_chat_template"]
+    given = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
+    assert given["enable_thinking"] is False
+    assert given["mood"] == 'a "b"'
+    assert "the date, which was 2026-01-31 in training" in card
+    assert "3 answers are trained otherwise" in card
+    assert "enable_thinking" not in render_model_card(run)

@@ -145,7 +145,7 @@ def test_thinking_can_be_switched_off(
     family: str, kwargs: dict[str, Any], form: str, tokenizer_for: Any
 ) -> None:
     template = (TEMPLATES / f"{family}.jinja").read_text(encoding="utf-8")
-    chat = Chat(tokenizer_for(template), TemplateInputs(kwargs=kwargs, date=DATE))
+    chat = Chat(tokenizer_for(template), TemplateInputs(variables=kwargs, date=DATE))
 
     found = chat.tokenize(FORMS[form])
 
@@ -394,3 +394,24 @@ def assert_generated(chat: Chat, conversation: Conversation, rows: list[Tokenize
             assert row.labels[start - 1] == IGNORED
             assert row.labels[start] != IGNORED
     assert not re.search(r"\d{4}-\d\d-\d\d", "".join(chat.trained(row) for row in rows))
+
+
+def test_thinking_in_the_text_is_not_trained_behind_thinking_that_is_empty(
+    tokenizer_for: Any,
+) -> None:
+    chat = Chat(tokenizer_for((TEMPLATES / "qwen3_8.jinja").read_text(encoding="utf-8")))
+    inline = Message("assistant", "<think>\nOne and one.\n</think>\n\nTwo.")
+
+    found = chat.tokenize(Conversation([FIRST[0], inline]))
+
+    assert isinstance(found, UnusableRow)
+    assert found.reason.endswith("that is empty: bring it as reasoning_content")
+
+
+def test_thinking_in_the_text_is_the_same_where_the_template_parts_it(tokenizer_for: Any) -> None:
+    chat = Chat(tokenizer_for((TEMPLATES / "qwen3.jinja").read_text(encoding="utf-8")))
+    inline = Message("assistant", "<think>One and one.</think>Two.")
+
+    (row,) = chat.tokenize(Conversation([FIRST[0], inline]))
+
+    assert chat.trained(row) == "<think>\nOne and one.\n</think>\n\nTwo.<|im_end|>"

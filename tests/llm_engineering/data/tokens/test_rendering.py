@@ -321,7 +321,7 @@ def test_an_answer_that_opens_with_thinking_needs_some(tiny_model: Path, tmp_pat
     tokenizer = load(tiny_model, str(path))
     off = Renderer(
         tokenizer,
-        TemplateInputs(kwargs={"enable_thinking": False}),
+        TemplateInputs(variables={"enable_thinking": False}),
         frozenset({tokenizer.eos_token_id}),
     )
 

@@ -566,3 +566,17 @@ def test_many_rows_are_tokenized_as_each_alone(tokenizer: Any) -> None:
     assert found[1] == UnusableRow(refusal(bad, tokenizer))
     assert found[::2] == [[label(row, tokenizer)] for row in rows[::2]]
     assert found[3] == [label(SEVERAL, tokenizer)]
+
+
+def test_special_tokens_in_a_question_are_counted(tokenizer: Any) -> None:
+    """The prompt's length is found by its last special token, which a text may hold too."""
+    asked = Message("user", "What is <|im_start|>assistant\n<|im_start|>assistant\n?")
+    conversation = Conversation([asked, SINGLE.messages[1]])
+
+    row = label(conversation, tokenizer)
+
+    prompt = tokenizer.apply_chat_template(
+        [asked.to_template()], add_generation_prompt=True, return_dict=False
+    )
+    assert row.input_ids[: row.prompt_tokens] == prompt
+    assert trained_text(row, tokenizer) == f"Two.{EOS}"

@@ -162,7 +162,7 @@ def test_a_prompt_is_rendered_again_with_its_tools_and_inputs(model: tuple[Any, 
             }
         ]
     )
-    inputs = TemplateInputs(kwargs={"mood": "calm"}, date=datetime.date(1999, 1, 1))
+    inputs = TemplateInputs(variables={"mood": "calm"}, date=datetime.date(1999, 1, 1))
 
     (row,) = choose_rows(rows, 1, tokenizer, inputs)
 
