@@ -128,3 +128,92 @@ def test_names_without_end_are_counted_together() -> None:
     assert counts["column meta"] == 250
     assert counts["other names"] == 250 - 99
     assert len(counts) == 101
+
+
+keys = st.sampled_from(
+    [
+        *("messages", "conversations", "conversation", "prompt", "completion", "chosen"),
+        *("rejected", "rejected_response", "instruction", "input", "output", "history", "tools"),
+        *("system", "label", "text", "role", "from", "content", "value", "tool_calls", "weight"),
+        *(
+            "function_call",
+            "function",
+            "name",
+            "arguments",
+            "type",
+            "reasoning",
+            "preferred_output",
+        ),
+        *("non_preferred_output", "human", "assistant", "question", "context", "functions"),
+    ]
+)
+leaves = st.sampled_from(
+    [None, 1, 0.5, float("nan"), True, "", "a", "user", "assistant", "tool", "system", "gpt"]
+    + ["function_call", "text", "[]", "[{}]", '{"name": "f"}', "{", "\ud800", b"x", (1, 2)]
+)
+anything = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@given(st.dictionaries(keys, anything, max_size=5))
+def test_whatever_a_row_is_it_is_read_or_refused_with_a_reason(row: dict[str, Any]) -> None:
+    for objective in ("sft", "dpo", "kto"):
+        try:
+            kept, _ = read(row, objective)
+        except UnusableRowError as reason:
+            refused = str(reason)
+        else:
+            kept.encode()
+            continue
+        assert refused
+
+
+def entries(value: Any) -> list[tuple[Any, Any]]:
+    """All places in a row where a value stands: its list or object, and index or key."""
+    if isinstance(value, list):
+        here = [(value, index) for index in range(len(value))]
+        return here + [one for item in value for one in entries(item)]
+    if isinstance(value, dict):
+        return [(value, key) for key in value] + [
+            one for item in value.values() for one in entries(item)
+        ]
+    return []
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@given(st.sampled_from(GOOD), st.integers(0, 10**6), anything)
+def test_a_row_with_one_value_spoilt_is_read_or_refused_with_a_reason(
+    found: tuple[str, dict[str, Any]], at: int, value: Any
+) -> None:
+    objective, row = found[0], copy.deepcopy(found[1])
+    places = entries(row)
+    place, key = places[at % len(places)]
+    place[key] = value
+
+    try:
+        kept, _ = read(row, objective)
+    except UnusableRowError as reason:
+        refused = str(reason)
+    else:
+        kept.encode()
+        return
+    assert refused
+
+
+def test_a_text_that_stands_anywhere_in_a_row_is_kept_or_refused() -> None:
+    for objective, row in GOOD:
+        for number, (place, key) in enumerate(entries(row)):
+            if not isinstance(place[key], str):
+                continue
+            marked = copy.deepcopy(row)
+            inside, name = entries(marked)[number]
+            inside[name] = MARK
+            try:
+                kept, _ = read(marked, objective)
+            except UnusableRowError:
+                continue
+            assert MARK in kept, (objective, name, row)
