@@ -92,10 +92,13 @@ def spread(keys: NDArray[numpy.uint64], seed: int) -> NDArray[numpy.uint64]:
     """
     uint64 = keys.dtype.type
     mixed = keys ^ uint64(_finalised(seed))
-    mixed = mixed + uint64(_ODD[0])
-    mixed = (mixed ^ (mixed >> uint64(30))) * uint64(_ODD[1])
-    mixed = (mixed ^ (mixed >> uint64(27))) * uint64(_ODD[2])
-    return mixed ^ (mixed >> uint64(31))
+    mixed += uint64(_ODD[0])  # in place: of many keys, two copies are in memory and not seven
+    mixed ^= mixed >> uint64(30)
+    mixed *= uint64(_ODD[1])
+    mixed ^= mixed >> uint64(27)
+    mixed *= uint64(_ODD[2])
+    mixed ^= mixed >> uint64(31)
+    return mixed
 
 
 def plain_text(messages: Sequence[Message]) -> str:

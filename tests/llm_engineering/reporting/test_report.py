@@ -148,8 +148,9 @@ def test_at_most_50_skipped_rows_are_listed_and_all_are_counted(
 
 def test_the_example_marks_trained_text_and_shows_control_characters(run: RunReport) -> None:
     read = page(run)
-    assert "<|im_start|>user↵\nHiU+200B→\t␀Hello<|im_end|>" in read.shown
-    assert read.marked == "highlighted text is trained" + "Hello<|im_end|>"
+    read_out = "trained: Hello<|im_end|> (end of what is trained)"
+    assert f"<|im_start|>user↵\nHiU+200B→\t␀{read_out}" in read.shown
+    assert read.marked == "Underlined text is trained" + read_out
 
 
 def test_configuration_environment_and_digests_are_there(run: RunReport) -> None:

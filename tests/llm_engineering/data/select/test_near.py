@@ -118,7 +118,7 @@ def test_answers_count_where_they_are_judged(tmp_path: Path) -> None:
         {"prompt": shorter, "chosen": answers[0] + "!", "rejected": answers[1]},
         {"prompt": shorter, "chosen": answers[1], "rejected": answers[0]},
     ]
-    items = [rows.read(one, None)[0] for one in given]
+    items = [rows.read(one, None, set())[0] for one in given]
     store: RowStore[Preference] = RowStore(tmp_path / "rows.arrow", rows.from_json)
     store.add(to_stored(["a"] * 3, [json.dumps(rows.to_json(item)) for item in items]))
     store.close()
