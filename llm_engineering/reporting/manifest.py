@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
-from llm_engineering.data.summary import DatasetSummary
+from llm_engineering.data.summary import DatasetSummary, SourceSummary
 from llm_engineering.model.chat_template import TemplateInputs
 from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
@@ -30,6 +30,9 @@ class Manifest(BaseModel):
     seed: int
     data_seed: int = Field(0, description="What decided which rows are held out or drawn.")
     data_digest: str = Field(description="SHA-256 over all token ids and labels.")
+    data_sources: list[SourceSummary] = Field(
+        [], description="What was read of each source, used, and not read by anything."
+    )
     chat_template_digest: str | None = Field(
         None, description="SHA-256 of the chat template's text."
     )
@@ -74,6 +77,7 @@ def make_manifest(
         seed=config.run.seed,
         data_seed=config.data.seed,
         data_digest=summary.digest,
+        data_sources=summary.sources,
         chat_template_digest=hashlib.sha256(lora.model.chat_template.encode()).hexdigest(),
         template_inputs=summary.template_inputs,
         base_model=lora.model.id,
