@@ -250,6 +250,20 @@ def test_a_template_that_leaves_out_tools_is_refused(
     assert refusal(CALLED, load(tiny_model, str(path))).startswith(reason)
 
 
+def test_a_call_that_is_gone_once_answered_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(
+        "{{ tools | tojson }}{% for m in messages %}{{ m.role }}:{{ m.content }}"
+        "{{ m.tool_calls | tojson if m.tool_calls and loop.last }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+
+    assert refusal(CALLED, load(tiny_model, str(path))).startswith(
+        "the chat template leaves out tool_calls (the arguments of add_up in message 2), so "
+        "generation would never see it"
+    )
+
+
 def test_calls_take_the_form_that_the_template_reads(tiny_model: Path, tmp_path: Path) -> None:
     """Arguments joined to a text, as DeepSeek's templates do, are JSON and no Python."""
     path = tmp_path / "own.jinja"
