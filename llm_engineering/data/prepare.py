@@ -154,7 +154,7 @@ def _prepare_stored(
             )
             batches = _sourced(store, numbers, index)
             for batch, prepared in workers.map(
-                prepare, batches, rows=len(numbers), size=store.size
+                prepare, batches, rows=len(numbers), size=store.size_of(numbers)
             ):
                 writer.add(prepared.table)
                 auditor.merge(prepared.auditor)

@@ -74,8 +74,7 @@ class RowStore(Generic[ItemT]):
 
         self.path = path
         self.from_json = from_json
-        self.size = 0
-        """Bytes of all rows' texts and origins."""
+        self._size = 0  # bytes
         self._starts = [0]  # of each batch, and where the next would start
         self._file: Any = pyarrow.OSFile(str(path), "wb")
         self._writer: Any = pyarrow.ipc.new_file(self._file, to_stored([], []).schema)
@@ -87,12 +86,16 @@ class RowStore(Generic[ItemT]):
         """How many were added."""
         return self._starts[-1]
 
+    def size_of(self, numbers: RowNumbers) -> int:
+        """Bytes of the rows with these numbers, if they are as long as all are on average."""
+        return self._size * len(numbers) // max(1, self.rows)
+
     def add(self, batch: Any) -> None:
         """Append rows, as ``to_stored`` gives them; they are read as batches of the same size."""
         if batch.num_rows:
             self._writer.write_batch(batch)
             self._starts.append(self._starts[-1] + batch.num_rows)
-            self.size += batch.nbytes
+            self._size += batch.nbytes
 
     def close(self) -> None:
         """No more rows come; those there are can be read."""

@@ -176,7 +176,7 @@ def _signed(
             at = rows.searchsorted(stored.numbers)
             yield _Batch(stored, None if groups is None else groups[at])
 
-    done = workers.map(sign, batches(), rows=len(rows), size=store.size)
+    done = workers.map(sign, batches(), rows=len(rows), size=store.size_of(rows))
     for batch, signatures in done:
         yield batch.stored.numbers, signatures
 

@@ -128,13 +128,14 @@ def test_other_data_and_missing_data_are_refused(write_manifest: Any) -> None:
 
 def test_what_differs_is_told_and_times_are_not_compared(write_manifest: Any) -> None:
     then, _ = read_manifest(write_manifest())
-    now = then.model_copy(update={"packages": {"torch": "2.14.0", "peft": "0.21.2"}})
+    packages = {"torch": "2.14.0", "peft": "0.21.2"}
+    now = then.model_copy(update={"packages": packages, "data_seed": 3})
     figures = {"held_out_loss_after": 2.5, "train_seconds": 9.0, "peak_memory_bytes": 1}
 
     compared = {one.name: one for one in compare(then, now, figures, {"held_out_loss_after": 2.6})}
 
     different = {name for name, one in compared.items() if not one.same}
-    assert different == {"torch", "held_out_loss_after"}
+    assert different == {"torch", "held_out_loss_after", "data seed"}
     assert (compared["torch"].then, compared["torch"].now) == ("2.13.0", "2.14.0")
     assert {"adapter", "data", "model.safetensors", "git commit", "hardware"} <= compared.keys()
 

@@ -38,7 +38,7 @@ def test_a_run_with_a_merged_model_and_one_whose_adapter_was_altered(
     make_config: Any, tmp_path: Path
 ) -> None:
     """Trained once; the second save has an adapter of another scaling than was probed."""
-    config = make_config({"export.merged_16bit": True, "train.learning_rate": 0.05})
+    config = make_config({"export.merged_16bit": True, "train.learning_rate": 0.05, "data.seed": 3})
     dataset, lora, adapter, record, evaluation = trained(config, tmp_path)
 
     saved = save_model(
@@ -47,6 +47,7 @@ def test_a_run_with_a_merged_model_and_one_whose_adapter_was_altered(
 
     manifest = json.loads((saved.folder / "manifest.json").read_text())
     assert [proof["export"] for proof in manifest["parity"]] == ["adapter", "merged_16bit"]
+    assert (manifest["seed"], manifest["data_seed"]) == (0, 3)
     assert saved.metrics["parity_adapter_kl"] < 1e-6 < evaluation.trained_probe.effect
     assert saved.metrics["generic_loss_before"] > 0
     assert (saved.folder / "merged" / "model.safetensors").is_file()

@@ -68,6 +68,14 @@ def test_origins_of_a_few_rows(tmp_path: Path) -> None:
     assert store.origins([1200, 3, 3]) == {3: "rows.jsonl:3", 1200: "rows.jsonl:1200"}
 
 
+def test_size_is_that_of_the_texts_about(tmp_path: Path) -> None:
+    store = stored(tmp_path / "rows.arrow", 2000)
+    texts = sum(len(text_of(said(n)).encode()) + len(f"rows.jsonl:{n}") for n in range(2000))
+
+    assert texts <= store.size_of(numpy.arange(2000)) < texts * 1.3
+    assert store.size_of(numpy.arange(20)) == store.size_of(numpy.arange(2000)) // 100
+
+
 def test_a_removed_store_leaves_no_file(tmp_path: Path) -> None:
     store = stored(tmp_path / "rows.arrow", 10)
 
