@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -366,6 +367,71 @@ def test_a_gguf_without_the_adapters_change_to_one_module_is_found(
     model.get_parameter(DOWN).data = base
 
     assert DOWN in str(compare_gguf(model, merged, kind).fault)
+
+
+BIG, SMALL = 1.0, 0.0078125  # largest of the first 32 numbers of each row, and of the second
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path) -> Any:
+    """Compare tensors that transformers might have read with these of a merged model's file.
+
+    A matrix of two blocks of 32 a row, one whose rows are no whole blocks, and a vector.
+    """
+    blocks = torch.cat([torch.full((4, 32), BIG), torch.full((4, 32), SMALL)], dim=1)
+    stored = {"blocks": blocks, "rest": torch.full((4, 48), BIG), "vector": torch.full((64,), BIG)}
+    stored = {name: tensor.bfloat16() for name, tensor in stored.items()}
+    save_file(stored, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    def compare(kind: str, name: str, column: int, off: float, dtype: torch.dtype) -> str | None:
+        found = {key: tensor.float() for key, tensor in stored.items()}
+        found[name][..., column] += off
+        found = {key: tensor.to(dtype) for key, tensor in found.items()}
+        model = SimpleNamespace(state_dict=lambda: found)
+        return compare_gguf(model, tmp_path, kind).fault
+
+    return compare
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "column", "passes", "fails"),
+    [  # half a step of float16 at 1 is 4.9e-4, of bfloat16 3.9e-3, of a block's scale 3.9e-3
+        ("f16", "blocks", 0, 4e-4, 6e-4),
+        ("bf16", "blocks", 0, 3.8e-3, 4.1e-3),
+        ("q8_0", "blocks", 0, 4.7e-3, 5.1e-3),
+        ("q8_0", "blocks", 63, 3.6e-5, 4.4e-5),
+        ("f16", "blocks", 63, 5e-6, 7e-6),
+        ("q8_0", "rest", 0, 3.8e-3, 4.1e-3),
+        ("q8_0", "vector", 0, 3.8e-3, 4.1e-3),
+    ],
+)
+def test_a_gguf_may_be_off_by_what_its_type_rounds_and_no_more(
+    kind: str, name: str, column: int, passes: float, fails: float, synthetic: Any
+) -> None:
+    said = f"{name} is not the merged model's, beyond what {kind} is"
+    for sign in (1, -1):
+        assert synthetic(kind, name, column, sign * passes, torch.float32) is None
+        assert synthetic(kind, name, column, sign * fails, torch.float32) == said
+    assert synthetic(kind, name, column, torch.nan, torch.float32) == said
+
+
+def test_what_a_gguf_is_read_as_may_round_it_too(synthetic: Any) -> None:
+    """1.0045, which q8_0 may make of 1, is 1.0078 in bfloat16."""
+    assert synthetic("q8_0", "blocks", 0, 4.5e-3, torch.bfloat16) is None
+    assert synthetic("q8_0", "blocks", 0, 7.5e-3, torch.float32) is not None
+    assert synthetic("q8_0", "blocks", 0, 1.2e-2, torch.bfloat16) is not None
+
+
+def test_a_gguf_without_a_tensor_or_with_one_of_another_shape_is_found(tmp_path: Path) -> None:
+    stored = {"a": torch.zeros(2, 3), "b": torch.zeros(2)}
+    save_file(stored, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    def fault(**found: torch.Tensor) -> str | None:
+        return compare_gguf(SimpleNamespace(state_dict=lambda: found), tmp_path, "f16").fault
+
+    assert fault(**stored, more=torch.zeros(1)) is None  # as of tied embeddings
+    assert fault(b=stored["b"]) == "it lacks 1 tensors of the merged model, as a"
+    assert fault(a=torch.zeros(3, 2), b=stored["b"]) == "a has the shape (3, 2), not (2, 3)"
 
 
 def test_rows_from_the_first_to_the_last_are_looked_at(
