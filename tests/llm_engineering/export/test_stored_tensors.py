@@ -140,6 +140,8 @@ def test_a_sound_file_that_peft_reads_otherwise_is_found(
     assert fault(scaling | {Q: 2.00001}, sound) == other.format(2.00001)
     assert fault(scaling | {Q: 1.99999}, sound) == other.format(1.99999)
     assert fault(scaling | {Q: 2.0000001}, sound) == "None"
+    weak = trained.model_copy(update={"scaling": {Q: 0.01}})  # a millionth of it, not of 1
+    assert compare_adapter(adapter, weak, {Q: 0.0100001}, sound).fault is not None
     assert fault({name: x for name, x in scaling.items() if name != Q}, sound) == other.format(
         "None"
     )
