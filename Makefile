@@ -4,6 +4,7 @@
 # make test-quick likewise, without the tests that train or start a run: for a change of a line
 # make test-gpu   the tests that need an NVIDIA GPU, within minutes
 # make test-fresh make finetune and make test on a bare Debian of their own; needs root, debootstrap
+# make mutants    change the code that the proof rests on in every small way; the tests must notice each
 # make setup-sagemaker   set up what --target sagemaker needs, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
@@ -16,7 +17,7 @@ POETRY := .poetry/bin/poetry
 WITH_PIP_SETTINGS := tools/with_pip_settings.sh
 
 .PHONY: gguf-converter help setup setup-sagemaker model finetune dashboard test test-quick \
-  test-fresh test-gpu lint types clean
+  test-fresh test-gpu lint types mutants clean
 .DELETE_ON_ERROR:
 
 help:
@@ -47,6 +48,17 @@ lint: .venv/.installed
 
 types: .venv/.installed
 	.venv/bin/mypy
+
+# [tool.mutmut] of pyproject.toml says of which files; tests/MUTANTS.md what was found.
+mutants: .mutmut/.installed
+	OMP_NUM_THREADS=1 PYTHONPATH=.mutmut .venv/bin/python -m mutmut run
+	@PYTHONPATH=.mutmut .venv/bin/python -m mutmut results
+
+.mutmut/.installed: tests/mutants-requirements.txt | .venv/.installed
+	@rm -rf .mutmut
+	@$(WITH_PIP_SETTINGS) .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --target .mutmut -r tests/mutants-requirements.txt
+	@touch $@
 
 setup: .venv/.installed $(MODEL)/model.safetensors
 
@@ -88,4 +100,4 @@ $(MODEL)/model.safetensors: | .venv/.installed
 	@$(WITH_PIP_SETTINGS) .venv/bin/python tools/make_embedded_model.py $(MODEL)
 
 clean:
-	rm -rf .poetry .venv .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
+	rm -rf .poetry .venv .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .mutmut mutants

@@ -37,7 +37,7 @@ class Finding:
     """What the comparison of stored tensors found."""
 
     tensors: int = 0
-    """How many were compared."""
+    """How many were compared and found to be right."""
     fault: str | None = None
     """What is wrong, in words; None: nothing."""
     update_kept: float | None = None
@@ -74,14 +74,13 @@ def compare_adapter(
         ),
     ):
         if wrong:
-            return Finding(len(stored), f"{len(wrong)} tensors {what}, as {min(wrong)}")
+            return Finding(fault=f"{len(wrong)} tensors {what}, as {min(wrong)}")
     for module, factor in sorted(trained.scaling.items()):
         found = scaling.get(module)
         if found is None or abs(found - factor) > 1e-6 * abs(factor):
             return Finding(
-                len(stored),
-                f"its adapter_config.json gives {module} the scaling {found}, not {factor:g} as "
-                "trained",
+                fault=f"its adapter_config.json gives {module} the scaling {found}, not {factor:g} "
+                "as trained"
             )
     return Finding(len(stored))
 
@@ -102,28 +101,27 @@ def compare_merged(base: Path, adapter: Path, merged: Path, trained: TrainedTens
     with _tensors(weight_files(base)) as old, _tensors(weight_files(merged)) as new:
         if wrong := old.keys() ^ new.keys():
             return Finding(
-                0, f"{len(wrong)} tensors are not in both it and the base model, as {min(wrong)}"
+                fault=f"{len(wrong)} tensors are not in both it and the base model, as {min(wrong)}"
             )
         with _tensors([adapter / _WEIGHTS]) as stored:
             change = _Change(stored, trained)
             for name in sorted(new):
                 fault = _compare(name, old[name], new[name], change, kept)
                 if fault:
-                    return Finding(compared, fault)
+                    return Finding(fault=fault)
                 compared += 1
             if change.waiting:
                 return Finding(
-                    compared,
-                    f"the adapter changes {min(change.waiting)}, which no tensor of it is named by",
+                    fault=f"the adapter changes {min(change.waiting)}, which no tensor of it is "
+                    "named by"
                 )
     share = kept.share
     if share is not None and share < _KEPT:
         return Finding(
-            compared,
-            f"rounding to 16 bit leaves only {max(share, 0.0):.0%} of what the adapter changes, so "
-            "that it is nearly the base model; train on, or export the adapter alone "
+            fault=f"rounding to 16 bit leaves only {max(share, 0.0):.0%} of what the adapter "
+            "changes, so that it is nearly the base model; train on, or export the adapter alone "
             "(export.merged_16bit: false)",
-            share,
+            update_kept=share,
         )
     return Finding(compared, update_kept=share)
 
@@ -143,14 +141,16 @@ def compare_gguf(model: Any, merged: Path, kind: str) -> Finding:
     compared = 0
     with _tensors(weight_files(merged)) as tensors:
         if wrong := tensors.keys() - found.keys():
-            return Finding(0, f"it lacks {len(wrong)} tensors of the merged model, as {min(wrong)}")
+            return Finding(
+                fault=f"it lacks {len(wrong)} tensors of the merged model, as {min(wrong)}"
+            )
         for name, (view, _) in tensors.items():
             shape = view.get_shape()
             expected = _rows(view, shape).float()
             value = found[name]
             if list(value.shape) != list(shape):
                 return Finding(
-                    compared, f"{name} has the shape {tuple(value.shape)}, not {tuple(shape)}"
+                    fault=f"{name} has the shape {tuple(value.shape)}, not {tuple(shape)}"
                 )
             rows = value[_indices(shape[0])] if len(shape) > 1 else value
             read_as = _HALF_STEP["F32" if value.dtype == torch.float32 else "BF16"]
@@ -162,7 +162,7 @@ def compare_gguf(model: Any, merged: Path, kind: str) -> Finding:
                 allowed = size * read_as + step * (0.5 / 127 + 2.0**-10)
             error = (rows.float().cpu() - expected).abs() - allowed - 2e-6
             if not bool((error <= 0).all()):  # a NaN is no fault of rounding either
-                return Finding(compared, f"{name} is not the merged model's, beyond what {kind} is")
+                return Finding(fault=f"{name} is not the merged model's, beyond what {kind} is")
             compared += 1
     return Finding(compared)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +16,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llm_engineering.export.merge import merge
-from llm_engineering.export.stored_tensors import ROWS, compare_gguf, compare_merged
+from llm_engineering.export.stored_tensors import (
+    ROWS,
+    Finding,
+    compare_adapter,
+    compare_gguf,
+    compare_merged,
+)
 from llm_engineering.model.evaluation.trained_tensors import TrainedTensors, trained_tensors
 
 pytestmark = pytest.mark.slow
 
+WEIGHTS = "adapter_model.safetensors"
 UP = "model.layers.0.mlp.up_proj.weight"  # no target
 DOWN = "model.layers.0.mlp.down_proj.weight"  # a target
 
@@ -44,22 +52,172 @@ def merged(tiny_model: Path, adapter: Path, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-def edited(folder: Path, to: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> Path:
+def edited(
+    folder: Path,
+    to: Path,
+    change: Callable[[dict[str, torch.Tensor]], Any],
+    file: str = "model.safetensors",
+) -> Path:
     shutil.copytree(folder, to)
-    tensors = load_file(to / "model.safetensors")
+    tensors = load_file(to / file)
     change(tensors)
-    save_file(tensors, to / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, to / file, metadata={"format": "pt"})
     return to
 
 
-def test_a_sound_merge_is_found_sound(
-    tiny_model: Path, adapter: Path, merged: Path, trained: TrainedTensors
+def names_of(trained: TrainedTensors) -> list[str]:
+    """As PEFT, having read a sound adapter, says them."""
+    return [name for name in trained.digests if ".lora_" in name]
+
+
+def test_a_sound_adapter_is_found_sound(adapter: Path, trained: TrainedTensors) -> None:
+    found = compare_adapter(adapter, trained, trained.scaling, names_of(trained))
+
+    assert found == Finding(tensors=12)  # A and B of three projections in two layers
+    assert trained.digests.keys() == load_file(adapter / WEIGHTS).keys()
+
+
+Q = "base_model.model.model.layers.0.self_attn.q_proj"
+EXTRA = f"{Q}.lora_A.extra"
+
+
+def next_number(tensors: dict[str, torch.Tensor]) -> None:
+    bits = tensors[f"{Q}.lora_A.weight"].view(torch.int32)
+    bits.view(-1)[-1] += 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda tensors: tensors.pop(f"{Q}.lora_B.weight"),
+            f"1 tensors are missing from its file, as {Q}.lora_B.weight",
+        ),
+        (
+            lambda tensors: tensors.update({EXTRA: torch.zeros(1)}),
+            f"1 tensors in its file were not trained, as {EXTRA}",
+        ),
+        (
+            next_number,
+            "1 tensors in its file are not to the bit those that were trained, as "
+            f"{Q}.lora_A.weight",
+        ),
+        (  # of the same values in another shape
+            lambda tensors: tensors.update(
+                {f"{Q}.lora_A.weight": tensors[f"{Q}.lora_A.weight"].reshape(64, -1)}
+            ),
+            "1 tensors in its file are not to the bit those that were trained, as ",
+        ),
+    ],
+)
+def test_an_adapters_file_with_other_tensors_is_found(
+    change: Callable[[dict[str, torch.Tensor]], Any],
+    says: str,
+    adapter: Path,
+    trained: TrainedTensors,
+    tmp_path: Path,
 ) -> None:
-    found = compare_merged(tiny_model, adapter, merged, trained)
+    broken = edited(adapter, tmp_path / "broken", change, WEIGHTS)
+
+    found = compare_adapter(broken, trained, trained.scaling, names_of(trained))
+
+    assert str(found.fault).startswith(says)
+
+
+def test_a_sound_file_that_peft_reads_otherwise_is_found(
+    adapter: Path, trained: TrainedTensors, tmp_path: Path
+) -> None:
+    sound, scaling = names_of(trained), trained.scaling
+
+    def fault(scaling: dict[str, float], names: list[str]) -> str:
+        return str(compare_adapter(adapter, trained, scaling, names).fault)
+
+    assert fault(scaling, [name for name in sound if name != f"{Q}.lora_A.weight"]) == (
+        "1 tensors in its file are not used by PEFT, by its adapter_config.json, as "
+        f"{Q}.lora_A.weight"
+    )
+    other = f"its adapter_config.json gives {Q} the scaling {{}}, not 2 as trained"
+    assert fault(scaling | {Q: 2.00001}, sound) == other.format(2.00001)
+    assert fault(scaling | {Q: 1.99999}, sound) == other.format(1.99999)
+    assert fault(scaling | {Q: 2.0000001}, sound) == "None"
+    weak = trained.model_copy(update={"scaling": {Q: 0.01}})  # a millionth of it, not of 1
+    assert compare_adapter(adapter, weak, {Q: 0.0100001}, sound).fault is not None
+    assert fault({name: x for name, x in scaling.items() if name != Q}, sound) == other.format(
+        "None"
+    )
+    (tmp_path / WEIGHTS).write_bytes(b"no tensors")
+    broken = compare_adapter(tmp_path, trained, scaling, sound)
+    assert str(broken.fault).startswith("its tensors cannot be read: SafetensorError: ")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_rslora": True},
+        {"use_dora": True},
+        {"rank_pattern": {"q_proj": 8}, "alpha_pattern": {"layers.1.self_attn.v_proj": 64}},
+        {"bias": "all"},
+        {"bias": "lora_only", "use_dora": True},
+    ],
+    ids=["lora", "rslora", "dora", "patterns", "bias", "bias-dora"],
+)
+def test_a_sound_merge_is_found_sound_and_that_of_a_part_is_not(
+    options: dict[str, Any], tiny_model: Path, make_adapter: Any, tmp_path: Path
+) -> None:
+    base = tiny_model
+    if "bias" in options:
+        base = biased(tiny_model, tmp_path / "base")
+    adapter = make_adapter(base, **options)
+    trained = tensors_of(base, adapter)
+    merge(base, adapter, tmp_path / "merged", stop_ids=(2,))
+
+    found = compare_merged(base, adapter, tmp_path / "merged", trained)
 
     assert found.fault is None
-    assert found.tensors == len(load_file(merged / "model.safetensors"))
+    assert found.tensors == len(load_file(tmp_path / "merged" / "model.safetensors"))
     assert found.update_kept is None  # the base model is of 32 bit
+    for part in ("lora_B", "lora_magnitude_vector", "q_proj.base_layer.bias"):
+        if any(part in name for name in trained.digests):
+            weaker = edited(adapter, tmp_path / part, partly(part), WEIGHTS)
+            merge(base, weaker, tmp_path / f"merged {part}", stop_ids=(2,))
+            other = compare_merged(base, adapter, tmp_path / f"merged {part}", trained)
+            assert "is not base model + adapter, rounded once to BF16" in str(other.fault)
+
+
+def partly(part: str) -> Callable[[dict[str, torch.Tensor]], Any]:
+    """One tensor of a kind by a hundredth larger."""
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[min(name for name in tensors if part in name)].mul_(1.01)
+
+    return change
+
+
+def biased(tiny: Path, folder: Path) -> Path:
+    """A copy of a tiny model whose attention has biases."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    config = LlamaConfig.from_pretrained(tiny, attention_bias=True)
+    LlamaForCausalLM(config).to(torch.float32).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
+    return folder
+
+
+def test_what_the_adapter_changes_must_be_there(
+    tiny_model: Path, adapter: Path, merged: Path, trained: TrainedTensors
+) -> None:
+    """As of a base model whose modules have other names than its tensors."""
+    gone = "base_model.model.model.layers.9.self_attn.q_proj"
+    wider = trained.model_copy(update={"scaling": trained.scaling | {gone: 2.0}})
+
+    found = compare_merged(tiny_model, adapter, merged, wider)
+
+    assert found.fault == (
+        "the adapter changes model.layers.9.self_attn.q_proj.weight, which no tensor of it is "
+        "named by"
+    )
 
 
 def one_step(name: str) -> Callable[[dict[str, torch.Tensor]], Any]:
@@ -211,6 +369,71 @@ def test_a_gguf_without_the_adapters_change_to_one_module_is_found(
     model.get_parameter(DOWN).data = base
 
     assert DOWN in str(compare_gguf(model, merged, kind).fault)
+
+
+BIG, SMALL = 1.0, 0.0078125  # largest of the first 32 numbers of each row, and of the second
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path) -> Any:
+    """Compare tensors that transformers might have read with these of a merged model's file.
+
+    A matrix of two blocks of 32 a row, one whose rows are no whole blocks, and a vector.
+    """
+    blocks = torch.cat([torch.full((4, 32), BIG), torch.full((4, 32), SMALL)], dim=1)
+    stored = {"blocks": blocks, "rest": torch.full((4, 48), BIG), "vector": torch.full((64,), BIG)}
+    stored = {name: tensor.bfloat16() for name, tensor in stored.items()}
+    save_file(stored, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    def compare(kind: str, name: str, column: int, off: float, dtype: torch.dtype) -> str | None:
+        found = {key: tensor.float() for key, tensor in stored.items()}
+        found[name][..., column] += off
+        found = {key: tensor.to(dtype) for key, tensor in found.items()}
+        model = SimpleNamespace(state_dict=lambda: found)
+        return compare_gguf(model, tmp_path, kind).fault
+
+    return compare
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "column", "passes", "fails"),
+    [  # half a step of float16 at 1 is 4.9e-4, of bfloat16 3.9e-3, of a block's scale 3.9e-3
+        ("f16", "blocks", 0, 4e-4, 6e-4),
+        ("bf16", "blocks", 0, 3.8e-3, 4.1e-3),
+        ("q8_0", "blocks", 0, 4.7e-3, 5.1e-3),
+        ("q8_0", "blocks", 63, 3.6e-5, 4.4e-5),
+        ("f16", "blocks", 63, 5e-6, 7e-6),
+        ("q8_0", "rest", 0, 3.8e-3, 4.1e-3),
+        ("q8_0", "vector", 0, 3.8e-3, 4.1e-3),
+    ],
+)
+def test_a_gguf_may_be_off_by_what_its_type_rounds_and_no_more(
+    kind: str, name: str, column: int, passes: float, fails: float, synthetic: Any
+) -> None:
+    said = f"{name} is not the merged model's, beyond what {kind} is"
+    for sign in (1, -1):
+        assert synthetic(kind, name, column, sign * passes, torch.float32) is None
+        assert synthetic(kind, name, column, sign * fails, torch.float32) == said
+    assert synthetic(kind, name, column, torch.nan, torch.float32) == said
+
+
+def test_what_a_gguf_is_read_as_may_round_it_too(synthetic: Any) -> None:
+    """1.0045, which q8_0 may make of 1, is 1.0078 in bfloat16."""
+    assert synthetic("q8_0", "blocks", 0, 4.5e-3, torch.bfloat16) is None
+    assert synthetic("q8_0", "blocks", 0, 7.5e-3, torch.float32) is not None
+    assert synthetic("q8_0", "blocks", 0, 1.2e-2, torch.bfloat16) is not None
+
+
+def test_a_gguf_without_a_tensor_or_with_one_of_another_shape_is_found(tmp_path: Path) -> None:
+    stored = {"a": torch.zeros(2, 3), "b": torch.zeros(2)}
+    save_file(stored, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    def fault(**found: torch.Tensor) -> str | None:
+        return compare_gguf(SimpleNamespace(state_dict=lambda: found), tmp_path, "f16").fault
+
+    assert fault(**stored, more=torch.zeros(1)) is None  # as of tied embeddings
+    assert fault(b=stored["b"]) == "it lacks 1 tensors of the merged model, as a"
+    assert fault(a=torch.zeros(3, 2), b=stored["b"]) == "a has the shape (3, 2), not (2, 3)"
 
 
 def test_rows_from_the_first_to_the_last_are_looked_at(
