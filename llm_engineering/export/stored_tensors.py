@@ -235,7 +235,6 @@ def _compare(name: str, old: Any, new: Any, change: _Change, kept: _Kept) -> str
         return (
             f"{name} has the shape {tuple(shape)}, the base model's {tuple(old_view.get_shape())}"
         )
-    rows = _indices(shape[0]) if len(shape) > 1 else []
     found, base = _rows(new_view, shape), _rows(old_view, shape)
     if not found.is_floating_point():
         return None if bool((found == base).all()) else f"{name} is not the base model's"
@@ -243,7 +242,7 @@ def _compare(name: str, old: Any, new: Any, change: _Change, kept: _Kept) -> str
     change.waiting.discard(name)
     if changed:
         found, base = found.float(), base.float()
-        expected, size = change.of(name, rows, base)
+        expected, size = change.of(name, _indices(shape[0]), base)
         _, exponent = torch.frexp(expected)
         at_one = torch.ldexp(torch.ones_like(expected), exponent - 1)  # the power of two below it
         allowed = at_one * _HALF_STEP[stored_as] + size * _ARITHMETIC

@@ -205,6 +205,23 @@ def biased(tiny: Path, folder: Path) -> Path:
     return folder
 
 
+def test_whole_numbers_are_the_base_models(
+    tiny_model: Path, adapter: Path, merged: Path, trained: TrainedTensors, tmp_path: Path
+) -> None:
+    """As some models keep positions; they are no type's rounding."""
+
+    def counted(last: int) -> Callable[[dict[str, torch.Tensor]], Any]:
+        return lambda tensors: tensors.update({"positions": torch.tensor([0, 1, last])})
+
+    base = edited(tiny_model, tmp_path / "base", counted(2))
+    same, other = (edited(merged, tmp_path / f"{n}", counted(n)) for n in (2, 3))
+
+    assert compare_merged(base, adapter, same, trained).fault is None
+    assert compare_merged(base, adapter, other, trained).fault == (
+        "positions is not the base model's"
+    )
+
+
 def test_what_the_adapter_changes_must_be_there(
     tiny_model: Path, adapter: Path, merged: Path, trained: TrainedTensors
 ) -> None:
@@ -301,6 +318,7 @@ def test_how_much_of_a_change_is_left_by_rounding_is_told(
     assert kept[0] < found.update_kept < kept[1]
     assert (found.fault is None) == (strength > 1e-6)
     if found.fault:
+        assert found.fault.endswith("export the adapter alone (export.merged_16bit: false)")
         assert "rounding to 16 bit leaves only 3% of what the adapter changes" in found.fault
 
 
