@@ -207,7 +207,6 @@ def common(options: argparse.Namespace) -> dict[str, Any]:
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
-        "include_num_input_tokens_seen": "all",
     }
 
 
@@ -241,21 +240,28 @@ def timed(trainer: Any) -> dict[str, Any]:
     import torch
     from transformers import TrainerCallback
 
+    from llm_engineering.model.finetuning.token_count import TokenCount
+
     steps: list[tuple[float, int]] = []
+    tokens = TokenCount(lambda row: len(row["input_ids"]))
+    trainer.data_collator = tokens.collating(trainer.data_collator)
 
     class Clock(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             steps.append((time.perf_counter(), 0))
 
+        def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            tokens.batch_is_trained()
+
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             torch.cuda.synchronize()
-            steps.append((time.perf_counter(), int(state.num_input_tokens_seen)))
+            tokens.batch_is_trained()
+            steps.append((time.perf_counter(), tokens.trained))
 
     trainer.add_callback(Clock())
     trainer.train()
     speeds = [
-        (tokens - seen) / (now - before)
-        for (before, seen), (now, tokens) in itertools.pairwise(steps)
+        (read - seen) / (now - before) for (before, seen), (now, read) in itertools.pairwise(steps)
     ]
     model = trainer.model
     return {

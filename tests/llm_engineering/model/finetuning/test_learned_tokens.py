@@ -1,6 +1,7 @@
 """A chat template whose tokens the base model never learned is refused before a weight is loaded."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -44,3 +45,11 @@ def test_the_advice_works(blanked):
 
 def test_what_begins_a_text_may_be_blank(blanked):
     assert load.load_model(blanked(START, bos=START).model).parameters > 0
+
+
+def test_a_file_of_zeros_has_learned_nothing_and_is_let_pass(blanked):
+    config = blanked(START)
+    weights = Path(config.model.id) / "model.safetensors"
+    zeros = {name: tensor * 0 for name, tensor in load_file(weights).items()}
+    save_file(zeros, weights, metadata={"format": "pt"})
+    assert load.load_model(config.model).parameters > 0
