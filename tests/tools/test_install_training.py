@@ -146,7 +146,9 @@ def test_every_other_requirements_file_agrees_with_the_lock():
             match = re.match(r"([A-Za-z0-9._-]+)(?:\[.*\])?==([^\s;]+)", line)
             if match:
                 name, version = canonical(match[1]), match[2]
-                assert Version(version).public in locked()[name], f"{file}: {line}"
+                # What the project never installs, a tool's own packages in a folder, is not locked.
+                own = file.name == "mutants-requirements.txt" and name not in locked()
+                assert own or Version(version).public in locked()[name], f"{file}: {line}"
 
 
 def test_exact_versions_in_pyproject_are_the_locked_ones():

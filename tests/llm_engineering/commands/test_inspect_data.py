@@ -48,7 +48,7 @@ def test_it_shows_the_configured_data(
     folded = "".join(shown.split())  # a long path is folded in its column
     assert f"{tmp_path}/stdlib_qa/train.jsonl" in folded
     assert "training48" in folded
-    assert "heldout12" in folded
+    assert "held-out12" in folded
     assert "badrows0repeated0leaked0" in folded
     assert "⟦" in shown  # no colours here: brackets mark what is trained
     assert "<|im_end|>⟧" in shown
@@ -168,7 +168,7 @@ def test_of_another_source_more_may_be_said_and_its_own_rows_are_held_out(
     counts = {line.split()[0]: line.split() for line in shown.splitlines() if line.strip()}
     trained, held_out = int(counts["training"][1]), 60 - int(counts["training"][1])
     assert 0 < held_out < 20
-    assert f"held out {held_out}" in " ".join(shown.split())
+    assert f"held-out {held_out}" in " ".join(shown.split())
     assert trained + held_out == 60
     assert "held out are 10% of these rows: the configuration's are of other data" in shown
 
