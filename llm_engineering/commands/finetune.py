@@ -178,8 +178,8 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
 def _check_aws(config: FinetuningConfig) -> None:
     from llm_engineering.sagemaker.aws import Aws
     from llm_engineering.sagemaker.checks import check_account, check_locally
-    from llm_engineering.sagemaker.launch import sagemaker_settings
     from llm_engineering.sagemaker.cost import ceiling_text
+    from llm_engineering.sagemaker.launch import sagemaker_settings
 
     if config.train.trackers:
         raise ConfigError(
