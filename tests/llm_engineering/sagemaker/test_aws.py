@@ -16,12 +16,12 @@ from botocore.exceptions import (
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
+from sagemaker_service.memory import client_error
 
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.errors import AwsUnavailableError
 from llm_engineering.sagemaker import aws as session
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied, passing_trouble
-from sagemaker_service.memory import client_error
 
 SETTINGS = SagemakerSettings(
     instance_types=["ml.g5.2xlarge"],

@@ -6,6 +6,8 @@ import pytest
 
 pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
+from sagemaker_service.memory import MemoryAws, MemoryService, client_error
+
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.sagemaker.follow import (
     JobFailedError,
@@ -15,7 +17,6 @@ from llm_engineering.sagemaker.follow import (
     follow,
     stop,
 )
-from sagemaker_service.memory import MemoryAws, MemoryService, client_error
 
 SETTINGS = SagemakerSettings(
     instance_types=["ml.g5.2xlarge"],

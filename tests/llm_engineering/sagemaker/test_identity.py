@@ -50,7 +50,9 @@ def test_where_it_runs_and_how_it_is_called_teach_nothing(model, recipe, section
 
 
 def test_a_local_models_folder_is_not_the_model(model, recipe, tmp_path):
-    other = recipe.model_copy(update={"model": recipe.model.model_copy(update={"id": "/elsewhere"})})
+    other = recipe.model_copy(
+        update={"model": recipe.model.model_copy(update={"id": "/elsewhere"})}
+    )
     assert identity(make_config(model), other) == identity(make_config(model), recipe)
 
 
@@ -71,7 +73,10 @@ def changed_weights(recipe):
     ],
 )
 def test_what_teaches_or_must_be_brought_back_makes_another(model, recipe, part, sections):
-    now, then = identity(make_config(model, **sections), recipe), identity(make_config(model), recipe)
+    now, then = (
+        identity(make_config(model, **sections), recipe),
+        identity(make_config(model), recipe),
+    )
     assert now.digest != then.digest
     assert now.differences(then.tag) == [part]
     assert not now.is_of(f"finetuning-sft-{then.digest[:12]}-3")
@@ -80,7 +85,10 @@ def test_what_teaches_or_must_be_brought_back_makes_another(model, recipe, part,
 
 @pytest.mark.parametrize("part", ["code", "image", "lock"])
 def test_code_image_and_lock_make_another(model, recipe, part):
-    now, then = identity(make_config(model), recipe), identity(make_config(model), recipe, **{part: "x"})
+    now, then = (
+        identity(make_config(model), recipe),
+        identity(make_config(model), recipe, **{part: "x"}),
+    )
     assert now.differences(then.tag) == [part]
 
 

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 from botocore.exceptions import EndpointConnectionError, UnauthorizedSSOTokenError
+from sagemaker_service.memory import MemoryAws, MemoryService, client_error
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import AwsUnavailableError, LaunchError
@@ -21,7 +22,6 @@ from llm_engineering.sagemaker.follow import JobFailedError, NoCapacityError, Se
 from llm_engineering.sagemaker.identity import JobIdentity
 from llm_engineering.sagemaker.launch import Launch, LauncherEndedError, name_of, train_in_job
 from llm_engineering.sagemaker.submission import Submission
-from sagemaker_service.memory import MemoryAws, MemoryService, client_error
 
 IDENTITY = JobIdentity({"data": "1", "settings": "2"})
 COMMAND = ["python", "/a folder/run.py", "--config", "/my configs/job.yaml", "--set", "run.seed=1"]
@@ -291,9 +291,7 @@ def test_following_outlives_trouble_and_says_so_once(service, caplog, trouble, c
 
     launch = Launch(config=make_config(), code="c", command=COMMAND, poll_seconds=POLL)
     with caplog.at_level("INFO"):
-        made = train_in_job(
-            launch, None, None, run="r", folder=None, on_submitted=then_fails
-        )
+        made = train_in_job(launch, None, None, run="r", folder=None, on_submitted=then_fails)
     assert made == name()
     assert caplog.text.count(sentence) == 1
     assert "Traceback" not in caplog.text

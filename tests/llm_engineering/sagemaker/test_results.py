@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 from botocore.exceptions import EndpointConnectionError
+from sagemaker_service.memory import MemoryAws, MemoryService, client_error
 
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.errors import AwsUnavailableError, LaunchError
 from llm_engineering.sagemaker import results
 from llm_engineering.sagemaker.follow import Pace
 from llm_engineering.sagemaker.results import fetch_results, most_bytes
-from sagemaker_service.memory import MemoryAws, MemoryService, client_error
 
 KEY = "ft/results/job-1/output/model.tar.gz"
 SETTINGS = SagemakerSettings(
