@@ -97,7 +97,7 @@ def test_the_services_end_of_waiting_says_that_nothing_was_paid(service):
     service.jobs[JOB]["StoppingCondition"] = {"MaxPendingTimeInSeconds": 7200}
     service.now += timedelta(hours=3)
     service.move(JOB, "Stopped")
-    with pytest.raises(JobWaitedTooLongError, match="within 7200 s .* unpaid"):
+    with pytest.raises(JobWaitedTooLongError, match=r"within 7200 s .* unpaid"):
         follow_it(service, [])
 
 

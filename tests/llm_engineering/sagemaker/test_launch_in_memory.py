@@ -348,8 +348,8 @@ def test_a_record_in_zenml_that_fails_does_not_lose_the_job(service, caplog):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_from_outside_leaves_the_job_and_says_so(service, caplog, number):
     before = signal.getsignal(number)
+    launch = Launch(config=make_config(), code="c", command=COMMAND, poll_seconds=POLL)
     with pytest.raises(LauncherEndedError) as ended:
-        launch = Launch(config=make_config(), code="c", command=COMMAND, poll_seconds=POLL)
         train_in_job(
             launch, None, None, run="r", folder=None,
             on_submitted=lambda job: os.kill(os.getpid(), number),
