@@ -9,6 +9,7 @@ from typing import Any
 
 from llm_engineering.errors import LaunchError
 from llm_engineering.sagemaker.aws import Aws, error_code
+from llm_engineering.sagemaker.request import instance_of
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _WAITING = {"Starting", "Pending", "LaunchingMLInstances", "PreparingTrainingStack"}
@@ -191,9 +192,7 @@ def _raise_unless_completed(job: dict[str, Any], tail: list[str]) -> None:
     end = f"\nThe end of its log:{end}" if end else ""
     reason = job.get("FailureReason", "")
     if status == "Failed" and reason.startswith("CapacityError"):
-        raise NoCapacityError(
-            f"job {name}: AWS has no {job['ResourceConfig']['InstanceType']} to give at present"
-        )
+        raise NoCapacityError(f"job {name}: AWS has no {instance_of(job)[0]} to give at present")
     if status == "Failed":
         raise JobFailedError(f"job {name} failed: {reason}{end}")
     if secondary == "MaxRuntimeExceeded":

@@ -24,19 +24,21 @@ from llm_engineering.registry.starting_adapter import starting_adapter
 from llm_engineering.reporting.manifest import git_commit
 from llm_engineering.sagemaker import follow as following
 from llm_engineering.sagemaker.aws import Aws, error_code
-from llm_engineering.sagemaker.checks import check_memory
+from llm_engineering.sagemaker.checks import check_memory, check_storage, types_with_quota
 from llm_engineering.sagemaker.follow import NoCapacityError, Pace, follow
+from llm_engineering.sagemaker.image import pin_image
 from llm_engineering.sagemaker.inputs import (
     upload_base_model,
     upload_dataset,
     upload_folder,
+    upload_source,
     write_config_channel,
 )
 from llm_engineering.sagemaker.job import PRODUCTION, JobOrder
 from llm_engineering.sagemaker.job_requirements import job_requirements
-from llm_engineering.sagemaker.request import JobInputs, build_request, job_name
+from llm_engineering.sagemaker.request import JobInputs, build_request, instance_of, job_name
 from llm_engineering.sagemaker.results import console_link, fetch_results
-from llm_engineering.sagemaker.source_package import SourceListing, stage_source
+from llm_engineering.sagemaker.source_package import SourceListing, pack_source, stage_source
 from llm_engineering.training.production import ProductionAdapter
 
 logger = logging.getLogger(__name__)
@@ -164,6 +166,9 @@ def name_of(config: FinetuningConfig, digest: str, attempt: int = 1) -> str:
 
 def _check_memory(launch: Launch, lora: LoraRecipe, dataset: PreparedDataset) -> None:
     config = launch.config
+    merged = config.export.merged_16bit
+    for line in check_storage(lora.model.parameters, launch.settings, merged=merged):
+        logger.info("storage: %s", line)
     shape = read_shape(config.model)
     work = prepared_workload(lora, shape, config.train, config.evaluate, dataset.summary.train)
     if work is None:
@@ -198,29 +203,33 @@ def _submit_and_follow(
     channel = write_config_channel(config, order, temporary / "config")
     if production is not None:
         production.write(channel / PRODUCTION)
-    stage(config, settings, temporary / "source")
+    listing = stage(config, settings, temporary / "source")
+    code = pack_source(temporary / "source", temporary / "code")
     inputs = JobInputs(
         config=upload_folder(s3, channel, settings, f"jobs/{name_of(config, digest)}/config"),
         dataset=upload_dataset(s3, dataset, settings),
         base_model=base_model,
-        source=temporary / "source",
+        code=upload_source(s3, code, listing.digest, settings),
     )
+    image = pin_image(aws, settings)
+    if image.warning:
+        logger.warning("%s", image.warning)
     tags = {"pipeline": "finetuning", "run": run, "commit": git_commit() or "unknown"}
-    types = settings.instance_types * (1 + settings.capacity_retries)
+    types = _allowed_types(aws, settings)
+    # On demand the service itself goes down the list; on spot it does not, so it is done here.
+    choices = [[each] for each in types] if settings.spot.enabled else [types]
     lost: NoCapacityError | None = None
-    for instance_type in types:
+    for instance_types in choices * (1 + settings.capacity_retries):
         name = name_of(config, digest, attempt)
         request = build_request(
             settings,
-            aws.session,
-            aws.region,
             name=name,
-            instance_type=instance_type,
+            instance_types=instance_types,
+            image=image,
             inputs=inputs,
             tags=tags,
             # All attempts at one training share their checkpoints; a fresh one begins anew.
             checkpoints=name if launch.fresh else name_of(config, digest),
-            upload=True,
         )
         job, reattached = _create(aws, request, settings)
         try:
@@ -234,6 +243,16 @@ def _submit_and_follow(
         f"{1 + settings.capacity_retries} time(s) (sagemaker.capacity_retries); try later, or add "
         "other types or another region"
     ) from lost
+
+
+def _allowed_types(aws: Aws, settings: SagemakerSettings) -> list[str]:
+    """The configured types without those that the account has no quota for, where it can be seen."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return types_with_quota(aws, settings)[0]
+    except ClientError:  # check_account has told it
+        return settings.instance_types
 
 
 def _create(
@@ -253,7 +272,7 @@ def _create(
             return _describe(aws, name) or {}, True
         if code == "ResourceLimitExceeded":
             raise LaunchError(
-                f"job {name}: AWS refuses another {request['ResourceConfig']['InstanceType']}: "
+                f"job {name}: AWS refuses another {instance_of(request)[0]}: "
                 f"{message} Raise that quota in Service Quotas (Amazon SageMaker), or end other "
                 "jobs; this is not tried again"
             ) from None
@@ -276,7 +295,7 @@ def _see_through(
         name=name,
         arn=job["TrainingJobArn"],
         console=console_link(name, aws.region),
-        instance_type=job["ResourceConfig"]["InstanceType"],
+        instance_type=instance_of(job)[0],
         reattached=reattached,
     )
     logger.info(

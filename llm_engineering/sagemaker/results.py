@@ -22,6 +22,7 @@ from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.job import RECORDS
 from llm_engineering.sagemaker.model_archive import extract, verify_inventory
+from llm_engineering.sagemaker.request import instance_of
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +84,7 @@ def job_record(
 ) -> JobRecord:
     """What a completed job was and ran on, by its own manifest, and what it cost."""
     billable = int(job.get("BillableTimeInSeconds") or job.get("TrainingTimeInSeconds") or 0)
-    instance = job["ResourceConfig"]["InstanceType"]
-    instances = job["ResourceConfig"].get("InstanceCount") or 1
+    instance, instances = instance_of(job)
     price = settings.price_per_hour.get(instance)
     transitions = job.get("SecondaryStatusTransitions") or []
     return JobRecord(
