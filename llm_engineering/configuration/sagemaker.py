@@ -81,6 +81,11 @@ class SagemakerSettings(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$",
         description="Folder in the bucket; a slash at its end is dropped.",
     )
+    job_prefix: str = Field(
+        "finetuning",
+        pattern=r"^[A-Za-z0-9](-*[A-Za-z0-9]){0,19}$",
+        description="What the names of the jobs start with; policies may be restricted to it.",
+    )
     image: str | None = Field(
         None,
         max_length=255,

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from llm_engineering.configuration.sagemaker import PINNED_PYTHON, SagemakerSettings
-from llm_engineering.errors import LaunchError, SetupError
-from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
+from llm_engineering.errors import AwsUnavailableError, LaunchError, SetupError
+from llm_engineering.sagemaker.aws import Aws, error_code, is_denied, passing_trouble
 
 PYTORCH_IMAGE = "2.9.0"
 """Version of the pinned PyTorch training image; it brings torch, CUDA, boto3 and AWS's own tools."""
@@ -71,11 +71,12 @@ def image_uri(settings: SagemakerSettings, region: str) -> str:
 def pin_image(aws: Aws, settings: SagemakerSettings) -> TrainingImage:
     """The job's image by the digest that its tag stands for now.
 
-    A tag is moved when AWS patches an image: by its digest a job that is tried again, or resumed
-    next week, runs in the image that it began in.
+    A tag is moved when AWS patches an image, and then stands for another training: to go on in the
+    image that a job began in, name that by its digest.
 
     Raises:
-        LaunchError: The repository has no such tag.
+        LaunchError: The repository has no such tag, or is another region's.
+        AwsUnavailableError: ECR cannot be asked now; a guess could pay for a training twice.
     """
     uri = image_uri(settings, aws.region)
     found = _ECR.fullmatch(uri)
@@ -84,6 +85,11 @@ def pin_image(aws: Aws, settings: SagemakerSettings) -> TrainingImage:
                              "not known, and the image may change between two jobs")  # fmt: skip
     if found["digest"]:
         return TrainingImage(uri)
+    if found["region"] != aws.region:
+        raise LaunchError(
+            f"sagemaker.image: {uri} is in {found['region']}, the job would run in {aws.region}, and "
+            "AWS takes an image of the job's own region only; name one there"
+        )
     ecr = aws.client("ecr")
     tag = found["tag"] or "latest"
     try:
@@ -93,6 +99,12 @@ def pin_image(aws: Aws, settings: SagemakerSettings) -> TrainingImage:
             imageIds=[{"imageTag": tag}],
         )
     except Exception as error:  # whatever the client raises
+        trouble = passing_trouble(error)
+        if trouble is not None:
+            raise AwsUnavailableError(
+                f"the digest of {uri} cannot be looked up: {trouble} ({error_code(error)}); nothing "
+                "was submitted: run the same command again"
+            ) from None
         if is_denied(error):
             why = "not permitted (ecr:BatchGetImage)"
         elif error_code(error) == "RepositoryNotFoundException":
@@ -105,7 +117,8 @@ def pin_image(aws: Aws, settings: SagemakerSettings) -> TrainingImage:
         return TrainingImage(
             uri,
             warning=f"the digest of {uri} cannot be looked up: {why}; going on with its tag, which "
-            "may stand for another image in another job",
+            "may stand for another image in another job, and a launcher that can look it up pays for "
+            "this training again",
         )
     if not answer["images"]:
         raise LaunchError(

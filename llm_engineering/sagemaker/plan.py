@@ -8,10 +8,12 @@ from pathlib import Path
 from llm_engineering.configuration import FinetuningConfig, to_yaml
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.sagemaker.aws import Aws
-from llm_engineering.sagemaker.checks import check_locally, cost_ceiling, gpu_instances
+from llm_engineering.sagemaker.checks import check_locally, gpu_instances
+from llm_engineering.sagemaker.cost import ceiling_text
 from llm_engineering.sagemaker.image import TrainingImage, image_uri
-from llm_engineering.sagemaker.launch import name_of, redacted, stage
+from llm_engineering.sagemaker.launch import name_of, redacted
 from llm_engineering.sagemaker.request import JobInputs, build_request
+from llm_engineering.sagemaker.submission import stage
 
 _NO_DIGEST = "0" * 64
 
@@ -63,16 +65,4 @@ def launch_plan(config: FinetuningConfig, settings: SagemakerSettings) -> str:
             "",
             f"# cost ceiling: {ceiling_text(settings)}",
         ]
-    )
-
-
-def ceiling_text(settings: SagemakerSettings) -> str:
-    """The cost ceiling in words."""
-    ceiling = cost_ceiling(settings)
-    if ceiling is None:
-        return "unknown; give sagemaker.price_per_hour for each instance type"
-    warm = f" and {settings.warm_pool_seconds} s of warm pool" if settings.warm_pool_seconds else ""
-    return (
-        f"{ceiling:,.2f} USD ({settings.max_run_seconds} s{warm} at the dearest configured price; "
-        "storage and transfers come on top)"
     )

@@ -140,20 +140,6 @@ def validate_request(request: Mapping[str, Any]) -> None:
         )
 
 
-def instance_of(job: Mapping[str, Any]) -> tuple[str, int]:
-    """Instance type and count of a job, by its description: the chosen ones where there was a
-    choice, else the first preference.
-    """
-    resources = job["ResourceConfig"]
-    preferences = resources.get("InstancePreferences") or [{}]
-    chosen = resources.get("SelectedInstanceType") or resources.get("InstanceType")
-    count = resources.get("SelectedInstanceCount") or resources.get("InstanceCount")
-    return (
-        str(chosen or preferences[0]["InstanceType"]),
-        int(count or preferences[0].get("InstanceCount") or 1),
-    )
-
-
 def has_local_store(instance_types: Sequence[str]) -> bool:
     """Whether any of the types has an NVMe store of its own, whose key and size cannot be chosen."""
     return any(

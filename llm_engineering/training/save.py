@@ -13,7 +13,7 @@ from typing import Any
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import ExportError
-from llm_engineering.export.exports import ADAPTER, MERGED, make_exports, prove_exports
+from llm_engineering.export.exports import ADAPTER, GGUF, MERGED, make_exports, prove_exports
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
@@ -131,15 +131,17 @@ def _export(
         if evaluation.trained_probe is None:
             return []
         return prove_exports(exports, evaluation.trained_probe, lora)
-    if config.export.merged_16bit:
-        made = work_folder(config.run.output_dir) / name / "job" / MERGED
+    asked = {MERGED: config.export.merged_16bit, GGUF: config.export.gguf}
+    for part in (part for part, is_asked in asked.items() if is_asked):
+        made = work_folder(config.run.output_dir) / name / "job" / part
         if not made.is_dir():
+            key = {MERGED: "merged_16bit", GGUF: "gguf"}[part]
             raise ExportError(
-                f"export.merged_16bit: the job {record.job.name} trained for an earlier, equal run, "
-                "and its merged model is not here; run again with --no-cache, or set "
-                "export.merged_16bit to false"
+                f"export.{key}: the job {record.job.name} trained for an earlier, equal run, "
+                f"and its {part} folder is not here; run again with --no-cache, or leave "
+                f"export.{key} out"
             )
-        shutil.move(made, folder / MERGED)
+        shutil.move(made, folder / part)
     return record.job.parity
 
 
