@@ -134,7 +134,9 @@ class Server(ThreadedMotoServer):
             operations={
                 **training.operations(),
                 "servicequotas:ListServiceQuotas": lambda call: list_quotas(call, quotas()),
-                "servicequotas:ListAWSDefaultServiceQuotas": list_default_quotas,
+                "servicequotas:ListAWSDefaultServiceQuotas": lambda call: list_default_quotas(
+                    call, self._faults.now.default_quotas
+                ),
                 "servicequotas:GetServiceQuota": lambda call: get_quota(call, quotas()),
                 "ecr:BatchGetImage": lambda call: batch_get_image(
                     call, self._faults.now.moved_tags

@@ -23,6 +23,8 @@ class Faults:
     # Refusals
     quotas: dict[str, float] = field(default_factory=dict)
     """Service quota by its full name, such as ``ml.g5.2xlarge for training job usage``."""
+    default_quotas: dict[str, float | None] = field(default_factory=dict)
+    """What AWS gives every account, by full name; None: Service Quotas knows no such quota."""
     no_capacity: list[str] = field(default_factory=list)
     """Instance types that cannot be had: on demand the job fails, on spot it waits."""
     denied: list[str] = field(default_factory=list)

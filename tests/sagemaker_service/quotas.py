@@ -74,9 +74,10 @@ def list_quotas(call: ApiCall, quotas: Mapping[str, float]) -> dict[str, Any]:
     return _page(call, names, quotas)
 
 
-def list_default_quotas(call: ApiCall) -> dict[str, Any]:
+def list_default_quotas(call: ApiCall, defaults: Mapping[str, float | None]) -> dict[str, Any]:
     """ListAWSDefaultServiceQuotas: what AWS gives every account."""
-    return _page(call, _all_names(), {})
+    names = [name for name in _all_names() if defaults.get(name, DEFAULT_QUOTA) is not None]
+    return _page(call, names, {n: v for n, v in defaults.items() if v is not None})
 
 
 def _page(call: ApiCall, names: list[str], quotas: Mapping[str, float]) -> dict[str, Any]:
