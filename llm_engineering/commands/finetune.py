@@ -180,6 +180,7 @@ def _check_aws(config: FinetuningConfig) -> None:
     from llm_engineering.sagemaker.checks import check_account, check_locally
     from llm_engineering.sagemaker.cost import ceiling_text
     from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.prices import with_list_prices
 
     if config.train.trackers:
         raise ConfigError(
@@ -188,9 +189,10 @@ def _check_aws(config: FinetuningConfig) -> None:
         )
     settings = sagemaker_settings(config)
     check_locally(config, settings, to_yaml(config))
-    for warning in check_account(Aws(settings), settings):
+    aws = Aws(settings)
+    for warning in check_account(aws, settings):
         click.secho(f"warning: {warning}", fg="yellow", err=True)
-    print(f"cost ceiling: {ceiling_text(settings)}")
+    print(f"cost ceiling: {ceiling_text(with_list_prices(aws, settings))}")
 
 
 def _launch(

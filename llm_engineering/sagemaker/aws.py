@@ -36,16 +36,15 @@ _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "40
 
 
 def require_sagemaker_group() -> None:
-    """Check that the optional packages of the launcher are installed.
+    """Check that boto3 is installed; the SDK is wanted by ``image.py`` alone.
 
     Raises:
-        SetupError: They are not; says what to run.
+        SetupError: It is not; says what to run.
     """
-    missing = [n for n in ("boto3", "sagemaker") if importlib.util.find_spec(n) is None]
-    if missing:
+    if importlib.util.find_spec("boto3") is None:
         raise SetupError(
-            f"the SageMaker packages are not installed ({', '.join(missing)}): "
-            "run `make setup-sagemaker`"
+            "the SageMaker packages are not installed (boto3): run `make setup-launcher`, or "
+            "`make setup-sagemaker` beside the training packages"
         )
 
 

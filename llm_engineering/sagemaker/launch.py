@@ -28,6 +28,7 @@ from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.sagemaker import follow as following
 from llm_engineering.sagemaker.attempts import as_attempt, attempts_at, describe, numbered
 from llm_engineering.sagemaker.aws import Aws, error_code, passing_trouble
+from llm_engineering.sagemaker.checks import types_with_quota
 from llm_engineering.sagemaker.cost import ceiling_text
 from llm_engineering.sagemaker.follow import NoCapacityError, Pace, follow, wait_for_end
 from llm_engineering.sagemaker.identity import (
@@ -36,6 +37,7 @@ from llm_engineering.sagemaker.identity import (
     JobIdentity,
     job_identity,
 )
+from llm_engineering.sagemaker.image import TrainingImage, pin_image
 from llm_engineering.sagemaker.job_states import (
     Decision,
     Fetch,
@@ -47,7 +49,7 @@ from llm_engineering.sagemaker.job_states import (
     decide_attached,
     instance_of,
 )
-from llm_engineering.sagemaker.request import image_uri, job_name
+from llm_engineering.sagemaker.request import job_name
 from llm_engineering.sagemaker.results import console_link, fetch_results
 from llm_engineering.sagemaker.submission import NameTakenError, Submission, requirements
 from llm_engineering.training.production import ProductionAdapter
@@ -158,7 +160,10 @@ def train_in_job(
         AwsUnavailableError: As that, where the same command may succeed later.
     """
     aws = Aws(launch.settings)
-    identity = identity_at(aws, launch, lora, dataset)
+    image = pin_image(aws, launch.settings)
+    if image.warning:
+        logger.warning("%s", image.warning)
+    identity = identity_at(launch, lora, dataset, image)
     with tempfile.TemporaryDirectory(prefix="job-") as temporary:
         submission = Submission(
             aws=aws,
@@ -170,6 +175,7 @@ def train_in_job(
             folder=Path(temporary),
             identity=identity,
             configuration=launch.configuration,
+            image=image,
             production=production,
         )
         launcher = _Launcher(aws, launch, identity, submission, on_submitted)
@@ -183,17 +189,16 @@ def train_in_job(
 
 
 def identity_at(
-    aws: Aws, launch: Launch, lora: LoraRecipe, dataset: PreparedDataset
+    launch: Launch, lora: LoraRecipe, dataset: PreparedDataset, image: TrainingImage
 ) -> JobIdentity:
-    """The identity of what is launched, with the image that its region has."""
-    settings = launch.settings
+    """The identity of what is launched, in that image."""
     return job_identity(
         launch.config,
         lora,
         dataset,
         code=launch.code,
-        image=image_uri(settings, aws.region),
-        lock=requirements(settings),
+        image=image.identity,
+        lock=requirements(launch.settings),
     )
 
 
@@ -238,8 +243,11 @@ class _Launcher:
 
     def completed(self) -> dict[str, Any]:
         """The description of a completed job of this training, found or submitted and followed."""
-        types = self.launch.settings.instance_types
-        rounds = 1 + self.launch.settings.capacity_retries
+        settings = self.launch.settings
+        rounds = 1 + settings.capacity_retries
+        # On demand the service itself goes down the list; on spot it does not, so it is done here.
+        types = settings.instance_types
+        choices = [[each] for each in types] if settings.spot.enabled else [types]
         lost = 0
         while True:
             try:
@@ -253,23 +261,25 @@ class _Launcher:
                     case Follow(name):
                         return self._follow(name, reattached=True)
                     case Submit() if not self.submission.is_prepared:
+                        types = self._types_with_quota()
+                        choices = [[each] for each in types] if settings.spot.enabled else [types]
                         self.submission.prepare()  # takes its time: then look again
                     case Submit(number, chain):
                         name = name_of(self.launch.config, self.identity.digest, number)
-                        return self._submit(name, types[lost % len(types)], chain or name)
+                        return self._submit(name, choices[lost % len(choices)], chain or name)
             except NameTakenError as taken:
                 logger.info("%s: another launcher was quicker", taken)
             except NoCapacityError as error:
                 lost += 1
-                if lost == len(types) * rounds:
+                if lost == len(choices) * rounds:
                     raise NoCapacityError(
                         f"no capacity for any of {', '.join(types)} in {self.aws.region}, tried "
                         f"{rounds} time(s) (sagemaker.capacity_retries); nothing was paid: run the "
                         "same command again later, or add other types or another region"
                     ) from error
                 logger.warning("%s", error)
-                if lost % len(types) == 0:
-                    self._pause(lost // len(types))
+                if lost % len(choices) == 0:
+                    self._pause(lost // len(choices))
 
     def bring_home(
         self, job: dict[str, Any], lora: LoraRecipe, folder: Path
@@ -313,10 +323,20 @@ class _Launcher:
         logger.info("no capacity: the next round begins in %.0f s", pause_s)
         time.sleep(pause_s)
 
-    def _submit(self, name: str, instance_type: str, chain: str) -> dict[str, Any]:
+    def _types_with_quota(self) -> list[str]:
+        """The configured types but those that the account has no quota for, where it can be seen."""
+        try:
+            return types_with_quota(self.aws, self.launch.settings)[0]
+        except LaunchError:
+            raise
+        except Exception as error:  # only spares a refusal; check_account has told of it
+            logger.debug("quotas: %s", error)
+            return self.launch.settings.instance_types
+
+    def _submit(self, name: str, instance_types: list[str], chain: str) -> dict[str, Any]:
         self.state = self._goes_on(name)
         try:
-            self.submission.submit(name, instance_type, chain)
+            self.submission.submit(name, instance_types, chain)
         except KeyboardInterrupt:  # it may have been created in that moment
             self._interrupted(name)
             raise

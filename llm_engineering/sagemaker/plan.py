@@ -10,6 +10,7 @@ from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.checks import check_locally, gpu_instances
 from llm_engineering.sagemaker.cost import ceiling_text
+from llm_engineering.sagemaker.image import TrainingImage, image_uri
 from llm_engineering.sagemaker.launch import name_of, redacted
 from llm_engineering.sagemaker.request import JobInputs, build_request
 from llm_engineering.sagemaker.submission import stage
@@ -30,23 +31,21 @@ def launch_plan(config: FinetuningConfig, settings: SagemakerSettings) -> str:
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
         source = Path(folder)
         listing = stage(config, settings, source)
+        spot = settings.spot.enabled
         request = build_request(
             settings,
-            aws.session,
-            aws.region,
             name=name,
-            instance_type=settings.instance_types[0],
+            instance_types=settings.instance_types[:1] if spot else settings.instance_types,
+            image=TrainingImage(image_uri(settings, aws.region)),
             inputs=JobInputs(
                 config=f"{home}/jobs/{name}/config/",
                 dataset=f"{home}/data/{_NO_DIGEST}/",
-                base_model=f"{home}/models/{_NO_DIGEST}/"
-                if Path(config.model.id).is_dir()
-                else None,
-                source=source,
+                base_model=settings.base_model
+                or (f"{home}/models/{_NO_DIGEST}/" if Path(config.model.id).is_dir() else None),
+                code=f"{home}/code/{listing.digest}/",
             ),
             tags={"pipeline": "finetuning", "run": "...", "commit": "..."},
             checkpoints=name,
-            upload=False,
         )
     instances = [
         f"  {each.name:<18} {each.gpus} x {each.gpu}, {each.gpu_memory_gib:g} GiB each"
@@ -54,7 +53,8 @@ def launch_plan(config: FinetuningConfig, settings: SagemakerSettings) -> str:
     ]
     return "\n".join(
         [
-            "# request (the zeros stand for digests of the prepared data and the model)",
+            "# request (the zeros stand for digests of the prepared data and the model; a launch sends the "
+            "image by its digest)",
             redacted(request),
             "",
             f"# source: {len(listing.files)} files, {listing.total_bytes:,} bytes",

@@ -15,9 +15,9 @@ from llm_engineering.sagemaker.aws import Aws, is_denied
 from llm_engineering.sagemaker.cost import billable_seconds, cost_of
 from llm_engineering.sagemaker.follow import stop
 from llm_engineering.sagemaker.identity import CONFIGURATION_TAG, configuration_digest
+from llm_engineering.sagemaker.image import pin_image
 from llm_engineering.sagemaker.job_states import Ending, ending_of, instance_of
 from llm_engineering.sagemaker.launch import sagemaker_settings
-from llm_engineering.sagemaker.request import image_uri
 from llm_engineering.sagemaker.submission import requirements
 
 
@@ -103,7 +103,7 @@ def configuration_of(
         model=model,
         start=start,
         code=code,
-        image=image_uri(settings, Aws(settings).region),
+        image=pin_image(Aws(settings), settings).identity,
         lock=requirements(settings),
     )
 

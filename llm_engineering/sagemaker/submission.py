@@ -17,18 +17,20 @@ from llm_engineering.planning.shape import read_shape
 from llm_engineering.planning.workload import prepared_workload
 from llm_engineering.reporting.manifest import git_commit
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied, passing_trouble
-from llm_engineering.sagemaker.checks import check_memory
+from llm_engineering.sagemaker.checks import check_memory, check_storage
 from llm_engineering.sagemaker.identity import CONFIGURATION_TAG, TAG, JobIdentity
+from llm_engineering.sagemaker.image import TrainingImage
 from llm_engineering.sagemaker.inputs import (
     upload_base_model,
     upload_dataset,
     upload_folder,
+    upload_source,
     write_config_channel,
 )
 from llm_engineering.sagemaker.job import PRODUCTION, JobOrder
 from llm_engineering.sagemaker.job_requirements import job_requirements
 from llm_engineering.sagemaker.request import JobInputs, build_request
-from llm_engineering.sagemaker.source_package import SourceListing, stage_source
+from llm_engineering.sagemaker.source_package import SourceListing, pack_source, stage_source
 from llm_engineering.training.production import ProductionAdapter
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Submission:
     folder: Path
     identity: JobIdentity
     configuration: str
+    image: TrainingImage
     production: ProductionAdapter | None = None
     _inputs: JobInputs | None = field(default=None, init=False)
 
@@ -101,12 +104,12 @@ class Submission:
                 "command again"
             ) from None
 
-    def submit(self, name: str, instance_type: str, chain: str) -> None:
+    def submit(self, name: str, instance_types: list[str], chain: str) -> None:
         """Create a job.
 
         Args:
             name: Its exact name.
-            instance_type: One of the configured types.
+            instance_types: Those of the configured types that the service may choose from.
             chain: Folder of the checkpoints that it goes on from.
 
         Raises:
@@ -116,13 +119,13 @@ class Submission:
         """
         from botocore.exceptions import ParamValidationError
 
-        request = self._request(name, instance_type, chain)
+        request = self._request(name, instance_types, chain)
         try:
             self.aws.client("sagemaker").create_training_job(**request)
         except ParamValidationError as error:
             raise LaunchError(f"job {name}: the request is not valid: {error}") from None
         except Exception as error:
-            raise self._refusal(error, name, instance_type) from None
+            raise self._refusal(error, name, ", ".join(instance_types)) from None
 
     def _refusal(self, error: Exception, name: str, instance_type: str) -> LaunchError:
         code = error_code(error)
@@ -143,15 +146,14 @@ class Submission:
             )
         return LaunchError(f"job {name}: AWS refuses it ({code}): {message}")
 
-    def _request(self, name: str, instance_type: str, chain: str) -> dict[str, Any]:
+    def _request(self, name: str, instance_types: list[str], chain: str) -> dict[str, Any]:
         if self._inputs is None:
             raise ValueError("submit() before prepare()")
         return build_request(
             self.settings,
-            self.aws.session,
-            self.aws.region,
             name=name,
-            instance_type=instance_type,
+            instance_types=instance_types,
+            image=self.image,
             inputs=self._inputs,
             tags={
                 **PIPELINE_TAG,
@@ -161,7 +163,6 @@ class Submission:
                 CONFIGURATION_TAG: self.configuration,
             },
             checkpoints=chain,
-            upload=True,
         )
 
     def _upload(self) -> JobInputs:
@@ -176,17 +177,21 @@ class Submission:
         channel = write_config_channel(self.config, order, self.folder / "config")
         if self.production is not None:
             self.production.write(channel / PRODUCTION)
-        stage(self.config, self.settings, self.folder / "source")
+        listing = stage(self.config, self.settings, self.folder / "source")
+        code = pack_source(self.folder / "source", self.folder / "code")
         # Under the digest of what it holds: a later job must not find what an earlier one left.
         key = f"jobs/{self.identity.digest[:12]}/config-{folder_digest(channel)[:12]}"
         return JobInputs(
             config=upload_folder(s3, channel, self.settings, key),
             dataset=upload_dataset(s3, self.dataset, self.settings),
             base_model=base_model,
-            source=self.folder / "source",
+            code=upload_source(s3, code, listing.digest, self.settings),
         )
 
     def _check_memory(self) -> None:
+        parameters, merged = self.lora.model.parameters, self.config.export.merged_16bit
+        for line in check_storage(parameters, self.settings, merged=merged):
+            logger.info("storage: %s", line)
         shape = read_shape(self.config.model)
         work = prepared_workload(
             self.lora, shape, self.config.train, self.config.evaluate, self.dataset.summary.train

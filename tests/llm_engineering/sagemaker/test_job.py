@@ -7,7 +7,14 @@ import pytest
 from llm_engineering.errors import LaunchError, LoraError
 from llm_engineering.model.chat_template import read_chat_template
 from llm_engineering.sagemaker.inputs import write_config_channel
-from llm_engineering.sagemaker.job import JobOrder, read_config, read_secrets, write_failure
+from llm_engineering.sagemaker.job import (
+    JobOrder,
+    read_config,
+    read_secrets,
+    secret_value,
+    split_secret,
+    write_failure,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -84,3 +91,41 @@ def test_the_adapter_to_start_from_travels(make_config, tmp_path):
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
+
+
+ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-AbCdEf"
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("prod/hub", ("prod/hub", None)),
+        ("prod/hub:HF_TOKEN", ("prod/hub", "HF_TOKEN")),
+        (ARN, (ARN, None)),
+        (f"{ARN}:HF_TOKEN", (ARN, "HF_TOKEN")),
+    ],
+)
+def test_a_secret_is_named_with_or_without_a_key(named, expected):
+    assert split_secret(named) == expected
+
+
+def test_a_key_of_a_json_secret_and_a_plain_one():
+    text = '{"HF_TOKEN": "hf_abc", "port": 1}'
+    assert secret_value(text, "hub", "HF_TOKEN", "HF_TOKEN") == "hf_abc"
+    assert secret_value(text, "hub", "port", "PORT") == "1"
+    assert secret_value("hf_abc", "hub", None, "HF_TOKEN") == "hf_abc"
+    assert secret_value("[1]", "hub", None, "HF_TOKEN") == "[1]"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "message"),
+    [
+        ('{"A": "hf_abc"}', None, "the secret hub has the keys A; name one .* for example hub:A"),
+        ('{"A": "hf_abc"}', "B", "the secret hub has the keys A; name one"),
+        ("hf_abc", "B", "the secret hub is plain text and has no key 'B'"),
+    ],
+)
+def test_json_is_never_a_token_by_mistake(text, key, message):
+    with pytest.raises(LaunchError, match=message) as error:
+        secret_value(text, "hub", key, "HF_TOKEN")
+    assert "hf_abc" not in str(error.value)

@@ -20,12 +20,14 @@ from llm_engineering.sagemaker import follow as following
 from llm_engineering.sagemaker import launch as launching
 from llm_engineering.sagemaker.follow import JobFailedError, NoCapacityError, ServiceFailedError
 from llm_engineering.sagemaker.identity import JobIdentity
+from llm_engineering.sagemaker.image import TrainingImage
 from llm_engineering.sagemaker.launch import Launch, LauncherEndedError, name_of, train_in_job
 from llm_engineering.sagemaker.submission import Submission
 
 IDENTITY = JobIdentity({"data": "1", "settings": "2"})
 COMMAND = ["python", "/a folder/run.py", "--config", "/my configs/job.yaml", "--set", "run.seed=1"]
 POLL = 0.001
+SPOT = {"enabled": True, "max_wait_seconds": 100_000}
 
 
 def make_config(**sagemaker) -> FinetuningConfig:
@@ -53,11 +55,18 @@ class Prepared(Submission):
         self._inputs = object()
         self.aws.service.calls["prepare"] += 1
 
-    def _request(self, name, instance_type, chain):
+    def _request(self, name, instance_types, chain):
         spot = self.settings.spot.enabled
         return {
             "TrainingJobName": name,
-            "ResourceConfig": {"InstanceType": instance_type, "InstanceCount": 1},
+            "ResourceConfig": {
+                "InstanceCount": 1,
+                **(
+                    {"InstanceType": instance_types[0]}
+                    if len(instance_types) == 1
+                    else {"InstancePreferences": [{"InstanceType": t} for t in instance_types]}
+                ),
+            },
             "CheckpointConfig": {"S3Uri": f"s3://bucket/checkpoints/{chain}"},
             "StoppingCondition": {"MaxRuntimeInSeconds": 7200},
             "EnableManagedSpotTraining": spot,
@@ -82,6 +91,10 @@ def service(monkeypatch):
     monkeypatch.setattr(launching, "Aws", lambda settings: MemoryAws(settings, service))
     monkeypatch.setattr(launching, "Submission", Prepared)
     monkeypatch.setattr(launching, "identity_at", lambda *args: IDENTITY)
+    monkeypatch.setattr(launching, "pin_image", lambda aws, settings: TrainingImage("an/image"))
+    monkeypatch.setattr(
+        launching, "types_with_quota", lambda aws, settings: (settings.instance_types, [])
+    )
     monkeypatch.setattr(
         launching, "fetch_results", lambda aws, job, *args, **kw: job["TrainingJobName"]
     )
@@ -189,7 +202,7 @@ def test_it_looks_again_after_the_uploads(service, monkeypatch):
 
     def slow_upload(self):
         self._inputs = object()
-        service.create_training_job(**Prepared._request(self, name(), "ml.g5.2xlarge", name()))
+        service.create_training_job(**Prepared._request(self, name(), ["ml.g5.2xlarge"], name()))
         service.move(name(), "Completed")
 
     monkeypatch.setattr(Prepared, "prepare", slow_upload)
@@ -219,22 +232,32 @@ def test_without_capacity_the_types_are_gone_through_with_a_pause_between_rounds
     pauses = []
     monkeypatch.setattr(launching.time, "sleep", pauses.append)
     with pytest.raises(NoCapacityError, match=r"tried 3 time\(s\).*run the same command again"):
-        go(service, make_config(capacity_retries=2), capacity_pause_seconds=60.0)
+        go(service, make_config(capacity_retries=2, spot=SPOT), capacity_pause_seconds=60.0)
     types = [job["ResourceConfig"]["InstanceType"] for job in service.jobs.values()]
     assert types == ["ml.g5.2xlarge", "ml.g6.2xlarge"] * 3
     assert [p for p in pauses if p >= 1] == [60.0, 120.0]
     assert service.calls["prepare"] == 1, "the inputs were put into S3 once"
 
 
-def test_a_hundred_launches_without_capacity_are_followed_by_one_that_trains(service):
+def test_fifteen_launches_without_capacity_are_followed_by_one_that_trains(service):
     complete = service.on_describe
     fail(service, "CapacityError: none")
     for _ in range(15):
         with pytest.raises(NoCapacityError):
-            go(service)
+            go(service, make_config(spot=SPOT))
     assert len(service.jobs) == 60
     service.on_describe = complete
     assert go(service) == name(61)
+
+
+def test_on_demand_the_service_goes_through_the_types_itself(service):
+    fail(service, "CapacityError: none")
+    with pytest.raises(NoCapacityError):
+        go(service, make_config(capacity_retries=1))
+    assert len(service.jobs) == 2
+    for job in service.jobs.values():
+        types = [each["InstanceType"] for each in job["ResourceConfig"]["InstancePreferences"]]
+        assert types == ["ml.g5.2xlarge", "ml.g6.2xlarge"]
 
 
 def test_capacity_lost_by_a_job_that_was_joined_goes_on_to_the_next_type(service):
@@ -250,7 +273,7 @@ def test_capacity_lost_by_a_job_that_was_joined_goes_on_to_the_next_type(service
             service.move(name(), "Failed", FailureReason="CapacityError: none")
 
     service.on_describe = lose
-    assert go(service) == name(2)
+    assert go(service, make_config(spot=SPOT)) == name(2)
     assert service.jobs[name(2)]["ResourceConfig"]["InstanceType"] == "ml.g6.2xlarge"
 
 

@@ -15,6 +15,7 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import AwsUnavailableError, LaunchError
 from llm_engineering.sagemaker import submission as submitting
 from llm_engineering.sagemaker.identity import JobIdentity
+from llm_engineering.sagemaker.image import TrainingImage
 from llm_engineering.sagemaker.submission import NameTakenError, Submission, folder_digest
 
 
@@ -48,7 +49,9 @@ def make(service, tmp_path, monkeypatch):
             },
         }
     )
-    monkeypatch.setattr(submitting, "stage", lambda *args: None)
+    monkeypatch.setattr(submitting, "stage", lambda *args: SimpleNamespace(digest="s"))
+    monkeypatch.setattr(submitting, "pack_source", lambda *args: tmp_path)
+    monkeypatch.setattr(submitting, "upload_source", lambda *args: "s3://bucket/ft/code/s/")
     monkeypatch.setattr(Submission, "_check_memory", lambda self: None)
     data = tmp_path / "data"
     data.mkdir()
@@ -68,6 +71,7 @@ def make(service, tmp_path, monkeypatch):
             folder=folder,
             identity=JobIdentity({"data": "1"}),
             configuration="c",
+            image=TrainingImage("an/image"),
             production=production,
         )
 
@@ -140,4 +144,4 @@ def test_what_a_refusal_means(service, make, monkeypatch, code, kind, says):
     monkeypatch.setattr(Submission, "_request", lambda *args: {"TrainingJobName": "j"})
     service.always["create_training_job"] = client_error(code)
     with pytest.raises(kind, match=says):
-        make().submit("j", "ml.g5.2xlarge", "j")
+        make().submit("j", ["ml.g5.2xlarge"], "j")
