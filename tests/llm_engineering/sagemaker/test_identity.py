@@ -66,7 +66,7 @@ def changed_weights(recipe):
     ("part", "sections"),
     [
         ("settings", {"train": {"learning_rate": 3e-5}}),
-        ("settings", {"train": {"max_steps": 3}}),
+        ("settings", {"train": {"max_steps": 30}}),
         ("settings", {"run": {"seed": 5}}),
         ("settings", {"evaluate": {"samples": 7}}),
         ("settings", {"export": {"merged_16bit": True}}),
