@@ -223,9 +223,9 @@ def test_s3_takes_the_lifecycle_rule_and_it_keeps_results() -> None:
         s3 = boto3.client(
             "s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
         )
-        s3.create_bucket(Bucket="b")
-        s3.put_bucket_lifecycle_configuration(Bucket="b", LifecycleConfiguration=rules)
-        taken = s3.get_bucket_lifecycle_configuration(Bucket="b")["Rules"]
+        s3.create_bucket(Bucket="bucket")
+        s3.put_bucket_lifecycle_configuration(Bucket="bucket", LifecycleConfiguration=rules)
+        taken = s3.get_bucket_lifecycle_configuration(Bucket="bucket")["Rules"]
     assert [rule["ID"] for rule in taken] == [rule["ID"] for rule in rules["Rules"]]
     expiring = {r["Filter"]["Prefix"] for r in rules["Rules"] if "Expiration" in r}
     assert expiring == {"finetuning/checkpoints/", "finetuning/code/", "finetuning/jobs/"}

@@ -79,8 +79,8 @@ def test_not_permitted_to_look_goes_on_with_the_tag_and_says_so(pin, sagemaker_s
     assert "not permitted (ecr:BatchGetImage); going on with its tag" in image.warning
 
 
-def test_ecr_out_of_reach_is_no_guess(pin, sagemaker_service):
-    sagemaker_service.set_faults(dropped={"ecr:BatchGetImage": 99})
+def test_where_ecr_cannot_be_asked_now_nothing_is_guessed(pin, sagemaker_service):
+    sagemaker_service.set_faults(expired_until=4e9)
     with pytest.raises(AwsUnavailableError, match=r"the digest of .* nothing was submitted"):
         pin()
 
