@@ -13,6 +13,10 @@ _NOT_THERE = ("ValidationException", "ResourceNotFound")
 _MOST_DESCRIBED = 50
 """Newest attempts that failed or were stopped; a decision needs no older ones."""
 
+_GAP_UNLISTED = 10
+"""Names in a row that no job has before the search ends, where jobs may not be listed: records of
+jobs can be deleted, and a live one may lie behind."""
+
 
 def attempts_at(aws: Aws, first: str, digest: str) -> list[Attempt]:
     """All jobs of a training, whoever launched them.
@@ -26,7 +30,9 @@ def attempts_at(aws: Aws, first: str, digest: str) -> list[Attempt]:
         LaunchError: They may not be looked at.
         AwsUnavailableError: They cannot be looked at now.
     """
-    listed = _listed(aws, digest)
+    listed, gap = _listed(aws, digest), 1
+    if listed is None:
+        listed, gap = {}, _GAP_UNLISTED
     ended = sorted(
         (n for n, status in listed.items() if status in ("Failed", "Stopped")),
         key=lambda name: number_of(name, digest),
@@ -34,9 +40,13 @@ def attempts_at(aws: Aws, first: str, digest: str) -> list[Attempt]:
     wanted = [n for n in listed if n not in ended] + ended[-_MOST_DESCRIBED:]
     jobs = {name: job for name in wanted if (job := describe(aws, name)) is not None}
     # The list may lag behind, or not be permitted: the names that come next are looked up.
-    number = max((number_of(name, digest) for name in listed), default=0)
-    while (job := describe(aws, numbered(first, number := number + 1))) is not None:
-        jobs[job["TrainingJobName"]] = job
+    number, missing = max((number_of(name, digest) for name in listed), default=0), 0
+    while missing < gap:
+        number += 1
+        job = describe(aws, numbered(first, number))
+        missing = missing + 1 if job is None else 0
+        if job is not None:
+            jobs[job["TrainingJobName"]] = job
     return [as_attempt(job, digest) for job in jobs.values()]
 
 
@@ -91,8 +101,8 @@ def describe(aws: Aws, name: str) -> dict[str, Any] | None:
         raise LaunchError(f"job {name} cannot be looked up: {error}") from error
 
 
-def _listed(aws: Aws, digest: str) -> dict[str, str]:
-    """Status by name of the jobs with the digest in their name; none where that is not permitted."""
+def _listed(aws: Aws, digest: str) -> dict[str, str] | None:
+    """Status by name of the jobs with the digest in their name; None where that is not permitted."""
     try:
         return aws.surviving(
             lambda: {
@@ -109,5 +119,5 @@ def _listed(aws: Aws, digest: str) -> dict[str, str]:
         raise AwsUnavailableError(f"jobs cannot be listed: {error}") from None
     except Exception as error:
         if is_denied(error):
-            return {}
+            return None
         raise LaunchError(f"jobs cannot be listed: {error}") from error

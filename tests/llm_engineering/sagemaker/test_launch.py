@@ -85,7 +85,7 @@ def plan(sagemaker_service, make_config, tmp_path):
         dataset = prepare_data(config.data, config.model, seed=0, folder=tmp_path / "data")
         lora = describe_lora(describe_model(config.model, dtype="float32"), config.lora)
         code = take_fingerprints(config).code
-        launch = Launch(config=config, code=code, poll_seconds=POLL)
+        launch = Launch(config=config, code=code, poll_seconds=POLL, capacity_pause_seconds=0.1)
         return Planned(launch, lora, dataset, tmp_path / "results", [])
 
     return make
@@ -383,7 +383,7 @@ def test_throttling_and_expired_credentials_are_survived(plan, sagemaker_service
         )
         thread.join(240)
     assert len(result) == 1
-    assert "credentials have expired; the job goes on" in caplog.text
+    assert "credentials have expired: renew them" in caplog.text
 
 
 @pytest.mark.parametrize("detach", [False, True])
@@ -406,7 +406,7 @@ def test_ctrl_c_stops_the_job_unless_detached(plan, sagemaker_service, monkeypat
     name = planned.told[0].name
     assert f"--attach {name}" in caplog.text
     if detach:
-        assert f"aws sagemaker stop-training-job --training-job-name {name}" in caplog.text
+        assert f"--stop {name}" in caplog.text
         assert jobs(sagemaker_service)[0]["TrainingJobStatus"] == "InProgress"
         Aws(planned.launch.settings).client("sagemaker").stop_training_job(TrainingJobName=name)
     assert sagemaker_service.wait(name)["TrainingJobStatus"] == "Stopped"
@@ -425,7 +425,7 @@ def test_secrets_are_read_in_the_job_and_only_their_name_travels(plan, sagemaker
         sagemaker_service.client("s3")
         .get_object(
             Bucket=sagemaker_service.bucket,
-            Key=next(k for k in sagemaker_service.keys() if k.endswith("config/job.json")),
+            Key=next(k for k in sagemaker_service.keys() if k.endswith("/job.json")),
         )["Body"]
         .read()
     )
@@ -445,7 +445,7 @@ def test_a_gpu_that_is_too_small_is_refused_before_anything_is_sent(
     larger = read_shape(planned.launch.config.model).model_copy(
         update={"hidden": 8192, "inner": 28672, "layers": 80}
     )
-    monkeypatch.setattr("llm_engineering.sagemaker.launch.read_shape", lambda settings: larger)
+    monkeypatch.setattr("llm_engineering.sagemaker.submission.read_shape", lambda settings: larger)
     with pytest.raises(LaunchError, match=r"ml\.g5\.2xlarge: this training does not fit A10G"):
         planned.go()
     assert jobs(sagemaker_service) == []
