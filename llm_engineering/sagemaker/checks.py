@@ -36,9 +36,9 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
             smaller volume than asked for; an export or a base model cannot be had in a job.
         SecretError: A value looks like a secret.
     """
-    require_no_secrets("configuration", text)
     for name, value in settings.environment.items():
         _require_no_secret_variable(name, value)
+    require_no_secrets("configuration", text)
     if config.export.gguf:
         raise LaunchError(
             f"export.gguf ({config.export.gguf}): a job has no llama.cpp converter, and would fail "

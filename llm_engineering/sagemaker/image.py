@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from llm_engineering.configuration.sagemaker import PINNED_PYTHON, SagemakerSettings
 from llm_engineering.errors import AwsUnavailableError, LaunchError, SetupError
@@ -38,34 +41,49 @@ class TrainingImage:
 def image_uri(settings: SagemakerSettings, region: str) -> str:
     """The configured image, else AWS's PyTorch training image of the pinned version, by tag.
 
-    Asks nobody: the SDK knows the account that holds the images of each region.
+    Asks nobody: the SDK knows the account that holds the images of each region. Its table is read
+    and the SDK not imported, which takes seconds and needs 400 MB of other packages; the address is
+    made as ``sagemaker.core.image_uris.retrieve`` makes it, which tests hold it against.
 
     Raises:
-        LaunchError: The SDK knows none for this region or instance type.
+        LaunchError: The SDK knows none for this region.
         SetupError: The SDK is not installed, and no image is named.
     """
     if settings.image is not None:
         return settings.image
-    if importlib.util.find_spec("sagemaker") is None:
-        raise SetupError(
-            "sagemaker.image: without the SageMaker SDK the address of AWS's image is not known: "
-            "name one, or run `make setup-sagemaker`"
+    version = _sdk_table()["training"]["versions"][PYTORCH_IMAGE]
+    account = version["registries"].get(region)
+    if account is None:
+        raise LaunchError(
+            f"sagemaker.image: AWS has no PyTorch {PYTORCH_IMAGE} training image in {region}; name "
+            "one, or choose another sagemaker.region"
         )
-    from sagemaker.core import image_uris
+    python = f"py{PINNED_PYTHON.replace('.', '')}"
+    host = f"{account}.dkr.ecr.{region}.{_dns_suffix(region)}"
+    return f"{host}/{version['repository']}:{PYTORCH_IMAGE}-gpu-{python}"
 
-    try:
-        return str(
-            image_uris.retrieve(
-                "pytorch",
-                region=region,
-                version=PYTORCH_IMAGE,
-                py_version=f"py{PINNED_PYTHON.replace('.', '')}",
-                instance_type=settings.instance_types[0],
-                image_scope="training",
-            )
-        )
-    except ValueError as error:
-        raise LaunchError(f"sagemaker.image: no pinned image ({error}); name one") from None
+
+def _sdk_table() -> dict[str, Any]:
+    """The SDK's table of PyTorch images."""
+    found = importlib.util.find_spec("sagemaker")  # found, not run
+    for place in (found.submodule_search_locations or []) if found else []:
+        path = Path(place) / "core" / "image_uri_config" / "pytorch.json"
+        if path.is_file():
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+    raise SetupError(
+        "sagemaker.image: without the SageMaker SDK's table the address of AWS's image is not known: "
+        "name one, or run `make setup-launcher`"
+    )
+
+
+def _dns_suffix(region: str) -> str:
+    """What host names of a region end in: amazonaws.com, in China amazonaws.com.cn."""
+    from botocore.loaders import Loader
+
+    for partition in Loader().load_data("partitions")["partitions"]:
+        if region in partition["regions"] or re.match(partition["regionRegex"], region):
+            return str(partition["outputs"]["dnsSuffix"])
+    raise LaunchError(f"sagemaker.region: {region} is of no partition of AWS that botocore knows")
 
 
 def pin_image(aws: Aws, settings: SagemakerSettings) -> TrainingImage:

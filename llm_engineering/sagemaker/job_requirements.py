@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -155,3 +156,9 @@ def _dependencies(
                 for extra in (extras or {""})
             ):
                 yield canonicalize_name(name), frozenset(table.get("extras", ()))
+
+
+if __name__ == "__main__":  # for a wheelhouse (docs/sagemaker/README.md): the text, on stdout
+    print(
+        job_requirements(Path(__file__).resolve().parents[2] / "poetry.lock", sys.argv[1]), end=""
+    )

@@ -7,6 +7,7 @@ SIGTERM. What fails here is written where the service looks for a job's FailureR
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import re
@@ -129,7 +130,7 @@ def remove(names: tuple[str, ...]) -> None:
 
 def installed() -> dict[str, str]:
     """Version of each installed package, by its normalised name."""
-    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    importlib.invalidate_caches()
     return {
         re.sub(r"[-_.]+", "-", each.name).lower(): each.version
         for each in importlib.metadata.distributions()

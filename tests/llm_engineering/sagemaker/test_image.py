@@ -9,9 +9,15 @@ import pytest
 pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 from llm_engineering.configuration.sagemaker import SagemakerSettings
-from llm_engineering.errors import AwsUnavailableError, LaunchError
+from llm_engineering.errors import AwsUnavailableError, LaunchError, SetupError
 from llm_engineering.sagemaker.aws import Aws
-from llm_engineering.sagemaker.image import TrainingImage, image_uri, pin_image
+from llm_engineering.sagemaker.image import (
+    PYTORCH_IMAGE,
+    TrainingImage,
+    _sdk_table,
+    image_uri,
+    pin_image,
+)
 
 REPOSITORY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/training"
 DIGEST = "sha256:" + hashlib.sha256(b"training:1").hexdigest()
@@ -30,18 +36,28 @@ def settings(**changes):
     )
 
 
-@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "ap-southeast-5", "cn-north-1"])
-def test_the_pinned_image_is_the_regions_own(region):
-    pytest.importorskip("sagemaker.core", reason="the SDK is not installed")
-    uri = image_uri(settings(image=None), region)
-    assert f".dkr.ecr.{region}.amazonaws.com" in uri
-    assert uri.endswith("/pytorch-training:2.9.0-gpu-py312")
+def test_the_pinned_image_is_in_every_region_what_the_sdk_says():
+    image_uris = pytest.importorskip("sagemaker.core.image_uris", reason="no SDK here")
+    table = _sdk_table()["training"]["versions"][PYTORCH_IMAGE]["registries"]
+    assert len(table) > 40
+    for region in table:
+        theirs = image_uris.retrieve(
+            "pytorch", region=region, version=PYTORCH_IMAGE, py_version="py312",
+            instance_type="ml.g5.2xlarge", image_scope="training",
+        )  # fmt: skip
+        assert image_uri(settings(image=None), region) == theirs
 
 
 def test_a_region_without_it_is_refused():
-    pytest.importorskip("sagemaker.core", reason="the SDK is not installed")
-    with pytest.raises(LaunchError, match=r"sagemaker\.image: no pinned image"):
-        image_uri(settings(image=None), "xx-nowhere-1")
+    with pytest.raises(LaunchError, match=r"sagemaker\.image: AWS has no PyTorch .* in xx-no-1"):
+        image_uri(settings(image=None), "xx-no-1")
+
+
+def test_without_the_sdks_table_an_image_must_be_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SetupError, match=r"name one, or run `make setup-launcher`"):
+        image_uri(settings(image=None), "us-east-1")
+    assert image_uri(settings(), "us-east-1") == f"{REPOSITORY}:1"
 
 
 def test_a_python_that_no_pinned_image_has_is_refused():
@@ -79,8 +95,8 @@ def test_not_permitted_to_look_goes_on_with_the_tag_and_says_so(pin, sagemaker_s
     assert "not permitted (ecr:BatchGetImage); going on with its tag" in image.warning
 
 
-def test_ecr_out_of_reach_is_no_guess(pin, sagemaker_service):
-    sagemaker_service.set_faults(dropped={"ecr:BatchGetImage": 99})
+def test_where_ecr_cannot_be_asked_now_nothing_is_guessed(pin, sagemaker_service):
+    sagemaker_service.set_faults(expired_until=4e9)
     with pytest.raises(AwsUnavailableError, match=r"the digest of .* nothing was submitted"):
         pin()
 

@@ -65,7 +65,8 @@ def test_source_is_sent_once_as_two_objects(target, staged, tmp_path, sagemaker_
     assert upload_source(s3, packed, "a-digest", settings) == uri
 
 
-def test_a_base_model_of_s3_is_not_uploaded(target, make_config, sagemaker_service):
+def test_a_base_model_of_s3_is_not_uploaded(target, sagemaker_service):
     s3, settings = target(base_model="s3://models/llama-8b")
-    assert upload_base_model(s3, make_config(), None, settings) == "s3://models/llama-8b/"
+    config = recipe = None  # neither is looked at
+    assert upload_base_model(s3, config, recipe, settings) == "s3://models/llama-8b/"
     assert sagemaker_service.keys() == []
