@@ -19,9 +19,8 @@ from hypothesis.stateful import (
 
 pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
-from sagemaker_service.memory import MemoryAws, MemoryService, client_error
-
 from botocore.exceptions import ClientError
+from sagemaker_service.memory import MemoryAws, MemoryService, client_error
 
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.sagemaker.attempts import attempts_at, number_of, numbered
