@@ -138,7 +138,7 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     # what it cost
     job = record.job
     assert (job.name, job.instance_type, job.restarts) == (told.name, "ml.g5.2xlarge", 0)
-    assert job.image == sagemaker_service.image
+    assert job.image.startswith(sagemaker_service.image.partition(":")[0] + "@sha256:")
     assert job.cost_usd == pytest.approx(1.5 * job.billable_seconds / 3600)
     assert len(record.evaluation.samples) == 2
     assert [proof.export for proof in job.parity] == ["adapter"]
@@ -309,7 +309,7 @@ def test_no_capacity_at_all_ends_after_bounded_tries(plan, sagemaker_service):
     sagemaker_service.set_faults(no_capacity=["ml.g5.2xlarge", "ml.g6.2xlarge"])
     with pytest.raises(LaunchError, match=r"no capacity for any of ml\.g5\.2xlarge, ml\.g6"):
         plan(capacity_retries=1).go()
-    assert len(jobs(sagemaker_service)) == 4
+    assert len(jobs(sagemaker_service)) == 2, "on demand the service itself goes down the list"
 
 
 def test_a_resource_limit_is_not_tried_again(plan, sagemaker_service):
