@@ -6,6 +6,7 @@ is looked at, and none of it that another job names too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.errors import LaunchError
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
 from llm_engineering.sagemaker.project_jobs import ProjectJob
+
+_OF_A_JOB = ("jobs", "checkpoints", "results")
+_BY_DIGEST = ("data", "models", "code")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def find_leftovers(
     named: dict[str, list[str]] = {}
     for job in old:
         for uri in folders_of(job.description):
-            if uri.startswith(home) and uri != home and not _overlaps(uri, needed):
+            if _is_ours(uri, home) and not _overlaps(uri, needed):
                 named.setdefault(uri, []).append(job.name)
     folders = []
     for uri, names in sorted(named.items()):
@@ -140,6 +145,14 @@ def _reason_to_keep(
     if job.run not in own_runs:
         return "another ZenML store launched it, and knows what is in production"
     return None
+
+
+def _is_ours(uri: str, home: str) -> bool:
+    """Whether a launch made that folder: not a base model or another's that lies below the prefix."""
+    kind, _, rest = uri.removeprefix(home).rstrip("/").partition("/")
+    if not uri.startswith(home) or not rest:
+        return False
+    return kind in _OF_A_JOB or (kind in _BY_DIGEST and _DIGEST.fullmatch(rest) is not None)
 
 
 def _overlaps(uri: str, needed: AbstractSet[str]) -> bool:

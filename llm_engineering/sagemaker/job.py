@@ -168,8 +168,9 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         started=started,
     )
     records = {"lora": lora, "training_record": record, "evaluation": evaluation}
+    # The checkpoints stay: what the service deletes here it deletes in S3, and the model is not
+    # uploaded yet. A lifecycle rule, or --clean, removes them once they are old.
     leave_results(saved.folder, records, folders.model)
-    shutil.rmtree(folders.checkpoints / "job", ignore_errors=True)  # done: nothing to resume
 
 
 def read_placement(folders: JobFolders) -> Placement:

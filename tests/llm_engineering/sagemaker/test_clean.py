@@ -43,7 +43,7 @@ def ended(service, name, days_ago, *, data, chain=None, status="Completed", run=
         InputDataConfig=[
             {
                 "ChannelName": kind,
-                "DataSource": {"S3DataSource": {"S3Uri": f"s3://bucket/ft/{kind}/{data}/"}},
+                "DataSource": {"S3DataSource": {"S3Uri": f"s3://bucket/ft/{kind}/{data * 64}/"}},
             }
             for kind in ("data", "models")
         ],
@@ -55,7 +55,7 @@ def ended(service, name, days_ago, *, data, chain=None, status="Completed", run=
     service.put(f"ft/results/{name}/output/model.tar.gz", days_ago=age)
     service.put(f"ft/checkpoints/{chain}/checkpoint-2/x", days_ago=age)
     for kind in ("data", "models"):
-        service.put(f"ft/{kind}/{data}/file", days_ago=age)
+        service.put(f"ft/{kind}/{data * 64}/file", days_ago=age)
 
 
 def cleaned(service, *, production=(), foreign=(), days=30):
@@ -76,14 +76,14 @@ def test_what_an_old_job_left_is_removed_and_what_a_young_one_has_stays(service)
     found = cleaned(service)
     assert [folder.uri for folder in found.folders] == [
         "s3://bucket/ft/checkpoints/finetuning-old/",
-        "s3://bucket/ft/data/a/",
-        "s3://bucket/ft/models/a/",
+        f"s3://bucket/ft/data/{'a' * 64}/",
+        f"s3://bucket/ft/models/{'a' * 64}/",
         "s3://bucket/ft/results/finetuning-old/",
     ]
     assert sorted(service.objects) == [
         "ft/checkpoints/finetuning-young/checkpoint-2/x",
-        "ft/data/b/file",
-        "ft/models/b/file",
+        f"ft/data/{'b' * 64}/file",
+        f"ft/models/{'b' * 64}/file",
         "ft/results/finetuning-young/output/model.tar.gz",
     ]
     assert cleaned(service).folders == (), "a second time there is nothing"
@@ -118,9 +118,9 @@ def test_a_live_jobs_folders_stay_and_so_does_what_it_shares_with_an_old_one(ser
 def test_a_young_object_in_an_old_folder_keeps_it(service):
     """Another launch has just put its data there, and has not submitted yet."""
     ended(service, "finetuning-old", 60, data="a")
-    service.put("ft/data/a/file", days_ago=0)
+    service.put(f"ft/data/{'a' * 64}/file", days_ago=0)
     cleaned(service)
-    assert "ft/data/a/file" in service.objects
+    assert f"ft/data/{'a' * 64}/file" in service.objects
 
 
 def test_nothing_outside_of_the_prefix_is_touched(service):
@@ -132,10 +132,20 @@ def test_nothing_outside_of_the_prefix_is_touched(service):
     service.put("ft/file", days_ago=90)
     found = cleaned(service)
     assert {folder.uri for folder in found.folders} == {
-        "s3://bucket/ft/models/a/",
+        f"s3://bucket/ft/models/{'a' * 64}/",
         "s3://bucket/ft/results/finetuning-old/",
     }
     assert {"others/file", "ft/file"} <= set(service.objects)
+
+
+def test_a_base_model_of_the_users_stays_also_below_the_prefix(service):
+    ended(service, "finetuning-old", 60, data="a")
+    job = service.jobs["finetuning-old"]
+    channel = job["InputDataConfig"][1]["DataSource"]["S3DataSource"]
+    channel["S3Uri"] = "s3://bucket/ft/models/llama-8b"
+    service.put("ft/models/llama-8b/model.safetensors", days_ago=90)
+    cleaned(service)
+    assert "ft/models/llama-8b/model.safetensors" in service.objects
 
 
 def test_jobs_of_other_projects_are_not_seen(service):

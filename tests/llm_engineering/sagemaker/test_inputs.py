@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("boto3", reason="the sagemaker group is not installed")
@@ -70,3 +72,22 @@ def test_a_base_model_of_s3_is_not_uploaded(target, sagemaker_service):
     config = recipe = None  # neither is looked at
     assert upload_base_model(s3, config, recipe, settings) == "s3://models/llama-8b/"
     assert sagemaker_service.keys() == []
+
+
+def test_weights_that_are_there_already_are_not_sent_again(
+    target, make_config, tiny_model, sagemaker_service
+):
+    s3, settings = target()
+    config, recipe = make_config(), SimpleNamespace(digest="d")
+    uri = upload_base_model(s3, config, recipe, settings)
+    weights = "llm-engineering-finetuning/models/d/model.safetensors"
+    assert weights in sagemaker_service.keys()
+    sagemaker_service.set_faults(denied=["s3:PutObject"])
+    assert upload_base_model(s3, config, recipe, settings) == uri
+    sagemaker_service.set_faults()
+    sagemaker_service.client("s3").put_object(
+        Bucket=sagemaker_service.bucket, Key=weights, Body=b"cut short"
+    )
+    upload_base_model(s3, config, recipe, settings)
+    head = sagemaker_service.client("s3").head_object(Bucket=sagemaker_service.bucket, Key=weights)
+    assert head["ContentLength"] == (tiny_model / "model.safetensors").stat().st_size
