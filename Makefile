@@ -3,6 +3,7 @@
 # make test       set up what is missing, then lint, type-check and test
 # make test-quick likewise, without the tests that train or start a run: for a change of a line
 # make test-fresh make finetune and make test on a bare Debian of their own; needs root, debootstrap
+# make setup-launcher    set up only what launching SageMaker jobs needs: no PyTorch, nothing to train
 # make setup-sagemaker   set up what --target sagemaker needs, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
@@ -14,7 +15,7 @@ POETRY := .poetry/bin/poetry
 # Poetry asks PyPI's JSON interface, which mirrors often lack; the plugin makes it use pip's index.
 WITH_PIP_SETTINGS := tools/with_pip_settings.sh
 
-.PHONY: gguf-converter help setup setup-sagemaker model finetune dashboard test test-quick \
+.PHONY: gguf-converter help setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
   test-fresh lint types clean
 .DELETE_ON_ERROR:
 
@@ -45,6 +46,8 @@ types: .venv/.installed
 	.venv/bin/mypy
 
 setup: .venv/.installed $(MODEL)/model.safetensors
+
+setup-launcher: .venv/.launcher
 
 setup-sagemaker: setup .venv/.sagemaker
 
@@ -78,6 +81,13 @@ gguf-converter: .gguf-converter/convert_hf_to_gguf.py
 
 .venv/.sagemaker: .venv/.installed
 	@tools/poetry_install.sh --with sagemaker
+	@touch $@
+
+# A host that has the rest already keeps it.
+.venv/.launcher: .poetry/.installed pyproject.toml poetry.lock tools/install_launcher.py \
+  tools/poetry_install.sh tools/with_pip_settings.sh llm_engineering/requirements.py
+	@test -e .venv/.installed || tools/poetry_install.sh --only main
+	@$(WITH_PIP_SETTINGS) .poetry/bin/python tools/install_launcher.py
 	@touch $@
 
 $(MODEL)/model.safetensors: | .venv/.installed

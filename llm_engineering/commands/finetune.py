@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -275,6 +276,9 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, g
     if target == "sagemaker":
         from llm_engineering.sagemaker.launch import sagemaker_settings
         from llm_engineering.sagemaker.plan import launch_plan
+
+        # Nobody is asked, the Hub neither: what it has given before is on this disk.
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
         lines += [launch_plan(config, sagemaker_settings(config)), ""]
     from llm_engineering.commands.memory_plan import memory_plan

@@ -53,6 +53,8 @@ class JobOrder(BaseModel):
     region: str
     secrets: dict[str, str]
     has_base_model: bool
+    weights: dict[str, str] = {}
+    """SHA-256 of the base model's weight files by name, as the launcher knew them."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     else:  # each rank loads it; this process starts and watches them
         described = describe_model(config.model, dtype=resolve_dtype(config.model))
         lora = describe_lora(described, config.lora)
+    require_same_weights(order, lora.model.weight_digests)
     start_from = config.train.start_from
     adapter, record = train(
         lora,
@@ -171,6 +174,20 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     # The checkpoints stay: what the service deletes here it deletes in S3, and the model is not
     # uploaded yet. A lifecycle rule, or --clean, removes them once they are old.
     leave_results(saved.folder, records, folders.model)
+
+
+def require_same_weights(order: JobOrder, found: dict[str, str]) -> None:
+    """Check that this is the base model that the launcher described, before anything is trained.
+
+    Raises:
+        LaunchError: A weight file differs, is missing, or is one more.
+    """
+    differ = sorted(name for name, _ in order.weights.items() ^ found.items())
+    if order.weights and differ:
+        raise LaunchError(
+            f"model.id: {', '.join(dict.fromkeys(differ))} of the base model are not those that the "
+            "launcher saw; give sagemaker.base_model the same files, or pin model.revision"
+        )
 
 
 def read_placement(folders: JobFolders) -> Placement:

@@ -173,6 +173,7 @@ class Submission:
             region=self.aws.region,
             secrets=self.settings.secrets,
             has_base_model=base_model is not None,
+            weights=self.lora.model.weight_digests,
         )
         channel = write_config_channel(self.config, order, self.folder / "config")
         if self.production is not None:

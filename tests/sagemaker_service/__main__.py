@@ -110,8 +110,9 @@ class Server(ThreadedMotoServer):
 
         def authorize(call: ApiCall) -> None:
             if call.access_key == CALLER_KEY:
-                if call.service == "s3" and not _bucket_is_there(call.bucket, clients["s3"]):
-                    return  # S3 says so to anyone
+                asks_a_bucket = call.bucket and call.operation != "CreateBucket"
+                if asks_a_bucket and not _bucket_is_there(call.bucket, clients["s3"]):
+                    return  # S3 says to anyone that there is none
                 require_permissions(self._caller, call, "launcher")
             elif call.access_key in self._job_roles:
                 role = self._job_roles[call.access_key]

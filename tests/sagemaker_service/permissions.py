@@ -20,6 +20,7 @@ Need = tuple[str, str, Mapping[str, Any]]
 NEEDS_NONE = {"sts:GetCallerIdentity", "sts:AssumeRole"}
 S3_ACTIONS = {
     "HeadBucket": "s3:ListBucket",
+    "ListBuckets": "s3:ListAllMyBuckets",
     "ListObjects": "s3:ListBucket",
     "ListObjectsV2": "s3:ListBucket",
     "HeadObject": "s3:GetObject",
@@ -89,6 +90,8 @@ def _s3(call: ApiCall) -> Iterator[Need]:
             yield "s3:DeleteObject", f"{bucket}/{key}", {}
     elif call.key:
         yield action, f"{bucket}/{call.key}", {}
+    elif not call.bucket:
+        yield action, "*", {}
     else:
         yield action, bucket, {"s3:prefix": call.query.get("prefix", "")}
 

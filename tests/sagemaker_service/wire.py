@@ -89,7 +89,7 @@ def _read_s3(environ: WsgiEnvironment, region: str, access_key: str) -> ApiCall:
     bucket, _, key = unquote(environ["PATH_INFO"]).lstrip("/").partition("/")
     parsed = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
     query = {name: values[0] for name, values in parsed.items()}
-    operation = _s3_operation(environ["REQUEST_METHOD"], key, query)
+    operation = _s3_operation(environ["REQUEST_METHOD"], key, query) if bucket else "ListBuckets"
     # An object's content is left for the next application to stream.
     body = _read_body(environ) if operation == "DeleteObjects" else b""
     return ApiCall("s3", operation, region, access_key, body, bucket, key, query)

@@ -172,6 +172,14 @@ def test_isolation_without_packages_model_or_secrets_is_refused():
         (
             {
                 "price_per_hour": {"ml.g5.2xlarge": 1.5},
+                "max_run_seconds": 7200,
+                "instance_count": 4,
+            },
+            12.0,
+        ),
+        (
+            {
+                "price_per_hour": {"ml.g5.2xlarge": 1.5},
                 "instance_types": ["ml.g5.2xlarge", "ml.g6.2xlarge"],
             },
             None,

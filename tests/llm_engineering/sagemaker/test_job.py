@@ -11,6 +11,7 @@ from llm_engineering.sagemaker.job import (
     JobOrder,
     read_config,
     read_secrets,
+    require_same_weights,
     secret_value,
     split_secret,
     write_failure,
@@ -129,3 +130,16 @@ def test_json_is_never_a_token_by_mistake(text, key, message):
     with pytest.raises(LaunchError, match=message) as error:
         secret_value(text, "hub", key, "HF_TOKEN")
     assert "hf_abc" not in str(error.value)
+
+
+def test_other_weights_than_the_launcher_saw_are_refused_before_training():
+    order = ORDER.model_copy(update={"weights": {"a.safetensors": "1", "b.safetensors": "2"}})
+    require_same_weights(order, {"a.safetensors": "1", "b.safetensors": "2"})
+    for found in ({"a.safetensors": "1", "b.safetensors": "3"}, {"a.safetensors": "1"}):
+        with pytest.raises(
+            LaunchError, match=r"model\.id: b\.safetensors of the base model are not"
+        ):
+            require_same_weights(order, found)
+    with pytest.raises(LaunchError, match=r"c\.safetensors"):
+        require_same_weights(order, {**order.weights, "c.safetensors": "3"})
+    require_same_weights(ORDER, {"a.safetensors": "1"})  # of a launcher that did not say

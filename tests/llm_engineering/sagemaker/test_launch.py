@@ -138,7 +138,8 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     # what it cost
     job = record.job
     assert (job.name, job.instance_type, job.restarts) == (told.name, "ml.g5.2xlarge", 0)
-    assert job.image.startswith(sagemaker_service.image.partition(":")[0] + "@sha256:")
+    repository = sagemaker_service.image.partition(":")[0]
+    assert job.image.startswith(f"{repository}@sha256:")  # what its tag stands for
     assert job.cost_usd == pytest.approx(1.5 * job.billable_seconds / 3600)
     assert len(record.evaluation.samples) == 2
     assert [proof.export for proof in job.parity] == ["adapter"]

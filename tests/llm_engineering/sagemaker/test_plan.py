@@ -44,11 +44,11 @@ runpy.run_path(ROOT + "/tools/run.py", run_name="__main__")
 def dry_run(tmp_path, tiny_model, write_jsonl):
     """Runs ``--dry-run --target sagemaker`` in a process without a network; gives its answer."""
 
-    def run(blocked=(), **sagemaker):
+    def run(blocked=(), model=tiny_model, **sagemaker):
         rows = [{"instruction": f"What is {n}?", "response": f"It is {n}."} for n in range(20)]
         data = write_jsonl(tmp_path / "rows.jsonl", rows)
         config = {
-            "model": {"id": str(tiny_model), "max_seq_length": 128},
+            "model": {"id": str(model), "max_seq_length": 128},
             "data": {"sources": [{"source": str(data)}], "held_out": {"fraction": 0.2}},
             "sagemaker": {
                 "instance_types": ["ml.g5.2xlarge"],
@@ -64,7 +64,7 @@ def dry_run(tmp_path, tiny_model, write_jsonl):
         arguments = ["--finetune", "--target", "sagemaker", "--dry-run", "--config", str(file)]
         program = f"BLOCKED={list(blocked)!r}; ARGUMENTS={arguments!r}; ROOT={str(ROOT)!r}\n{SHUT}"
         # No AWS_ variable: nothing may look for credentials, which are asked of the network last.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "HF_"))}
         began = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-c", program],
@@ -99,6 +99,14 @@ def test_a_host_that_only_launches_needs_neither_torch_nor_unsloth(dry_run):
     done, _ = dry_run(blocked=("torch", "unsloth", "unsloth_zoo", "peft", "trl"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert request_in(done.stdout)["TrainingJobName"].startswith("finetuning-")
+
+
+def test_the_hub_is_not_asked_either(dry_run):
+    done, seconds = dry_run(model="owner/of-a-model")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "# memory: not planned" in done.stdout
+    assert request_in(done.stdout)["TrainingJobName"].startswith("finetuning-of-a-model-")
+    assert seconds < LONGEST_S
 
 
 def test_what_is_certainly_wrong_is_said_without_a_network(dry_run):
