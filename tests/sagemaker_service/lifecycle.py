@@ -278,6 +278,8 @@ class JobThread(Thread):
             if limit is not None and self._pending_since is not None:
                 limit = _sooner(limit, faults.max_pending_s)
                 if limit is not None and time.time() - self._pending_since >= limit:
+                    # Told as if the whole time had passed, however fast this clock runs.
+                    job.created = time.time() - job.stopping["MaxPendingTimeInSeconds"]
                     return Ending.MAX_PENDING
             left = deadline - time.time()
             if left <= 0:

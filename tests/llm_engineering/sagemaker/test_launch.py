@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sagemaker.train", reason="the sagemaker group is not installed")
+pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import LaunchError
@@ -314,18 +314,30 @@ def test_no_capacity_at_all_ends_after_bounded_tries(plan, sagemaker_service):
 
 
 def test_a_resource_limit_is_not_tried_again(plan, sagemaker_service):
-    sagemaker_service.set_faults(quotas={"ml.g5.2xlarge for training job usage": 0})
+    zero = {f"ml.{each}.2xlarge for training job usage": 0 for each in ("g5", "g6")}
+    # Whoever may not read quotas learns of them from the refusal.
+    sagemaker_service.set_faults(quotas=zero, denied=["servicequotas:ListAWSDefaultServiceQuotas"])
     with pytest.raises(LaunchError, match="Raise that quota in Service Quotas"):
         plan().go()
     assert jobs(sagemaker_service) == []
 
 
-def test_pending_too_long_stops_the_job(plan, sagemaker_service):
-    sagemaker_service.set_faults(pending_s=60)
-    planned = plan(pending_timeout_seconds=1)
-    with pytest.raises(JobWaitedTooLongError, match="did not begin to train within 1 s"):
+def test_a_type_without_quota_is_not_asked_for(plan, sagemaker_service):
+    sagemaker_service.set_faults(quotas={"ml.g5.2xlarge for training job usage": 0})
+    planned = plan()
+    planned.go()
+    (job,) = jobs(sagemaker_service)
+    resources = sagemaker_service.describe(job["TrainingJobName"])["ResourceConfig"]
+    assert resources["InstanceType"] == "ml.g6.2xlarge"
+    assert "InstancePreferences" not in resources
+
+
+def test_the_service_stops_a_job_that_is_pending_too_long(plan, sagemaker_service):
+    sagemaker_service.set_faults(pending_s=60, max_pending_s=1.0)
+    planned = plan(pending_timeout_seconds=7200)
+    with pytest.raises(JobWaitedTooLongError, match="got no capacity within 7200 s"):
         planned.go()
-    job = sagemaker_service.wait(planned.told[0].name)
+    job = sagemaker_service.describe(planned.told[0].name)
     assert job["TrainingJobStatus"] == "Stopped"
 
 
