@@ -3,8 +3,8 @@
 # make test       set up what is missing, then lint, type-check and test
 # make test-quick likewise, without the tests that train or start a run: for a change of a line
 # make test-fresh make finetune and make test on a bare Debian of their own; needs root, debootstrap
-# make setup-launcher    set up only what launching SageMaker jobs needs: no PyTorch, nothing to train
-# make setup-sagemaker   set up what --target sagemaker needs, 740 MB
+# make setup-launcher    set up what --target sagemaker needs, 51 MB; alone, on a fresh host, without PyTorch
+# make setup-sagemaker   set up AWS's whole SDK too, which tests compare with, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -43,6 +44,19 @@ def test_a_message_of_the_table_is_one_of_the_code(message: str) -> None:
 
 def test_the_table_is_there() -> None:
     assert len(messages()) > 15
+
+
+def test_its_values_fill_every_file_but_the_options() -> None:
+    block = README.split("cat > values.sed <<'END'\n")[1].split("       END\n")[0]
+    pairs = [line.strip().split("|")[1:3] for line in block.splitlines()]
+    assert len(pairs) > 8
+    for path in sorted((ROOT / "docs" / "sagemaker").glob("*.json")):
+        text = path.read_text(encoding="utf-8")
+        for placeholder, value in pairs:
+            text = text.replace(placeholder, value)
+        left = set(re.findall(r"<[A-Z_]+>", text))
+        assert not left or "options" in path.name, (path.name, left)
+        json.loads(text)
 
 
 def test_its_configuration_is_valid() -> None:
