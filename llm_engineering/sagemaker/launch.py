@@ -366,14 +366,8 @@ class _Launcher:
         """Tell of a job, and follow it to its end."""
         self.state = self._goes_on(name)
         try:
-            job = self._known(name, reattached=reattached)
-            return follow(
-                self.aws,
-                name,
-                pending_timeout_s=self._pending_timeout(job),
-                show=_show,
-                pace=self.launch.pace,
-            )
+            self._known(name, reattached=reattached)
+            return follow(self.aws, name, show=_show, pace=self.launch.pace)
         except KeyboardInterrupt:
             self._interrupted(name)
             raise
@@ -390,12 +384,6 @@ class _Launcher:
             raise LaunchError(
                 f"job {name} can be followed no more: {error}. {self.state}"
             ) from None
-
-    def _pending_timeout(self, job: dict[str, Any]) -> float | None:
-        """None where the service itself ends the waiting."""
-        limits = job.get("StoppingCondition") or {}
-        served = job.get("EnableManagedSpotTraining") or limits.get("MaxPendingTimeInSeconds")
-        return None if served else self.launch.settings.pending_timeout_seconds
 
     def _interrupted(self, name: str) -> None:
         """On Ctrl-C: stop the job, or say that it goes on, and how to go on with it."""

@@ -320,13 +320,14 @@ def test_a_resource_limit_is_not_tried_again(plan, sagemaker_service):
     assert jobs(sagemaker_service) == []
 
 
-def test_pending_too_long_stops_the_job(plan, sagemaker_service):
-    sagemaker_service.set_faults(pending_s=60)
-    planned = plan(pending_timeout_seconds=1)
-    with pytest.raises(JobWaitedTooLongError, match="did not begin to train within 1 s"):
+def test_the_service_ends_a_job_that_gets_no_capacity(plan, sagemaker_service):
+    sagemaker_service.set_faults(pending_s=60, max_pending_s=0.3)
+    planned = plan()
+    with pytest.raises(LaunchError, match="was stopped"):
         planned.go()
-    job = sagemaker_service.wait(planned.told[0].name)
+    job = sagemaker_service.describe(planned.told[0].name)
     assert job["TrainingJobStatus"] == "Stopped"
+    assert "TrainingStartTime" not in job
 
 
 def test_max_runtime_is_an_error_of_its_own(plan, sagemaker_service):
