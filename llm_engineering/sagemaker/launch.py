@@ -49,6 +49,7 @@ from llm_engineering.sagemaker.job_states import (
     decide_attached,
     instance_of,
 )
+from llm_engineering.sagemaker.near_jobs import near_jobs
 from llm_engineering.sagemaker.request import job_name
 from llm_engineering.sagemaker.results import console_link, fetch_results
 from llm_engineering.sagemaker.submission import NameTakenError, Submission, requirements
@@ -260,7 +261,10 @@ class _Launcher:
                         return self._known(name, reattached=True)
                     case Follow(name):
                         return self._follow(name, reattached=True)
-                    case Submit() if not self.submission.is_prepared:
+                    case Submit(number) if not self.submission.is_prepared:
+                        if number == 1:
+                            for near in near_jobs(self.aws, settings, self.identity):
+                                logger.warning("%s", near)
                         types = self._types_with_quota()
                         choices = [[each] for each in types] if settings.spot.enabled else [types]
                         self.submission.prepare()  # takes its time: then look again

@@ -222,6 +222,20 @@ def test_no_cache_begins_a_chain_of_its_own_and_goes_on_from_that(service):
     assert chains == [name(), name(2), name(2)]
 
 
+def test_a_job_that_differs_by_what_others_change_is_spoken_of_before_money(service, caplog):
+    other = JobIdentity({**IDENTITY.parts, "image": "of last month"})
+    service.create_training_job(
+        TrainingJobName=name_of(make_config(), other.digest),
+        ResourceConfig={"InstanceType": "ml.g5.2xlarge"},
+        AlgorithmSpecification={"TrainingImage": "an/image@sha256:0"},
+        Tags=[{"Key": "identity", "Value": other.tag}],
+    )
+    service.train(name_of(make_config(), other.digest))
+    service.move(name_of(make_config(), other.digest), "Stopped")
+    assert go(service) == name()
+    assert "is this training but for its image" in caplog.text
+
+
 # --- capacity --------------------------------------------------------------------------------------
 
 
