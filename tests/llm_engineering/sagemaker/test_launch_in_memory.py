@@ -223,7 +223,7 @@ def test_no_cache_begins_a_chain_of_its_own_and_goes_on_from_that(service):
 
 
 def test_a_job_that_differs_by_what_others_change_is_spoken_of_before_money(service, caplog):
-    other = JobIdentity({**IDENTITY.parts, "image": "of last month"})
+    other = JobIdentity({**IDENTITY.parts, "image": "ffff"})
     service.create_training_job(
         TrainingJobName=name_of(make_config(), other.digest),
         ResourceConfig={"InstanceType": "ml.g5.2xlarge"},
