@@ -210,12 +210,14 @@ def _launch(
     from llm_engineering.sagemaker.launch import Launch, sagemaker_settings
     from llm_engineering.sagemaker.project_jobs import configuration_of
 
+    settings = sagemaker_settings(config)
     return {
         "launch": Launch(
             config=config,
             code=source_digest(),
             configuration=configuration_of(
                 config,
+                settings,
                 data=fingerprints.data,
                 model=fingerprints.model,
                 start=fingerprints.start,
@@ -226,7 +228,7 @@ def _launch(
             detach=detach,
             fresh=fresh,
         ),
-        "described_dtype": job_dtype(config, sagemaker_settings(config)),
+        "described_dtype": job_dtype(config, settings),
     }
 
 

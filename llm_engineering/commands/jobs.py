@@ -16,6 +16,7 @@ from llm_engineering.errors import ConfigError, FinetuningError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from llm_engineering.configuration.sagemaker import SagemakerSettings
     from llm_engineering.sagemaker.project_jobs import ProjectJob
 
 _SHOWN = 50
@@ -41,7 +42,7 @@ def show(config_path: Path, overrides: Sequence[str]) -> None:
     if not jobs:
         print(f"no jobs named {settings.job_prefix}-... with results in s3://{settings.bucket}")
         return
-    configuration = _configuration(config)
+    configuration = _configuration(config, settings)
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no edge to fold at
         console.width = 240
@@ -136,7 +137,7 @@ def _is_own(run: str) -> bool:
     return bool(run) and bool(Client().list_pipeline_runs(name=run, size=1).total)
 
 
-def _configuration(config: FinetuningConfig) -> str:
+def _configuration(config: FinetuningConfig, settings: SagemakerSettings) -> str:
     from llm_engineering.lineage.fingerprints import source_digest, take_fingerprints
     from llm_engineering.sagemaker.project_jobs import configuration_of
 
@@ -148,7 +149,7 @@ def _configuration(config: FinetuningConfig) -> str:
         )
         return ""
     return configuration_of(
-        config, data=now.data, model=now.model, start=now.start, code=source_digest()
+        config, settings, data=now.data, model=now.model, start=now.start, code=source_digest()
     )
 
 

@@ -15,7 +15,6 @@ from llm_engineering.sagemaker.job_states import Ending, ending_of, instance_of
 logger = logging.getLogger(__name__)
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-_WAITING = {"Starting", "Pending", "LaunchingMLInstances", "PreparingTrainingStack"}
 _TAIL_LINES = 20
 
 
@@ -64,17 +63,17 @@ def follow(
     aws: Aws,
     name: str,
     *,
-    pending_timeout_s: float | None,
     show: Callable[[str], None],
     pace: Pace | None = None,
 ) -> dict[str, Any]:
     """Show a job's log until the job ends; only Completed is success.
 
+    How long it may wait for capacity and train is the service's to mind, by the request's
+    StoppingCondition: it does so while this process is not there, too.
+
     Args:
         aws: The session.
         name: The job.
-        pending_timeout_s: Longest time before training first starts, in seconds; then the job is
-            stopped. None: the service minds that, as it does spot's ``max_wait_seconds``.
         show: Called with each line of the log, and with each change of status.
         pace: How often AWS is asked.
 
@@ -89,7 +88,6 @@ def follow(
     pace = pace or Pace()
     log = _Log()
     status = ""
-    began = time.monotonic()
     while True:
         job = aws.surviving(
             lambda: aws.client("sagemaker").describe_training_job(TrainingJobName=name),
@@ -105,15 +103,6 @@ def follow(
             _drain_log(aws, name, log, show, pace)
             _raise_unless_completed(job, log.tail)
             return dict(job)
-        waiting = status in _WAITING and not job.get("TrainingStartTime")
-        waited = time.monotonic() - began
-        if waiting and pending_timeout_s is not None and waited > pending_timeout_s:
-            stop(aws, name)
-            raise JobWaitedTooLongError(
-                f"job {name} did not begin to train within {pending_timeout_s:.0f} s "
-                "(sagemaker.pending_timeout_seconds) and was stopped; try another instance type "
-                "or region"
-            )
         time.sleep(pace.poll_s)
 
 

@@ -51,7 +51,8 @@ class JobIdentity:
     def differences(self, tag: str) -> list[str]:
         """Names of the parts in which a job with that tag is another training."""
         other = dict(part.partition(":")[::2] for part in tag.split())
-        return [n for n, v in sorted(self.parts.items()) if other.get(n) != v[:SHOWN]]
+        shown = {name: value[:SHOWN] for name, value in self.parts.items()}
+        return [n for n in sorted({*shown, *other}) if other.get(n) != shown.get(n)]
 
 
 def job_identity(

@@ -49,6 +49,7 @@ from llm_engineering.sagemaker.job_states import (
     decide_attached,
     instance_of,
 )
+from llm_engineering.sagemaker.near_jobs import near_jobs
 from llm_engineering.sagemaker.request import job_name
 from llm_engineering.sagemaker.results import console_link, fetch_results
 from llm_engineering.sagemaker.submission import NameTakenError, Submission, requirements
@@ -260,7 +261,10 @@ class _Launcher:
                         return self._known(name, reattached=True)
                     case Follow(name):
                         return self._follow(name, reattached=True)
-                    case Submit() if not self.submission.is_prepared:
+                    case Submit(number) if not self.submission.is_prepared:
+                        if number == 1:
+                            for near in near_jobs(self.aws, settings, self.identity):
+                                logger.warning("%s", near)
                         types = self._types_with_quota()
                         choices = [[each] for each in types] if settings.spot.enabled else [types]
                         self.submission.prepare()  # takes its time: then look again
@@ -366,14 +370,8 @@ class _Launcher:
         """Tell of a job, and follow it to its end."""
         self.state = self._goes_on(name)
         try:
-            job = self._known(name, reattached=reattached)
-            return follow(
-                self.aws,
-                name,
-                pending_timeout_s=self._pending_timeout(job),
-                show=_show,
-                pace=self.launch.pace,
-            )
+            self._known(name, reattached=reattached)
+            return follow(self.aws, name, show=_show, pace=self.launch.pace)
         except KeyboardInterrupt:
             self._interrupted(name)
             raise
@@ -390,12 +388,6 @@ class _Launcher:
             raise LaunchError(
                 f"job {name} can be followed no more: {error}. {self.state}"
             ) from None
-
-    def _pending_timeout(self, job: dict[str, Any]) -> float | None:
-        """None where the service itself ends the waiting."""
-        limits = job.get("StoppingCondition") or {}
-        served = job.get("EnableManagedSpotTraining") or limits.get("MaxPendingTimeInSeconds")
-        return None if served else self.launch.settings.pending_timeout_seconds
 
     def _interrupted(self, name: str) -> None:
         """On Ctrl-C: stop the job, or say that it goes on, and how to go on with it."""

@@ -17,7 +17,6 @@ from llm_engineering.sagemaker.follow import stop
 from llm_engineering.sagemaker.identity import CONFIGURATION_TAG, configuration_digest
 from llm_engineering.sagemaker.image import pin_image
 from llm_engineering.sagemaker.job_states import Ending, ending_of, instance_of
-from llm_engineering.sagemaker.launch import sagemaker_settings
 from llm_engineering.sagemaker.submission import requirements
 
 
@@ -38,6 +37,12 @@ class ProjectJob:
     def is_live(self) -> bool:
         """Whether it runs, or may."""
         return ending_of(self.description) is None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it ended before its training was complete."""
+        ending = ending_of(self.description)
+        return ending not in (None, Ending.COMPLETED, Ending.DELETED)
 
     @property
     def state(self) -> str:
@@ -85,18 +90,24 @@ class ProjectJob:
 
 
 def configuration_of(
-    config: FinetuningConfig, *, data: str, model: str, start: str, code: str
+    config: FinetuningConfig,
+    settings: SagemakerSettings,
+    *,
+    data: str,
+    model: str,
+    start: str,
+    code: str,
 ) -> str:
     """The digest by which a job says which configuration it answers to.
 
     Args:
         config: The configuration.
+        settings: Its ``sagemaker`` section.
         data: Fingerprint of the data's files; ``model`` and ``start`` alike.
         model: As said.
         start: As said.
         code: Digest of the source that computes.
     """
-    settings = sagemaker_settings(config)
     return configuration_digest(
         config,
         data=data,

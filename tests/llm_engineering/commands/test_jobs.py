@@ -45,7 +45,7 @@ def config(tmp_path):
 def service(monkeypatch):
     service = MemoryService()
     monkeypatch.setattr(session, "Aws", lambda settings: MemoryAws(settings, service))
-    monkeypatch.setattr(command, "_configuration", lambda config: "mine")
+    monkeypatch.setattr(command, "_configuration", lambda config, settings: "mine")
     monkeypatch.setattr(command, "set_up_terminal", lambda: None)
     return service
 

@@ -39,9 +39,7 @@ def service():
 
 
 def follow_it(service, shown):
-    return follow(
-        MemoryAws(SETTINGS, service), JOB, pending_timeout_s=None, show=shown.append, pace=PACE
-    )
+    return follow(MemoryAws(SETTINGS, service), JOB, show=shown.append, pace=PACE)
 
 
 def test_lines_that_come_after_the_jobs_end_are_shown_and_told_with_the_error(service):

@@ -222,6 +222,20 @@ def test_no_cache_begins_a_chain_of_its_own_and_goes_on_from_that(service):
     assert chains == [name(), name(2), name(2)]
 
 
+def test_a_job_that_differs_by_what_others_change_is_spoken_of_before_money(service, caplog):
+    other = JobIdentity({**IDENTITY.parts, "image": "ffff"})
+    service.create_training_job(
+        TrainingJobName=name_of(make_config(), other.digest),
+        ResourceConfig={"InstanceType": "ml.g5.2xlarge"},
+        AlgorithmSpecification={"TrainingImage": "an/image@sha256:0"},
+        Tags=[{"Key": "identity", "Value": other.tag}],
+    )
+    service.train(name_of(make_config(), other.digest))
+    service.move(name_of(make_config(), other.digest), "Stopped")
+    assert go(service) == name()
+    assert "is this training but for its image" in caplog.text
+
+
 # --- capacity --------------------------------------------------------------------------------------
 
 
@@ -461,43 +475,19 @@ def test_a_stopped_job_is_not_attached_to_but_gone_on_from(service):
 # --- pending ---------------------------------------------------------------------------------------
 
 
-def pending(service, **more):
+@pytest.mark.parametrize("spot", [None, SPOT])
+def test_waiting_for_capacity_is_ended_by_the_service_alone(service, spot, monkeypatch):
+    """By MaxPendingTimeInSeconds, and on spot by MaxWaitTimeInSeconds: never by this process."""
+    clock = [0.0]
+    monkeypatch.setattr(following.time, "monotonic", lambda: clock[0])
+
     def wait(job):
+        clock[0] += 3600
         if service.calls["describe_training_job"] > 60:
             service.move(job["TrainingJobName"], "Completed")
         elif job["TrainingJobStatus"] == "InProgress":
-            service.move(job["TrainingJobName"], "InProgress", "Pending", **more)
+            service.move(job["TrainingJobName"], "InProgress", "Pending")
 
     service.on_describe = wait
-
-
-def no_patience(**more):
-    config = make_config(**more)
-    settings = config.sagemaker.model_copy(update={"pending_timeout_seconds": 0})
-    return config.model_copy(update={"sagemaker": settings})
-
-
-def test_a_job_on_demand_that_waits_too_long_is_stopped(service):
-    pending(service)
-    with pytest.raises(following.JobWaitedTooLongError, match="did not begin to train"):
-        go(service, no_patience())
-    assert service.calls["stop_training_job"] == 1
-
-
-def test_a_spot_job_waits_as_long_as_max_wait_seconds_says(service):
-    pending(service)
-    go(service, no_patience(spot={"enabled": True, "max_wait_seconds": 100_000}))
-    assert service.calls["stop_training_job"] == 0
-
-
-def test_a_job_whose_waiting_the_service_ends_is_left_to_it(service, monkeypatch):
-    pending(service, StoppingCondition={"MaxPendingTimeInSeconds": 7200})
-    go(service, no_patience())
-    assert service.calls["stop_training_job"] == 0
-
-
-def test_a_job_that_waits_again_after_it_has_trained_is_not_stopped(service):
-    """As after an interruption: the time to wait is that before the first start."""
-    pending(service, TrainingStartTime=service.now)
-    go(service, no_patience())
+    assert go(service, make_config(**({"spot": spot} if spot else {}))) == name()
     assert service.calls["stop_training_job"] == 0
