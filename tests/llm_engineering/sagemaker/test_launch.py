@@ -313,14 +313,6 @@ def test_no_capacity_at_all_ends_after_bounded_tries(plan, sagemaker_service):
     assert len(jobs(sagemaker_service)) == 2, "on demand the service itself goes down the list"
 
 
-def test_without_a_quota_for_any_type_nothing_is_submitted(plan, sagemaker_service):
-    types = ("ml.g5.2xlarge", "ml.g6.2xlarge")
-    sagemaker_service.set_faults(quotas={f"{each} for training job usage": 0 for each in types})
-    with pytest.raises(LaunchError, match="ask for at least 1 in Service Quotas"):
-        plan().go()
-    assert jobs(sagemaker_service) == []
-
-
 def test_a_resource_limit_is_not_tried_again(plan, sagemaker_service):
     zero = {f"ml.{each}.2xlarge for training job usage": 0 for each in ("g5", "g6")}
     # Whoever may not read quotas learns of them from the refusal.
