@@ -35,10 +35,12 @@ def show(config_path: Path, overrides: Sequence[str]) -> None:
 
     from llm_engineering.sagemaker.aws import Aws
     from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.prices import with_list_prices
     from llm_engineering.sagemaker.project_jobs import project_jobs
 
     settings = sagemaker_settings(config)
-    jobs = project_jobs(Aws(settings), settings, most=_SHOWN + 1)
+    aws = Aws(settings)
+    jobs = project_jobs(aws, with_list_prices(aws, settings), most=_SHOWN + 1)
     if not jobs:
         print(f"no jobs named {settings.job_prefix}-... with results in s3://{settings.bucket}")
         return
@@ -50,7 +52,9 @@ def show(config_path: Path, overrides: Sequence[str]) -> None:
     if len(jobs) > _SHOWN:
         print(f"older ones are left out: these are the newest {_SHOWN}")
     if any(job.cost_usd is None for job in jobs):
-        print("cost ?: sagemaker.price_per_hour has no price of that instance type")
+        print(
+            "USD ?: neither sagemaker.price_per_hour nor AWS's list has that instance type's price"
+        )
     line = command_line(config_path, overrides)
     train = typed(line, "--finetune", "--target", "sagemaker")
     for job in jobs[:_SHOWN]:
@@ -74,10 +78,12 @@ def stop(name: str, config_path: Path, overrides: Sequence[str]) -> None:
 
     from llm_engineering.sagemaker.aws import Aws
     from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.prices import with_list_prices
     from llm_engineering.sagemaker.project_jobs import stop_job
 
     settings = sagemaker_settings(config)
-    job = stop_job(Aws(settings), settings, name)
+    aws = Aws(settings)
+    job = stop_job(aws, with_list_prices(aws, settings), name)
     cost = "" if job.cost_usd is None else f"; it has cost about {job.cost_usd:,.2f} USD so far"
     if not job.is_live:
         print(f"{name} has ended already: {job.state}{cost}")

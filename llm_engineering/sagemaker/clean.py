@@ -178,6 +178,6 @@ def _objects(aws: Aws, uri: str) -> list[dict[str, Any]]:
 
 def _not_allowed(folder: Leftover) -> LaunchError:
     return LaunchError(
-        f"{folder.uri}: may not be removed: --clean needs s3:DeleteObject below sagemaker.prefix, "
-        "which launcher-policy.json gives only on request (docs/sagemaker/README.md)"
+        f"{folder.uri}: may not be removed: --clean needs s3:DeleteObject below sagemaker.prefix "
+        "(RemoveWhatIsOld in docs/sagemaker/launcher-policy.json)"
     )

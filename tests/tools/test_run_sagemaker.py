@@ -202,5 +202,16 @@ def test_what_a_command_that_is_ended_prints_works_as_typed(tiny, sagemaker_serv
     done = subprocess.run(follow, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "note: run.name: ZenML has a run mine already" in done.stderr
+    look = [*line[:2], "--config", str(tiny)]
+    listed_here = subprocess.run([*look, "--jobs"], capture_output=True, text=True)
+    row = next(each for each in listed_here.stdout.splitlines() if job["TrainingJobName"] in each)
+    assert "completed" in row
+    assert row.rstrip().endswith("yes"), listed_here.stdout + listed_here.stderr
+    stopped = subprocess.run(
+        [*look, "--stop", job["TrainingJobName"]], capture_output=True, text=True
+    )
+    assert "has ended already: completed; it has cost about" in stopped.stdout, stopped.stderr
+    cleaned = subprocess.run([*look, "--clean", "--dry-run"], capture_output=True, text=True)
+    assert "nothing that jobs of 30 days ago" in cleaned.stdout, cleaned.stderr
     assert (tmp_path / "outputs" / "mine-2" / "adapter" / "adapter_model.safetensors").is_file()
     assert len(listed()["TrainingJobSummaries"]) == 1
