@@ -5,7 +5,8 @@
 # make test-gpu   the tests that need an NVIDIA GPU, within minutes
 # make test-fresh make finetune and make test on a bare Debian of their own; needs root, debootstrap
 # make mutants    change the code that the proof rests on in every small way; the tests must notice each
-# make setup-sagemaker   set up what --target sagemaker needs, 740 MB
+# make setup-launcher    set up what --target sagemaker needs, 51 MB; alone, on a fresh host, without PyTorch
+# make setup-sagemaker   set up AWS's whole SDK too, which tests compare with, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
 
@@ -16,7 +17,7 @@ POETRY := .poetry/bin/poetry
 # Poetry asks PyPI's JSON interface, which mirrors often lack; the plugin makes it use pip's index.
 WITH_PIP_SETTINGS := tools/with_pip_settings.sh
 
-.PHONY: gguf-converter help setup setup-sagemaker model finetune dashboard test test-quick \
+.PHONY: gguf-converter help setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
   test-fresh test-gpu lint types mutants clean
 .DELETE_ON_ERROR:
 
@@ -62,6 +63,8 @@ mutants: .mutmut/.installed
 
 setup: .venv/.installed $(MODEL)/model.safetensors
 
+setup-launcher: .venv/.launcher
+
 setup-sagemaker: setup .venv/.sagemaker
 
 model: $(MODEL)/model.safetensors
@@ -94,6 +97,13 @@ gguf-converter: .gguf-converter/convert_hf_to_gguf.py
 
 .venv/.sagemaker: .venv/.installed
 	@tools/poetry_install.sh --with sagemaker
+	@touch $@
+
+# A host that has the rest already keeps it.
+.venv/.launcher: .poetry/.installed pyproject.toml poetry.lock tools/install_launcher.py \
+  tools/poetry_install.sh tools/with_pip_settings.sh llm_engineering/requirements.py
+	@test -e .venv/.installed || tools/poetry_install.sh --only main
+	@$(WITH_PIP_SETTINGS) .poetry/bin/python tools/install_launcher.py
 	@touch $@
 
 $(MODEL)/model.safetensors: | .venv/.installed

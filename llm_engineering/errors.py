@@ -68,6 +68,12 @@ class LaunchError(FinetuningError):
     exit_code = 8
 
 
+class AwsUnavailableError(LaunchError):
+    """AWS cannot do now what may succeed later: no capacity, out of reach, an error of its own."""
+
+    exit_code = 15
+
+
 class SecretError(FinetuningError):
     """Something that looks like a secret would leave this machine."""
 

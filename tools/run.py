@@ -66,7 +66,23 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 @click.option("--force", is_flag=True, help="With --run-scheduled: even if nothing changed.")
 @click.option("--run-name", hidden=True)  # given by --run-scheduled to the run that it starts
 @click.option("--dashboard", is_flag=True, help="Open the ZenML dashboard on the newest run.")
-@click.option("--stop", is_flag=True, help="With --dashboard: stop ZenML's local server.")
+@click.option("--jobs", is_flag=True, help="List the SageMaker jobs: state, cost, how to follow.")
+@click.option(
+    "--stop",
+    metavar="[JOB]",
+    is_flag=False,
+    flag_value="",
+    help="Stop a SageMaker job; with --dashboard: ZenML's local server.",
+)
+@click.option(
+    "--clean",
+    type=int,
+    metavar="[DAYS]",
+    is_flag=False,
+    flag_value=30,
+    help="Remove from S3 what SageMaker jobs of so many days ago left, but for production's."
+    "  [default: 30]",
+)
 @click.option(
     "--reproduce",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -89,7 +105,7 @@ def main(**options: Any) -> None:
 
     action = _action(options)
     try:
-        if not options["dry_run"] and options["inspect_data"] is None:
+        if _needs_store(action, options):
             _require_store()
         action(options)
     except FinetuningError as error:
@@ -100,6 +116,13 @@ def main(**options: Any) -> None:
         hint = "; continue with --resume" if resumable else ""
         click.secho(f"interrupted{hint}", fg="yellow", err=True)
         sys.exit(130)
+
+
+def _needs_store(action: Any, options: dict[str, Any]) -> bool:
+    """A look, or the end of a paid job, must not fail for ZenML's sake."""
+    if action in (_jobs, _stop) or options["inspect_data"] is not None:
+        return False
+    return not (action is _finetune and options["dry_run"])
 
 
 def _require_store() -> None:
@@ -160,7 +183,30 @@ def _run_scheduled(options: dict[str, Any]) -> None:
 def _dashboard(options: dict[str, Any]) -> None:
     from llm_engineering.commands import dashboard
 
-    dashboard.stop() if options["stop"] else dashboard.start()
+    dashboard.start() if options["stop"] is None else dashboard.stop()
+
+
+def _jobs(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import jobs
+
+    jobs.show(options["config_path"], options["overrides"])
+
+
+def _stop(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import jobs
+
+    jobs.stop(options["stop"], options["config_path"], options["overrides"])
+
+
+def _clean(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import jobs
+
+    jobs.clean(
+        options["clean"],
+        options["config_path"],
+        options["overrides"],
+        dry_run=options["dry_run"],
+    )
 
 
 def _reproduce(options: dict[str, Any]) -> None:
@@ -200,6 +246,9 @@ _ACTIONS = {
     "unschedule": _unschedule,
     "run_scheduled": _run_scheduled,
     "dashboard": _dashboard,
+    "jobs": _jobs,
+    "stop": _stop,
+    "clean": _clean,
     "inspect_data": _inspect_data,
     "reproduce": _reproduce,
     "models": _models,
@@ -212,14 +261,12 @@ _BELONGS_TO = {
     "name": "schedule",
     "run_name": "finetune",
     "resume": "finetune",
-    "dry_run": "finetune",
     "no_cache": "finetune",
     "target": "finetune",
     "gpus": "finetune",
     "attach": "finetune",
     "detach": "finetune",
     "force": "run_scheduled",
-    "stop": "dashboard",
 }
 # What a schedule's runs decide for themselves, every time.
 _NOT_SCHEDULED = ("resume", "dry_run", "no_cache", "gpus", "attach", "detach")
@@ -228,6 +275,12 @@ _UNSAID = {"target": "local", "gpus": "auto"}
 
 def _action(options: dict[str, Any]) -> Any:
     chosen = [name for name in _ACTIONS if options[name] not in (None, False)]
+    if options["stop"] == "":  # without a job, it is of the dashboard
+        if not options["dashboard"]:
+            raise click.UsageError("--stop goes with --dashboard; or give it a SageMaker job")
+        chosen.remove("stop")
+    if options["dry_run"] and not (options["finetune"] or options["clean"] is not None):
+        raise click.UsageError("--dry-run goes with --finetune or --clean")
     said = [name for name, value in options.items() if value and value != _UNSAID.get(name)]
     for option, owner in _BELONGS_TO.items():
         if option in said and not options[owner]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+import os
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llm_engineering.commands.command_line import command_line
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
 from llm_engineering.errors import ConfigError, FinetuningError
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
     from llm_engineering.distributed.placement import Placement
+    from llm_engineering.lineage.fingerprints import Fingerprints
     from llm_engineering.training.run import Resume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,11 +114,9 @@ def run(
 
     fingerprints = take_fingerprints(config)
 
-    from zenml.client import Client
     from zenml.utils import source_utils
 
-    if Client().list_pipeline_runs(name=name, size=1).total:
-        raise ConfigError(f"run.name: ZenML has a run {name} already; choose another name")
+    name = _free_name(name, Path(config.run.output_dir), numbered=target == "sagemaker")
     work = work_folder(config.run.output_dir)
     close_killed_runs(work)
     source_utils.set_custom_source_root(str(ROOT))
@@ -137,7 +139,14 @@ def run(
     if placement is not None and placement.ranks > 1:
         arguments |= {"placement": placement, "described_dtype": resolve_dtype(config.model)}
     if target == "sagemaker":
-        arguments |= _launch(config, fingerprints.code, attach, detach, fresh=not use_cache)
+        arguments |= _launch(
+            config,
+            fingerprints,
+            attach,
+            detach,
+            fresh=not use_cache,
+            command=command_line(config_path, overrides),
+        )
     try:
         with marked_as_running(work, name):
             finished = pipeline(**arguments)
@@ -170,8 +179,9 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
 def _check_aws(config: FinetuningConfig) -> None:
     from llm_engineering.sagemaker.aws import Aws
     from llm_engineering.sagemaker.checks import check_account, check_locally
+    from llm_engineering.sagemaker.cost import ceiling_text
     from llm_engineering.sagemaker.launch import sagemaker_settings
-    from llm_engineering.sagemaker.plan import ceiling_text
+    from llm_engineering.sagemaker.prices import with_list_prices
 
     if config.train.trackers:
         raise ConfigError(
@@ -180,21 +190,72 @@ def _check_aws(config: FinetuningConfig) -> None:
         )
     settings = sagemaker_settings(config)
     check_locally(config, settings, to_yaml(config))
-    for warning in check_account(Aws(settings), settings):
+    aws = Aws(settings)
+    for warning in check_account(aws, settings):
         click.secho(f"warning: {warning}", fg="yellow", err=True)
-    print(f"cost ceiling: {ceiling_text(settings)}")
+    print(f"cost ceiling: {ceiling_text(with_list_prices(aws, settings))}")
 
 
 def _launch(
-    config: FinetuningConfig, code: str, attach: str | None, detach: bool, *, fresh: bool
+    config: FinetuningConfig,
+    fingerprints: Fingerprints,
+    attach: str | None,
+    detach: bool,
+    *,
+    fresh: bool,
+    command: list[str],
 ) -> dict[str, Any]:
+    from llm_engineering.lineage.fingerprints import source_digest
     from llm_engineering.sagemaker.checks import job_dtype
     from llm_engineering.sagemaker.launch import Launch, sagemaker_settings
+    from llm_engineering.sagemaker.project_jobs import configuration_of
 
+    settings = sagemaker_settings(config)
     return {
-        "launch": Launch(config=config, code=code, attach=attach, detach=detach, fresh=fresh),
-        "described_dtype": job_dtype(config, sagemaker_settings(config)),
+        "launch": Launch(
+            config=config,
+            code=source_digest(),
+            configuration=configuration_of(
+                config,
+                settings,
+                data=fingerprints.data,
+                model=fingerprints.model,
+                start=fingerprints.start,
+                code=source_digest(),
+            ),
+            command=command,
+            attach=attach,
+            detach=detach,
+            fresh=fresh,
+        ),
+        "described_dtype": job_dtype(config, settings),
     }
+
+
+def _free_name(name: str, outputs: Path, *, numbered: bool) -> str:
+    """The run's name, or the next one of it: a job is followed in a new run of ZenML each time.
+
+    Raises:
+        ConfigError: It is taken, and not ``numbered``.
+    """
+    from zenml.client import Client
+
+    def is_taken(candidate: str) -> bool:
+        return bool(Client().list_pipeline_runs(name=candidate, size=1).total) or (
+            (outputs / candidate).exists()
+        )
+
+    if not is_taken(name):
+        return name
+    if not numbered:
+        raise ConfigError(f"run.name: ZenML has a run {name} already; choose another name")
+    free = next(each for n in itertools.count(2) if not is_taken(each := f"{name}-{n}"))
+    click.secho(
+        f"note: run.name: ZenML has a run {name} already, which did not finish; this one is {free}",
+        fg="yellow",
+        err=True,
+    )
+    return free
 
 
 def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, gpus: str) -> str:
@@ -217,6 +278,9 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, g
     if target == "sagemaker":
         from llm_engineering.sagemaker.launch import sagemaker_settings
         from llm_engineering.sagemaker.plan import launch_plan
+
+        # Nobody is asked, the Hub neither: what it has given before is on this disk.
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
         lines += [launch_plan(config, sagemaker_settings(config)), ""]
     from llm_engineering.commands.memory_plan import memory_plan

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from llm_engineering.configuration.section import NonNegativeInt, PositiveInt, Section
+
+S3Folder = Annotated[
+    str,
+    Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()=+,@-]+)+/?$"),
+]
+PINNED_PYTHON: Final = "3.12"
+"""Python of the pinned PyTorch training image, the one that AWS builds for it."""
 
 
 class SpotSettings(Section):
@@ -25,6 +32,27 @@ class VpcSettings(Section):
     security_groups: list[str] = Field(
         min_length=1, max_length=5, description="Security group ids."
     )
+
+
+class PackageSettings(Section):
+    """Where the job's Python packages come from; default: pip's own index, over the internet."""
+
+    codeartifact: str | None = Field(
+        None,
+        pattern=r"^arn:aws[a-z-]*:codeartifact:[a-z0-9-]+:\d{12}:repository/[\w.-]+/[\w.-]+$",
+        description="ARN of a CodeArtifact repository; the job logs in to it by its own role.",
+    )
+    wheelhouse: S3Folder | None = Field(
+        None,
+        description="S3 folder with all wheels, for a network without internet "
+        "(docs/sagemaker/README.md says how to fill it).",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> PackageSettings:
+        if self.codeartifact and self.wheelhouse:
+            raise ValueError("codeartifact and wheelhouse exclude each other; drop one")
+        return self
 
 
 class SagemakerSettings(Section):
@@ -51,15 +79,37 @@ class SagemakerSettings(Section):
     prefix: str = Field(
         "llm-engineering-finetuning",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$",
-        description="Folder in the bucket.",
+        description="Folder in the bucket; a slash at its end is dropped.",
+    )
+    job_prefix: str = Field(
+        "finetuning",
+        pattern=r"^[A-Za-z0-9](-*[A-Za-z0-9]){0,19}$",
+        description="What the names of the jobs start with; policies may be restricted to it.",
     )
     image: str | None = Field(
-        None, description="Image URI; default: the pinned PyTorch training image of the region."
+        None,
+        max_length=255,
+        description="Image URI, by tag or by @sha256 digest; default: the pinned PyTorch training "
+        "image of the region. A tag is sent as the digest it stands for, where ECR tells.",
     )
     instance_count: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Instances that share each training step, with all of their GPUs."
     )
-    image_python: Literal["3.11", "3.12"] = Field("3.12", description="Python in the image.")
+    image_python: Literal["3.11", "3.12"] = Field(
+        PINNED_PYTHON, description="Python in the image; the pinned one has 3.12."
+    )
+    packages: PackageSettings = Field(
+        default_factory=PackageSettings, description="Source of the job's Python packages."
+    )
+    base_model: S3Folder | None = Field(
+        None,
+        description="S3 folder with the files of model.id, which the job reads instead of fetching "
+        "them from the Hub at every start.",
+    )
+    base_model_mode: Literal["File", "FastFile"] = Field(
+        "File",
+        description="How the job gets the base model's files: copied first, or read as a stream.",
+    )
     max_run_seconds: Annotated[int, Field(gt=0, le=2_419_200)] = Field(
         86_400, description="The job is stopped after so many seconds of training."
     )
@@ -67,22 +117,43 @@ class SagemakerSettings(Section):
     warm_pool_seconds: Annotated[int, Field(ge=0, le=21_600)] = Field(
         0, description="Seconds the instance is kept, and paid for, after the job."
     )
-    volume_gb: Annotated[int, Field(ge=1, le=16_384)] = Field(
-        100, description="Size of the instance's volume, in GB."
+    volume_gb: Annotated[int, Field(ge=1, le=16_384)] | None = Field(
+        None,
+        description="Size of the instance's EBS volume, in GB; default: 100. A type with a local "
+        "NVMe store, as nearly all have, uses that instead: its size is fixed, and at least this.",
     )
-    pending_timeout_seconds: PositiveInt = Field(
-        3600, description="Stop a job that has not begun to train after so many seconds."
+    pending_timeout_seconds: Annotated[int, Field(ge=7_200, le=2_419_200)] = Field(
+        7_200,
+        description="The service stops an on-demand job that has got no instance after so many "
+        "seconds; spot waits for spot.max_wait_seconds.",
     )
     capacity_retries: NonNegativeInt = Field(
         1, description="Rounds through instance_types after the first when there is no capacity."
+    )
+    internal_retries: Annotated[int, Field(ge=0, le=30)] = Field(
+        2,
+        description="Times that the service itself starts the job again after an error of its own "
+        "(InternalServerError), from the job's checkpoints.",
     )
     price_per_hour: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict, description="USD an hour by instance type, for the cost ceiling."
     )
     tags: dict[str, str] = Field(default_factory=dict, description="Tags of the job.")
     vpc: VpcSettings | None = Field(None, description="Network of the job; default: none.")
+    network_isolation: bool = Field(
+        False,
+        description="The job's container reaches no network at all; needs packages.wheelhouse and "
+        "a base model of S3 or of this host.",
+    )
+    encrypt_between_instances: bool = Field(
+        False,
+        description="Encrypt what the job's instances send each other; slower.",
+    )
     kms_key: str | None = Field(
-        None, description="KMS key of the results and the volume; default: S3's own encryption."
+        None,
+        pattern=r"^[a-zA-Z0-9:/_-]{1,2048}$",
+        description="KMS key of what is uploaded, of results, and of an EBS volume (a local store "
+        "has its own hardware key); default: S3's own encryption.",
     )
     environment: dict[str, Annotated[str, Field(max_length=512)]] = Field(
         default_factory=dict, description="Environment of the job; never a secret."
@@ -90,8 +161,43 @@ class SagemakerSettings(Section):
     secrets: dict[str, str] = Field(
         default_factory=dict,
         description="Environment variable -> name or ARN of a Secrets Manager secret, which the "
-        "job reads itself.",
+        "job reads itself; name:key for one key of a JSON secret.",
     )
+
+    @field_validator("prefix")
+    @classmethod
+    def _plain_prefix(cls, value: str) -> str:
+        value = value.rstrip("/")
+        if "//" in value or "." in value.split("/") or ".." in value.split("/"):
+            raise ValueError(
+                f"{value!r} has an empty part or a '.'; write it as team/finetuning: S3 would take "
+                "it literally, and a job fails on it"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _image_has_the_python(self) -> SagemakerSettings:
+        if self.image is None and self.image_python != PINNED_PYTHON:
+            raise ValueError(
+                f"image_python: the pinned image has Python {PINNED_PYTHON}, none has "
+                f"{self.image_python}; leave it out, or name an image"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _isolation_agrees(self) -> SagemakerSettings:
+        if not self.network_isolation:
+            return self
+        if self.packages.wheelhouse is None:
+            raise ValueError(
+                "network_isolation: the job could install nothing; give packages.wheelhouse"
+            )
+        if self.secrets:
+            raise ValueError(
+                "network_isolation: the job could not read secrets "
+                f"({', '.join(self.secrets)}); drop one of the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _capacity_agrees(self) -> SagemakerSettings:

@@ -131,15 +131,21 @@ def _hub_commit(repo: str, revision: str | None, kind: str, required: bool) -> s
     return info.sha or revision or "main"
 
 
-def _code() -> str:
-    """Only what decides a computation: a change to the report's looks trains nothing again."""
+def source_digest() -> str:
+    """A digest of the source that computes, without what this host has installed to run it.
+
+    Only what decides a computation: a change to the report's looks trains nothing again.
+    """
     package = Path(__file__).resolve().parents[1]
     sources = [package / "training_stack.py"]
     for folder in _COMPUTES:
         found = sorted((package / folder).rglob("*"))
         sources += [path for path in found if path.suffix in (".py", ".jinja", ".txt")]
-    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
-    return _join([*contents, *(f"{name}={version}" for name, version in versions().items())])
+    return _join([hashlib.sha256(path.read_bytes()).hexdigest() for path in sources])
+
+
+def _code() -> str:
+    return _join([source_digest(), *(f"{name}={version}" for name, version in versions().items())])
 
 
 def _join(parts: list[str]) -> str:

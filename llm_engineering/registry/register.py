@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_engineering.registry.versions import ADAPTER_DIGEST, BASE_WEIGHTS_DIGEST, weights_digest
+from llm_engineering.registry.versions import (
+    ADAPTER_DIGEST,
+    BASE_WEIGHTS_DIGEST,
+    JOB_NAME,
+    weights_digest,
+)
 from llm_engineering.reporting.run_report import RunReport
 
 ARTIFACTS = ("dataset", "lora", "adapter", "record", "evaluation")
@@ -38,6 +43,7 @@ def _figures(run: RunReport) -> dict[str, Any]:
         "base_model": manifest.base_model,
         BASE_WEIGHTS_DIGEST: weights_digest(run.lora.model),
         "git_commit": manifest.git_commit or "",
+        JOB_NAME: job.name if job is not None else "",
     }
     if job is not None and job.cost_usd is not None:
         figures["job_cost_usd"] = job.cost_usd

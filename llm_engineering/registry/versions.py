@@ -25,6 +25,8 @@ ROLLED_BACK = "rolled_back"
 REPLACED = "replaced"
 ADAPTER_DIGEST = "adapter_digest"
 BASE_WEIGHTS_DIGEST = "base_weights_digest"
+JOB_NAME = "job_name"
+"""The SageMaker job that a version came from; empty where it was trained on a host of one's own."""
 
 
 def model_name(config: FinetuningConfig) -> str:

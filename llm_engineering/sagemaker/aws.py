@@ -9,28 +9,42 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from llm_engineering.configuration.sagemaker import SagemakerSettings
-from llm_engineering.errors import LaunchError, SetupError
+from llm_engineering.errors import AwsUnavailableError, LaunchError, SetupError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+# "400" is what is left of an expired token where S3 answers a HEAD, which has no body.
+_EXPIRED = {
+    "ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired", "400",
+    # botocore's own, where the login itself has to be renewed
+    "TokenRetrievalError", "SSOTokenLoadError", "UnauthorizedSSOTokenError", "SSOError",
+    "CredentialRetrievalError", "NoCredentialsError", "PartialCredentialsError", "LoginError",
+    "LoginRefreshRequired", "LoginTokenLoadError",
+}  # fmt: skip
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "SlowDown"}
+_BROKEN = {
+    "InternalFailure", "InternalError", "InternalServerError", "ServiceUnavailable",
+    "ServiceUnavailableException", "RequestTimeout", "RequestTimeoutException",
+    "500", "502", "503", "504",
+    # s3transfer's, after its own retries of a download
+    "RetriesExceededError",
+}  # fmt: skip
+_LONGEST_PAUSE_S = 30.0
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 
 
 def require_sagemaker_group() -> None:
-    """Check that the optional packages of the launcher are installed.
+    """Check that boto3 is installed; the SDK is wanted by ``image.py`` alone.
 
     Raises:
-        SetupError: They are not; says what to run.
+        SetupError: It is not; says what to run.
     """
-    missing = [n for n in ("boto3", "sagemaker") if importlib.util.find_spec(n) is None]
-    if missing:
+    if importlib.util.find_spec("boto3") is None:
         raise SetupError(
-            f"the SageMaker packages are not installed ({', '.join(missing)}): "
-            "run `make setup-sagemaker`"
+            "the SageMaker packages are not installed (boto3): run `make setup-launcher`, or "
+            "`make setup-sagemaker` beside the training packages"
         )
 
 
@@ -73,44 +87,73 @@ class Aws:
         self._clients.clear()
 
     def surviving(self, call: Callable[[], T], *, patience_s: float, pause_s: float) -> T:
-        """Repeat a call over throttling and expired credentials.
+        """Repeat a call over throttling, an expired login, and a network that is not there.
 
         Args:
             call: Makes its clients anew each time.
             patience_s: Longest time to go on trying, in seconds.
-            pause_s: Between two tries, in seconds.
+            pause_s: Before the second try, in seconds; doubled up to half a minute.
 
         Raises:
-            LaunchError: Credentials stayed expired for longer than that.
+            AwsUnavailableError: None of it has passed after that time.
         """
-        from botocore.exceptions import ClientError
-
         deadline = time.monotonic() + patience_s
-        told = False
+        told: set[str] = set()
         while True:
             try:
                 return call()
-            except ClientError as error:
-                code = error_code(error)
-                if code not in _EXPIRED | _THROTTLED:
+            except Exception as error:
+                trouble = passing_trouble(error)
+                if trouble is None:
                     raise
                 if time.monotonic() > deadline:
-                    raise LaunchError(
-                        f"AWS has answered {code} for {patience_s:.0f} s; the job goes on. Renew "
-                        "your credentials and follow it with --attach"
+                    raise AwsUnavailableError(
+                        f"{trouble} for {patience_s:.0f} s ({error_code(error)})"
                     ) from None
-                if code in _EXPIRED and not told:
-                    told = True
-                    logger.warning(
-                        "AWS credentials have expired; the job goes on. Renew them (for example "
-                        "`aws sso login`) and following goes on too"
-                    )
+                if trouble not in told:
+                    told.add(trouble)
+                    if trouble is not BUSY:
+                        logger.warning("%s; nothing is lost, and it is tried again", trouble)
                 time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 self.renew()
+
+
+EXPIRED = "AWS credentials have expired: renew them (for example `aws sso login`)"
+OUT_OF_REACH = "AWS cannot be reached"
+BUSY = "AWS asks for fewer requests"
+BROKEN = "AWS answers with errors of its own"
+
+
+def passing_trouble(error: Exception) -> str | None:
+    """What is the matter, in words, where the same call may succeed later; else None."""
+    from botocore.exceptions import ConnectionError as NotConnectedError
+    from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+    broken_off = (HTTPClientError, NotConnectedError, IncompleteReadError, ConnectionError)
+    error = _cause(error)
+    code = error_code(error)
+    if code in _EXPIRED:
+        return EXPIRED
+    if code in _THROTTLED:
+        return BUSY
+    if isinstance(error, (*broken_off, TimeoutError)):
+        return OUT_OF_REACH
+    response = getattr(error, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return BROKEN if code in _BROKEN or status >= 500 else None
+
+
+def _cause(error: Exception) -> Exception:
+    """The service's error within boto3's own of a transfer, which tells it in words only."""
+    inner = error.__cause__ or error.__context__
+    is_wrapped = type(error).__name__ == "S3UploadFailedError"
+    return inner if is_wrapped and isinstance(inner, Exception) else error
 
 
 def error_code(error: Exception) -> str:
     """The service's code of a client error; the class's name of any other."""
+    error = _cause(error)
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         return str(response.get("Error", {}).get("Code", type(error).__name__))

@@ -1,20 +1,27 @@
-"""What is checked before anything is paid for: account, role, bucket, quota, instance, memory."""
+"""What is checked before anything is paid for: account, role, bucket, quota, instance, memory, disk."""
 
 from __future__ import annotations
 
 import json
+from math import inf
 from typing import Any
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.distributed.share import share_of_step
-from llm_engineering.errors import ConfigError, HardwareError, LaunchError
+from llm_engineering.errors import ConfigError, HardwareError, LaunchError, SecretError
+from llm_engineering.export.gguf import require_converter
+from llm_engineering.model.base_model import is_hub_model
 from llm_engineering.planning.cards import GIB, usable_bytes
 from llm_engineering.planning.choice import choose_plans
 from llm_engineering.planning.workload import Workload
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
 from llm_engineering.sagemaker.instances import Instance, require_gpu_instance
+from llm_engineering.sagemaker.request import EBS_GB
 from llm_engineering.sagemaker.secret_scan import require_no_secrets
+
+_OLD_NAMES = {None: "us-east-1", "EU": "eu-west-1"}
+"""Where GetBucketLocation says something else than the region's name."""
 
 
 def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: str) -> None:
@@ -26,13 +33,23 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
         text: The configuration as YAML, as it would be sent.
 
     Raises:
-        LaunchError: An instance type has no GPU, or none that computes in the configured type.
+        LaunchError: An instance type has no GPU, or none that computes in the configured type, or a
+            smaller volume than asked for; an export or a base model cannot be had in a job.
         SecretError: A value looks like a secret.
+        SetupError: A GGUF is to be exported, and its converter is not here to travel.
     """
-    require_no_secrets("configuration", text)
     for name, value in settings.environment.items():
-        require_no_secrets(f"sagemaker.environment.{name}", f"{name}={value}")
+        _require_no_secret_variable(name, value)
+    require_no_secrets("configuration", text)
+    if config.export.gguf:
+        require_converter()  # it travels with the source
+    if settings.network_isolation and settings.base_model is None and is_hub_model(config.model):
+        raise LaunchError(
+            f"sagemaker.network_isolation: the job could not fetch {config.model.id} from the Hub; "
+            "give sagemaker.base_model, an S3 folder with its files, or set model.id to a folder"
+        )
     for instance in gpu_instances(settings):
+        _check_volume(instance, settings)
         if config.model.dtype == "bfloat16" and not instance.bfloat16:
             raise LaunchError(
                 f"sagemaker.instance_types: {instance.name} ({instance.gpu}) has no bfloat16; choose "
@@ -44,6 +61,62 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
                 "CUDA 13, which the pinned image brings; choose another type, or name an older "
                 "sagemaker.image"
             )
+
+
+def _require_no_secret_variable(name: str, value: str) -> None:
+    """A token in pip's own index address has a cure of its own: secrets are read after pip."""
+    try:
+        require_no_secrets(f"sagemaker.environment.{name}", f"{name}={value}")
+    except SecretError as error:
+        if not name.startswith("PIP_"):
+            raise
+        raise SecretError(
+            f"{error}\nfor packages of a private index it would come too late, since a job reads its "
+            "secrets after pip has run: name a CodeArtifact repository "
+            "(sagemaker.packages.codeartifact) or an S3 folder of wheels "
+            "(sagemaker.packages.wheelhouse)"
+        ) from None
+
+
+def _check_volume(instance: Instance, settings: SagemakerSettings) -> None:
+    wanted = settings.volume_gb
+    if wanted is not None and instance.storage_gb is not None and wanted > instance.storage_gb:
+        raise LaunchError(
+            f"sagemaker.volume_gb: {wanted}, but {instance.name} has a local store of "
+            f"{instance.storage_gb} GB, which cannot be enlarged; lower it, or choose another type"
+        )
+
+
+def check_storage(parameters: int, settings: SagemakerSettings, *, merged: bool) -> list[str]:
+    """Refuse instance types whose disk is too small by our estimate.
+
+    The base model's files take two bytes a parameter; a merged model two more, and its archive, for
+    which the service has no other place, two again. Checkpoints of an adapter are small beside them.
+
+    Args:
+        parameters: Of the base model.
+        settings: For the volume.
+        merged: Whether a merged model is exported too.
+
+    Returns:
+        A line for each type: what is needed, and what there is.
+
+    Raises:
+        LaunchError: One is too small; says by how much and what would help.
+    """
+    need = parameters * 2 * (3 if merged else 1) / 1e9
+    lines = []
+    for instance in gpu_instances(settings):
+        size = instance.storage_gb or settings.volume_gb or EBS_GB
+        if need > size:
+            local = instance.storage_gb is not None
+            cure = "choose a larger type" if local else "raise sagemaker.volume_gb"
+            raise LaunchError(
+                f"sagemaker.instance_types: {instance.name} has {size} GB of storage, the job needs "
+                f"about {need:.0f} GB{' with its merged model' * merged}; {cure}"
+            )
+        lines.append(f"{instance.name}: about {need:.1f} of {size} GB of storage")
+    return lines
 
 
 def gpu_instances(settings: SagemakerSettings) -> list[Instance]:
@@ -101,10 +174,10 @@ def check_account(aws: Aws, settings: SagemakerSettings) -> list[str]:
         LaunchError: Something is certainly wrong.
     """
     warnings: list[str] = []
-    _check_identity(aws)
+    _check_identity(aws, settings)
     for check in (_check_role, _check_bucket, _check_quotas):
         try:
-            check(aws, settings)
+            warnings += check(aws, settings)
         except LaunchError:
             raise
         except Exception as error:
@@ -118,17 +191,22 @@ def check_account(aws: Aws, settings: SagemakerSettings) -> list[str]:
     return warnings
 
 
-def _check_identity(aws: Aws) -> None:
+def _check_identity(aws: Aws, settings: SagemakerSettings) -> None:
     try:
-        aws.client("sts").get_caller_identity()
+        account = aws.client("sts").get_caller_identity()["Account"]
     except Exception as error:  # no credentials, wrong ones, or no network
         raise LaunchError(
             f"AWS does not know who you are ({error_code(error)}); log in, for example with "
             "`aws sso login`, or set AWS_PROFILE"
         ) from error
+    if f":{account}:" not in settings.role:
+        raise LaunchError(
+            f"sagemaker.role: {settings.role} is not of account {account}, in which you are logged "
+            "in, and a job can only have a role of its own account; correct it, or set AWS_PROFILE"
+        )
 
 
-def _check_role(aws: Aws, settings: SagemakerSettings) -> None:
+def _check_role(aws: Aws, settings: SagemakerSettings) -> list[str]:
     name = settings.role.rsplit("/", 1)[-1]
     try:
         role = aws.client("iam").get_role(RoleName=name)["Role"]
@@ -147,9 +225,10 @@ def _check_role(aws: Aws, settings: SagemakerSettings) -> None:
             f"sagemaker.role: {name} does not trust sagemaker.amazonaws.com; "
             "give it docs/sagemaker/trust-policy.json"
         )
+    return []
 
 
-def _check_bucket(aws: Aws, settings: SagemakerSettings) -> None:
+def _check_bucket(aws: Aws, settings: SagemakerSettings) -> list[str]:
     s3 = aws.client("s3")
     try:
         s3.head_bucket(Bucket=settings.bucket)
@@ -159,39 +238,72 @@ def _check_bucket(aws: Aws, settings: SagemakerSettings) -> None:
                 f"sagemaker.bucket: there is no bucket {settings.bucket}; make it in {aws.region}"
             ) from None
         raise
-    place = s3.get_bucket_location(Bucket=settings.bucket)["LocationConstraint"] or "us-east-1"
+    place = s3.get_bucket_location(Bucket=settings.bucket)["LocationConstraint"]
+    place = _OLD_NAMES.get(place, place)
     if place != aws.region:
         raise LaunchError(
             f"sagemaker.bucket: {settings.bucket} is in {place}, the job would run in "
             f"{aws.region}; choose a bucket there, or set sagemaker.region: {place}"
         )
+    return []
 
 
-def _check_quotas(aws: Aws, settings: SagemakerSettings) -> None:
-    names, needed = quota_names(settings), settings.instance_count
-    pages = aws.client("service-quotas").get_paginator("list_service_quotas")
-    values = {
+def _check_quotas(aws: Aws, settings: SagemakerSettings) -> list[str]:
+    return types_with_quota(aws, settings)[1]
+
+
+def types_with_quota(aws: Aws, settings: SagemakerSettings) -> tuple[list[str], list[str]]:
+    """The instance types that the account may use, in order of preference, and what to warn of.
+
+    A quota that was never raised is not among the applied ones: then AWS's default counts.
+
+    Raises:
+        LaunchError: There is none: says each quota, and what to ask for.
+        ClientError: AWS does not let the caller look.
+    """
+    names = quota_names(settings)
+    wanted = {name for several in names.values() for name in several}
+    values = _quota_values(aws, "list_aws_default_service_quotas", wanted)
+    values |= _quota_values(aws, "list_service_quotas", wanted)
+    kept, lacking, warnings = [], [], []
+    for instance, several in names.items():
+        low = [name for name in several if values.get(name, inf) < settings.instance_count]
+        if low:
+            lacking += [f"the quota '{name}' is {values[name]:g} in {aws.region}" for name in low]
+            continue
+        kept.append(instance)
+        warnings += [
+            f"Service Quotas has no '{name}'; going on without that check"
+            for name in several
+            if name not in values
+        ]
+    if not kept:
+        raise LaunchError(
+            f"sagemaker.instance_types: {'; '.join(lacking)}; ask for at least "
+            f"{settings.instance_count} in Service Quotas (Amazon SageMaker), or choose another type"
+        )
+    if lacking:
+        warnings.append(f"{'; '.join(lacking)}: trying only {', '.join(kept)}")
+    return kept, warnings
+
+
+def _quota_values(aws: Aws, operation: str, names: set[str]) -> dict[str, float]:
+    pages = aws.client("service-quotas").get_paginator(operation)
+    return {
         quota["QuotaName"]: quota["Value"]
         for page in pages.paginate(ServiceCode="sagemaker")
         for quota in page["Quotas"]
         if quota["QuotaName"] in names
     }
-    for name in names:
-        if values.get(name, needed) < needed:
-            raise LaunchError(
-                f"sagemaker.instance_types: the quota '{name}' is {values[name]:g} in {aws.region}; "
-                f"ask for at least {needed} in Service Quotas (Amazon SageMaker), or choose another "
-                "type"
-            )
 
 
-def quota_names(settings: SagemakerSettings) -> list[str]:
-    """Names of the service quotas that a launch counts against."""
+def quota_names(settings: SagemakerSettings) -> dict[str, list[str]]:
+    """Names of the service quotas that a launch counts against, by instance type."""
     use = "spot training job usage" if settings.spot.enabled else "training job usage"
-    names = [f"{instance} for {use}" for instance in settings.instance_types]
-    if settings.warm_pool_seconds:
-        names += [f"{name} for training warm pool usage" for name in settings.instance_types]
-    return names
+    uses = [use, *(["training warm pool usage"] if settings.warm_pool_seconds else [])]
+    return {
+        instance: [f"{instance} for {use}" for use in uses] for instance in settings.instance_types
+    }
 
 
 def cost_ceiling(settings: SagemakerSettings) -> float | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_engineering.errors import LaunchError
-from llm_engineering.sagemaker.aws import Aws, error_code
+from llm_engineering.errors import AwsUnavailableError, LaunchError
+from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
+from llm_engineering.sagemaker.job_states import Ending, ending_of, instance_of
+
+logger = logging.getLogger(__name__)
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-_WAITING = {"Starting", "Pending", "LaunchingMLInstances", "PreparingTrainingStack"}
 _TAIL_LINES = 20
 
 
@@ -27,16 +30,16 @@ class JobRanTooLongError(LaunchError):
     """The job was stopped after ``sagemaker.max_run_seconds``."""
 
 
-class JobWaitedTooLongError(LaunchError):
-    """The job got no capacity in the time it may wait."""
-
-    exit_code = 11  # unlike others of its kind, may be cured by waiting
+class JobWaitedTooLongError(AwsUnavailableError):
+    """The job got no capacity in the time it may wait; waiting may cure that."""
 
 
-class NoCapacityError(LaunchError):
+class NoCapacityError(AwsUnavailableError):
     """AWS has no instance of this type to give at present."""
 
-    exit_code = 11
+
+class ServiceFailedError(AwsUnavailableError):
+    """The job failed by an error of the service itself, not by one of its own."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +56,24 @@ class _Log:
 
     tokens: dict[str, str | None] = field(default_factory=dict)
     tail: list[str] = field(default_factory=list)
+    is_denied: bool = False
 
 
 def follow(
     aws: Aws,
     name: str,
     *,
-    pending_timeout_s: float,
     show: Callable[[str], None],
     pace: Pace | None = None,
 ) -> dict[str, Any]:
     """Show a job's log until the job ends; only Completed is success.
 
+    How long it may wait for capacity and train is the service's to mind, by the request's
+    StoppingCondition: it does so while this process is not there, too.
+
     Args:
         aws: The session.
         name: The job.
-        pending_timeout_s: Longest time before training starts, in seconds; then the job is
-            stopped.
         show: Called with each line of the log, and with each change of status.
         pace: How often AWS is asked.
 
@@ -78,12 +82,12 @@ def follow(
 
     Raises:
         JobFailedError, JobStoppedError, JobRanTooLongError, JobWaitedTooLongError,
-        NoCapacityError: How else it ended, with the end of its log.
+        NoCapacityError, ServiceFailedError: How else it ended, with the end of its log.
+        AwsUnavailableError: Nothing can be heard of the job any more; it goes on.
     """
     pace = pace or Pace()
     log = _Log()
     status = ""
-    began = time.monotonic()
     while True:
         job = aws.surviving(
             lambda: aws.client("sagemaker").describe_training_job(TrainingJobName=name),
@@ -99,14 +103,24 @@ def follow(
             _drain_log(aws, name, log, show, pace)
             _raise_unless_completed(job, log.tail)
             return dict(job)
-        waiting = status in _WAITING and not job.get("TrainingStartTime")
-        if waiting and time.monotonic() - began > pending_timeout_s:
-            stop(aws, name)
-            raise JobWaitedTooLongError(
-                f"job {name} did not begin to train within {pending_timeout_s:.0f} s "
-                "(sagemaker.pending_timeout_seconds) and was stopped; try another instance type "
-                "or region"
-            )
+        time.sleep(pace.poll_s)
+
+
+def wait_for_end(aws: Aws, name: str, *, show: Callable[[str], None], pace: Pace) -> None:
+    """Wait until a job that is being stopped has ended, however it does.
+
+    Raises:
+        AwsUnavailableError: Nothing can be heard of it any more.
+    """
+    show(f"[{name}] is being stopped: waiting for its end, since it may yet save a checkpoint")
+    while True:
+        job = aws.surviving(
+            lambda: aws.client("sagemaker").describe_training_job(TrainingJobName=name),
+            patience_s=pace.patience_s,
+            pause_s=pace.poll_s,
+        )
+        if job["TrainingJobStatus"] not in ("InProgress", "Stopping"):
+            return
         time.sleep(pace.poll_s)
 
 
@@ -127,7 +141,26 @@ def _status_message(job: dict[str, Any]) -> str:
 
 
 def _show_log(aws: Aws, name: str, log: _Log, show: Callable[[str], None], pace: Pace) -> int:
-    """Show what is new in all of the job's streams; returns the number of lines."""
+    """Show what is new in all of the job's streams; returns the number of lines.
+
+    A log that may not be read is no reason to lose sight of the job.
+    """
+    if log.is_denied:
+        return 0
+    try:
+        return _show_new(aws, name, log, show, pace)
+    except Exception as error:
+        if not is_denied(error):
+            raise
+        log.is_denied = True
+        show(
+            f"[{name}] its log may not be read here: allow logs:DescribeLogStreams and "
+            "logs:GetLogEvents. The job goes on"
+        )
+        return 0
+
+
+def _show_new(aws: Aws, name: str, log: _Log, show: Callable[[str], None], pace: Pace) -> int:
     streams = aws.surviving(
         lambda: _streams(aws, name), patience_s=pace.patience_s, pause_s=pace.poll_s
     )
@@ -180,35 +213,42 @@ def _streams(aws: Aws, name: str) -> list[str]:
 
 
 def _raise_unless_completed(job: dict[str, Any], tail: list[str]) -> None:
-    name, status, secondary = (
-        job["TrainingJobName"],
-        job["TrainingJobStatus"],
-        job["SecondaryStatus"],
-    )
-    if status == "Completed":
-        return
-    end = "".join(f"\n  | {line}" for line in tail)
-    end = f"\nThe end of its log:{end}" if end else ""
-    reason = job.get("FailureReason", "")
-    if status == "Failed" and reason.startswith("CapacityError"):
-        raise NoCapacityError(
-            f"job {name}: AWS has no {job['ResourceConfig']['InstanceType']} to give at present"
-        )
-    if status == "Failed":
-        raise JobFailedError(f"job {name} failed: {reason}{end}")
-    if secondary == "MaxRuntimeExceeded":
-        raise JobRanTooLongError(
-            f"job {name} was stopped after sagemaker.max_run_seconds "
-            f"({job['StoppingCondition']['MaxRuntimeInSeconds']}); its checkpoints are kept: raise "
-            f"it and run the same command again to go on{end}"
-        )
-    if secondary == "MaxWaitTimeExceeded":
-        raise JobWaitedTooLongError(
-            f"job {name} was stopped after sagemaker.spot.max_wait_seconds "
-            f"({job['StoppingCondition'].get('MaxWaitTimeInSeconds')}); its checkpoints are kept: "
-            f"raise it and run the same command again to go on{end}"
-        )
-    raise JobStoppedError(
-        f"job {name} was stopped; its checkpoints are kept: run the same command again to go "
-        f"on{end}"
-    )
+    name, limits = job["TrainingJobName"], job.get("StoppingCondition") or {}
+    log = "".join(f"\n  | {line}" for line in tail)
+    log = f"\nThe end of its log:{log}" if log else ""
+    kept = "its checkpoints are kept"
+    reason = str(job.get("FailureReason") or "no reason is given")
+    match ending_of(job):
+        case Ending.COMPLETED:
+            return
+        case Ending.NO_CAPACITY:
+            raise NoCapacityError(f"job {name}: AWS has no {instance_of(job)} to give at present")
+        case Ending.SERVICE_FAILED:
+            raise ServiceFailedError(
+                f"job {name} failed by an error of the service: {reason}; {kept}: run the same "
+                f"command again to go on{log}"
+            )
+        case Ending.RAN_TOO_LONG:
+            raise JobRanTooLongError(
+                f"job {name} was stopped after sagemaker.max_run_seconds "
+                f"({limits.get('MaxRuntimeInSeconds')}); {kept}: raise it and run the same command "
+                f"again to go on{log}"
+            )
+        case Ending.WAITED_TOO_LONG if job.get("EnableManagedSpotTraining"):
+            raise JobWaitedTooLongError(
+                f"job {name} was stopped after sagemaker.spot.max_wait_seconds "
+                f"({limits.get('MaxWaitTimeInSeconds')}); {kept}: raise it and run the same "
+                f"command again to go on{log}"
+            )
+        case Ending.WAITED_TOO_LONG:
+            raise JobWaitedTooLongError(
+                f"job {name} got no capacity within {limits.get('MaxPendingTimeInSeconds')} s "
+                "(sagemaker.pending_timeout_seconds) and was stopped by the service, unpaid; run "
+                "the same command again later, or with another instance type or region"
+            )
+        case Ending.STOPPED:
+            raise JobStoppedError(
+                f"job {name} was stopped; {kept}: run the same command again to go on{log}"
+            )
+        case _:
+            raise JobFailedError(f"job {name} failed: {reason}{log}")

@@ -1,4 +1,4 @@
-"""Putting a job's inputs into S3: configuration, prepared data, and a base model of our own."""
+"""Putting a job's inputs into S3: configuration, prepared data, source, and a base model of our own."""
 
 from __future__ import annotations
 
@@ -58,13 +58,35 @@ def upload_dataset(s3: Any, dataset: PreparedDataset, settings: SagemakerSetting
     return upload_folder(s3, dataset.folder, settings, f"data/{dataset.summary.digest}")
 
 
+def upload_source(s3: Any, packed: Path, digest: str, settings: SagemakerSettings) -> str:
+    """Upload packed source under its digest, unless it is there; returns the S3 URI.
+
+    Args:
+        s3: The client.
+        packed: What ``pack_source`` made.
+        digest: Of the source's listing.
+        settings: Where to.
+    """
+    key = f"code/{digest}"
+    for path in sorted(packed.iterdir()):
+        if not _is_there(s3, path, settings, f"{key}/{path.name}"):
+            _upload(s3, path, settings, f"{key}/{path.name}")
+    return f"s3://{settings.bucket}/{settings.prefix}/{key}/"
+
+
 def upload_base_model(
     s3: Any, config: FinetuningConfig, recipe: ModelRecipe, settings: SagemakerSettings
 ) -> str | None:
-    """Upload a local base model under the digest of its recipe; None where the Hub has it.
+    """Upload a local base model under the digest of its recipe.
 
     Files that are there already, in the same size, are not sent again.
+
+    Returns:
+        The S3 URI: of what was uploaded, or ``sagemaker.base_model`` where that has the files
+        already; None where the job fetches the model from the Hub.
     """
+    if settings.base_model is not None:
+        return f"{settings.base_model.rstrip('/')}/"
     if is_hub_model(config.model):
         return None
     folder = model_folder(config.model, weights=True)

@@ -1,7 +1,6 @@
 """What runs inside the SageMaker training job: the same functions as a local run, in a row.
 
-Started as ``exec python3 -m llm_engineering.sagemaker.job``, so that the service's SIGTERM reaches
-this process. Reads one configuration file and the prepared data from input channels, writes
+``start.py`` becomes this process by ``exec``, so that the service's SIGTERM reaches it. Reads one configuration file and the prepared data from input channels, writes
 checkpoints to a folder that the service keeps in S3, and leaves results in the model folder.
 """
 
@@ -27,6 +26,7 @@ from llm_engineering.configuration import FinetuningConfig, load_config
 from llm_engineering.distributed.placement import Placement
 from llm_engineering.errors import FinetuningError, LaunchError
 from llm_engineering.outputs import unproven
+from llm_engineering.sagemaker.cluster_network import cluster_environment
 
 if TYPE_CHECKING:
     from llm_engineering.training.production import ProductionAdapter
@@ -39,6 +39,10 @@ CHAT_TEMPLATE_FILE = "chat_template.jinja"
 PRODUCTION = "production"
 START = "start"
 RECORDS = "records"
+CONFIG, DATASET, CODE, BASE_MODEL = "config", "dataset", "code", "base_model"
+"""Names of the input channels."""
+HUB_CACHE = "/opt/ml/huggingface"
+"""HF_HOME of a job: on the instance's large volume, which ends with each start of the job."""
 MAX_FAILURE_CHARACTERS = 1024
 """The service keeps so many characters of the failure file (CreateTrainingJob reference)."""
 
@@ -50,6 +54,8 @@ class JobOrder(BaseModel):
     region: str
     secrets: dict[str, str]
     has_base_model: bool
+    weights: dict[str, str] = {}
+    """SHA-256 of the base model's weight files by name, as the launcher knew them."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,8 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         FinetuningError: As the same functions in a local run.
     """
     started = time.time()
-    config = read_config(folders.channel("config"))
-    order = JobOrder.model_validate_json((folders.channel("config") / JOB_FILE).read_bytes())
+    config = read_config(folders.channel(CONFIG))
+    order = JobOrder.model_validate_json((folders.channel(CONFIG) / JOB_FILE).read_bytes())
     read_secrets(order)
 
     from llm_engineering.data.dataset import PreparedDataset
@@ -120,8 +126,8 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     from llm_engineering.training.save import save_model
 
     if order.has_base_model:
-        relocate(config.model.id, folders.channel("base_model"))
-    dataset = PreparedDataset.read(folders.channel("dataset"))
+        relocate(config.model.id, folders.channel(BASE_MODEL))
+    dataset = PreparedDataset.read(folders.channel(DATASET))
     placement, production = read_placement(folders), read_production(folders)
     require_memory(config, placement.ranks)
     if placement.ranks == 1:
@@ -129,6 +135,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     else:  # each rank loads it; this process starts and watches them
         described = describe_model(config.model, dtype=resolve_dtype(config.model))
         lora = describe_lora(described, config.lora)
+    require_same_weights(order, lora.model.weight_digests)
     start_from = config.train.start_from
     adapter, record = train(
         lora,
@@ -169,8 +176,23 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         leave_unproven(output, order.run, folders.checkpoints)
         raise
     records = {"lora": lora, "training_record": record, "evaluation": evaluation}
+    # The checkpoints stay: what the service deletes here it deletes in S3, and the model is not
+    # uploaded yet. A lifecycle rule, or --clean, removes them once they are old.
     leave_results(saved.folder, records, folders.model)
-    shutil.rmtree(folders.checkpoints / "job", ignore_errors=True)  # done: nothing to resume
+
+
+def require_same_weights(order: JobOrder, found: dict[str, str]) -> None:
+    """Check that this is the base model that the launcher described, before anything is trained.
+
+    Raises:
+        LaunchError: A weight file differs, is missing, or is one more.
+    """
+    differ = sorted(name for name, _ in order.weights.items() ^ found.items())
+    if order.weights and differ:
+        raise LaunchError(
+            f"model.id: {', '.join(dict.fromkeys(differ))} of the base model are not those that the "
+            "launcher saw; give sagemaker.base_model the same files, or pin model.revision"
+        )
 
 
 def read_placement(folders: JobFolders) -> Placement:
@@ -180,6 +202,13 @@ def read_placement(folders: JobFolders) -> Placement:
     path = folders.root / "input" / "config" / "resourceconfig.json"
     cluster = json.loads(path.read_text(encoding="utf-8"))
     hosts = sorted(cluster["hosts"])
+    if len(hosts) > 1:
+        variables = cluster_environment(
+            cluster.get("current_instance_type", ""), cluster.get("network_interface_name", "eth0")
+        )
+        for name, value in variables.items():
+            os.environ.setdefault(name, value)  # sagemaker.environment has the last word
+        logger.info("between instances: %s", ", ".join(f"{k}={v}" for k, v in variables.items()))
     return Placement(
         ranks_per_host=max(1, torch.cuda.device_count()),
         hosts=tuple(hosts),
@@ -191,7 +220,7 @@ def read_production(folders: JobFolders) -> ProductionAdapter | None:
     """The production version that came with the configuration, if one did."""
     from llm_engineering.training.production import ProductionAdapter
 
-    folder = folders.channel("config") / PRODUCTION
+    folder = folders.channel(CONFIG) / PRODUCTION
     return ProductionAdapter.read(folder) if folder.is_dir() else None
 
 
@@ -236,15 +265,49 @@ def read_secrets(order: JobOrder) -> None:
     import boto3
 
     client = boto3.client("secretsmanager", region_name=order.region)
-    for variable, name in order.secrets.items():
+    for variable, named in order.secrets.items():
+        name, key = split_secret(named)
         try:
-            os.environ[variable] = client.get_secret_value(SecretId=name)["SecretString"]
+            text = client.get_secret_value(SecretId=name)["SecretString"]
         except Exception as error:  # whatever the client raises
             raise LaunchError(
                 f"sagemaker.secrets.{variable}: the job cannot read the secret {name} "
                 f"({type(error).__name__}); allow secretsmanager:GetSecretValue on it to the "
                 "job's role"
             ) from None
+        os.environ[variable] = secret_value(text, name, key, variable)
+
+
+def split_secret(named: str) -> tuple[str, str | None]:
+    """Name (or ARN) of a secret, and the key of the JSON in it if one is named: ``name:key``."""
+    parts = named.split(":")
+    ends = 7 if parts[0] == "arn" else 1  # arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME
+    return ":".join(parts[:ends]), ":".join(parts[ends:]) or None
+
+
+def secret_value(text: str, name: str, key: str | None, variable: str) -> str:
+    """What of a secret's text an environment variable gets.
+
+    Raises:
+        LaunchError: The secret is JSON and no key is named, or it has no such key.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    is_json = isinstance(values, dict)
+    if key is None and not is_json:
+        return text
+    if is_json and key in values:
+        return str(values[key])
+    where = f"sagemaker.secrets.{variable}"
+    if not is_json:
+        raise LaunchError(f"{where}: the secret {name} is plain text and has no key {key!r}")
+    has = ", ".join(sorted(values))
+    raise LaunchError(
+        f"{where}: the secret {name} has the keys {has}; name one of them, for example "
+        f"{name}:{next(iter(values), 'key')}"
+    )
 
 
 def write_failure(path: Path, error: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,6 +57,8 @@ _VERSION = re.compile(r"3\.\d+(\.\d+)?")
 def job_requirements(lock_path: Path, python_version: str) -> str:
     """Return the text of the requirements.txt that a job installs beside what its image brings.
 
+    Each line has the digests of the package's files in the lock, which pip enforces in the job.
+
     Args:
         lock_path: The project's poetry.lock.
         python_version: Of the image's CPython on Linux x86-64: "3.12" or "3.12.11".
@@ -76,14 +79,19 @@ def job_requirements(lock_path: Path, python_version: str) -> str:
     lines = [
         line
         for line in locked_requirements(
-            lock, groups=GROUPS, environment=environment, leave_out=BROUGHT_BY_IMAGE
+            lock,
+            groups=GROUPS,
+            environment=environment,
+            leave_out=BROUGHT_BY_IMAGE,
+            hashes=True,
         )
         if canonicalize_name(line.partition("==")[0]) in needed
     ]
     header = (
         f"# Exported from {lock_path.name}, sha256 {hashlib.sha256(content).hexdigest()},\n"
         f"# for CPython {python_version} on Linux x86-64. Do not edit: change the lock.\n"
-        "# Complete but for what the image brings (PyTorch, CUDA): pip install --no-deps.\n"
+        "# Complete but for what the image brings (PyTorch, CUDA): pip install --no-deps "
+        "--require-hashes.\n"
     )
     return header + "".join(f"{line}\n" for line in lines)
 
@@ -148,3 +156,9 @@ def _dependencies(
                 for extra in (extras or {""})
             ):
                 yield canonicalize_name(name), frozenset(table.get("extras", ()))
+
+
+if __name__ == "__main__":  # for a wheelhouse (docs/sagemaker/README.md): the text, on stdout
+    print(
+        job_requirements(Path(__file__).resolve().parents[2] / "poetry.lock", sys.argv[1]), end=""
+    )

@@ -1,4 +1,8 @@
-"""model.tar.gz: an inventory written in the job, and a wary extraction and check afterwards."""
+"""model.tar.gz: an inventory written in the job, and a wary extraction and check afterwards.
+
+The inventory lies in the archive itself. So it finds damage and what is missing, not forgery: who
+may write the archive's object in S3 can alter both. Against that stand the bucket's permissions.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ def write_inventory(folder: Path) -> Path:
 
 
 def verify_inventory(folder: Path) -> None:
-    """Check that a folder holds what its inventory.json lists, unaltered, and nothing else.
+    """Check for damage: that a folder holds what its inventory.json lists, and nothing else.
 
     Raises:
         LaunchError: Lists every missing, unlisted and altered file, or says what is wrong with
@@ -48,8 +52,8 @@ def verify_inventory(folder: Path) -> None:
     ]
     if problems:
         raise LaunchError(
-            f"{folder}: is not what the job saved ({'; '.join(problems)}); download it again, and "
-            "if it stays so, do not use it"
+            f"{folder}: is not what the job listed as saved ({'; '.join(problems)}); download it "
+            "again, and if it stays so, do not use it"
         )
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from llm_engineering.configuration import FinetuningConfig, to_yaml
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.sagemaker.aws import Aws
-from llm_engineering.sagemaker.checks import check_locally, cost_ceiling, gpu_instances
-from llm_engineering.sagemaker.launch import name_of, redacted, stage
+from llm_engineering.sagemaker.checks import check_locally, gpu_instances
+from llm_engineering.sagemaker.cost import ceiling_text
+from llm_engineering.sagemaker.image import TrainingImage, image_uri
+from llm_engineering.sagemaker.launch import name_of, redacted
 from llm_engineering.sagemaker.request import JobInputs, build_request
+from llm_engineering.sagemaker.submission import stage
 
 _NO_DIGEST = "0" * 64
 
@@ -28,23 +31,21 @@ def launch_plan(config: FinetuningConfig, settings: SagemakerSettings) -> str:
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
         source = Path(folder)
         listing = stage(config, settings, source)
+        spot = settings.spot.enabled
         request = build_request(
             settings,
-            aws.session,
-            aws.region,
             name=name,
-            instance_type=settings.instance_types[0],
+            instance_types=settings.instance_types[:1] if spot else settings.instance_types,
+            image=TrainingImage(image_uri(settings, aws.region)),
             inputs=JobInputs(
                 config=f"{home}/jobs/{name}/config/",
                 dataset=f"{home}/data/{_NO_DIGEST}/",
-                base_model=f"{home}/models/{_NO_DIGEST}/"
-                if Path(config.model.id).is_dir()
-                else None,
-                source=source,
+                base_model=settings.base_model
+                or (f"{home}/models/{_NO_DIGEST}/" if Path(config.model.id).is_dir() else None),
+                code=f"{home}/code/{listing.digest}/",
             ),
             tags={"pipeline": "finetuning", "run": "...", "commit": "..."},
             checkpoints=name,
-            upload=False,
         )
     instances = [
         f"  {each.name:<18} {each.gpus} x {each.gpu}, {each.gpu_memory_gib:g} GiB each"
@@ -52,7 +53,8 @@ def launch_plan(config: FinetuningConfig, settings: SagemakerSettings) -> str:
     ]
     return "\n".join(
         [
-            "# request (the zeros stand for digests of the prepared data and the model)",
+            "# request (the zeros stand for digests of the prepared data and the model; a launch sends the "
+            "image by its digest)",
             redacted(request),
             "",
             f"# source: {len(listing.files)} files, {listing.total_bytes:,} bytes",
@@ -63,16 +65,4 @@ def launch_plan(config: FinetuningConfig, settings: SagemakerSettings) -> str:
             "",
             f"# cost ceiling: {ceiling_text(settings)}",
         ]
-    )
-
-
-def ceiling_text(settings: SagemakerSettings) -> str:
-    """The cost ceiling in words."""
-    ceiling = cost_ceiling(settings)
-    if ceiling is None:
-        return "unknown; give sagemaker.price_per_hour for each instance type"
-    warm = f" and {settings.warm_pool_seconds} s of warm pool" if settings.warm_pool_seconds else ""
-    return (
-        f"{ceiling:,.2f} USD ({settings.max_run_seconds} s{warm} at the dearest configured price; "
-        "storage and transfers come on top)"
     )

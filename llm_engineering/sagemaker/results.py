@@ -19,17 +19,27 @@ from llm_engineering.model.finetuning.record import (
     TrainingRecord,
 )
 from llm_engineering.model.recipes import LoraRecipe
-from llm_engineering.sagemaker.aws import Aws
+from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
+from llm_engineering.sagemaker.cost import billable_seconds, cost_of
+from llm_engineering.sagemaker.follow import Pace
 from llm_engineering.sagemaker.job import RECORDS
-from llm_engineering.sagemaker.model_archive import extract, verify_inventory
+from llm_engineering.sagemaker.job_states import instance_of
+from llm_engineering.sagemaker.model_archive import MAX_BYTES, extract, verify_inventory
 
 logger = logging.getLogger(__name__)
 
+_GONE = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def fetch_results(
-    aws: Aws, job: dict[str, Any], lora: LoraRecipe, settings: SagemakerSettings, folder: Path
+    aws: Aws,
+    job: dict[str, Any],
+    lora: LoraRecipe,
+    settings: SagemakerSettings,
+    folder: Path,
+    *,
+    pace: Pace | None = None,
 ) -> tuple[AdapterFolder, TrainingRecord]:
     """Download a job's model.tar.gz and read it as what a local run would have made.
 
@@ -40,18 +50,20 @@ def fetch_results(
             the result is paid for.
         settings: For the price.
         folder: Receives ``model.tar.gz``, ``job/`` (all of it) and ``adapter/``.
+        pace: How long an expired login or a lost network is borne.
 
     Raises:
-        LaunchError: The archive is unsafe, or a file is not what the job wrote.
+        LaunchError: The model is not in S3 any more or may not be read, the archive is unsafe, or
+            a file is damaged.
+        AwsUnavailableError: S3 cannot be reached now.
     """
-    uri = urlparse(job["ModelArtifacts"]["S3ModelArtifacts"])
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / "model.tar.gz"
-    aws.client("s3").download_file(uri.netloc, uri.path.lstrip("/"), str(archive))
+    _download(aws, job, archive, pace or Pace())
     extracted = folder / "job"
     shutil.rmtree(extracted, ignore_errors=True)
     extracted.mkdir()
-    extract(archive, extracted)
+    extract(archive, extracted, max_bytes=most_bytes(lora))
     verify_inventory(extracted)
     made = _read(extracted, "lora", LoraRecipe)
     if made != lora:
@@ -75,6 +87,45 @@ def fetch_results(
     return AdapterFolder(adapter, digest), record
 
 
+def _download(aws: Aws, job: dict[str, Any], archive: Path, pace: Pace) -> None:
+    name = job["TrainingJobName"]
+    address = (job.get("ModelArtifacts") or {}).get("S3ModelArtifacts")
+    if not address:
+        raise LaunchError(f"job {name} has completed, and AWS names no model of it; see its log")
+    uri = urlparse(address)
+    try:
+        aws.surviving(
+            lambda: aws.client("s3").download_file(uri.netloc, uri.path.lstrip("/"), str(archive)),
+            patience_s=pace.patience_s,
+            pause_s=pace.poll_s,
+        )
+    except OSError as error:
+        raise LaunchError(
+            f"job {name}: its model cannot be written to {archive} ({error}); it stays in S3: the "
+            "same command fetches it once there is room"
+        ) from None
+    except Exception as error:
+        if error_code(error) in _GONE:
+            raise LaunchError(
+                f"job {name} has completed, but its model {address} is not there any more: it was "
+                "deleted, by hand or by a lifecycle rule; --no-cache trains again, and pays again"
+            ) from None
+        if is_denied(error):
+            raise LaunchError(
+                f"job {name}: its model {address} may not be read: allow s3:GetObject on it (and "
+                "s3:ListBucket, without which S3 says the same of a model that is gone)"
+            ) from None
+        raise
+
+
+def most_bytes(lora: LoraRecipe) -> int:
+    """The most that a job's archive may hold uncompressed: the adapter's part and two exports.
+
+    Merged and GGUF have at most 4 bytes for each parameter.
+    """
+    return MAX_BYTES + 2 * 4 * lora.total_parameters
+
+
 def job_record(
     job: dict[str, Any],
     manifest: dict[str, Any],
@@ -82,23 +133,19 @@ def job_record(
     region: str,
 ) -> JobRecord:
     """What a completed job was and ran on, by its own manifest, and what it cost."""
-    billable = int(job.get("BillableTimeInSeconds") or job.get("TrainingTimeInSeconds") or 0)
-    instance = job["ResourceConfig"]["InstanceType"]
-    instances = job["ResourceConfig"].get("InstanceCount") or 1
-    price = settings.price_per_hour.get(instance)
     transitions = job.get("SecondaryStatusTransitions") or []
     return JobRecord(
         name=job["TrainingJobName"],
         arn=job["TrainingJobArn"],
         console=console_link(job["TrainingJobName"], region),
         region=region,
-        instance_type=instance,
+        instance_type=instance_of(job),
         image=job["AlgorithmSpecification"]["TrainingImage"],
         spot=bool(job.get("EnableManagedSpotTraining")),
         restarts=sum(each["Status"] == "Interrupted" for each in transitions),
-        billable_seconds=billable,
+        billable_seconds=billable_seconds(job),
         training_seconds=int(job.get("TrainingTimeInSeconds") or 0),
-        cost_usd=None if price is None else price * instances * billable / 3600,
+        cost_usd=cost_of(job, settings),
         packages=manifest["packages"],
         python=manifest["python"],
         platform=manifest["platform"],

@@ -1,19 +1,24 @@
-"""The source that a training job runs: this package's own files, listed, capped and scanned."""
+"""The source that a training job runs: this package's own files, listed, capped, scanned, packed."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import os
+import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from llm_engineering.errors import LaunchError
 from llm_engineering.sagemaker.secret_scan import require_no_secrets
+from llm_engineering.sagemaker.start import SOURCE
 
 PACKAGE = "llm_engineering"
 SUFFIXES = frozenset({".py", ".jinja", ".css", ".txt"})
 MAX_BYTES = 5_000_000
+START = "start.py"
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,33 @@ def stage_source(root: Path, folder: Path, extra: Mapping[str, str]) -> SourceLi
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     return listing
+
+
+def pack_source(staged: Path, folder: Path) -> Path:
+    """Pack staged source as the two files that a job's ``code`` channel has.
+
+    ``source.tar.gz`` has the same bytes whenever the source has: it lies in S3 under their digest,
+    once, however often it is sent. ``start.py`` unpacks it.
+
+    Args:
+        staged: What ``stage_source`` made.
+        folder: Receives both; made if missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(path for path in staged.rglob("*") if path.is_file()):
+            member = tarfile.TarInfo(path.relative_to(staged).as_posix())  # no owner, no time
+            member.size, member.mode = path.stat().st_size, 0o644
+            with path.open("rb") as file:
+                tar.addfile(member, file)
+    with (folder / SOURCE).open("wb") as target, gzip.GzipFile(
+        filename="", mode="wb", fileobj=target, mtime=0
+    ) as compressed:  # fmt: skip
+        compressed.write(packed.getvalue())
+    start = Path(__file__).with_name(START)
+    (folder / START).write_bytes(start.read_bytes())
+    return folder
 
 
 def _sources(root: Path) -> Iterator[Path]:

@@ -134,7 +134,8 @@ def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpo
     except TrainingError as reason:
         if resume == "required":
             raise
-        logger.info("starting from the first step: %s", reason)
+        said = str(reason).removeprefix("--resume: ").partition("; start without")[0]
+        logger.info("starting from the first step: %s", said)
         return None
 
 

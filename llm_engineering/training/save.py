@@ -207,15 +207,17 @@ def _export(
         if evaluation.trained_probe is None:
             return []
         return prove_exports(exports, evaluation.trained_probe, lora)
-    if config.export.merged_16bit:
-        made = work_folder(config.run.output_dir) / name / "job" / MERGED
+    asked = {MERGED: config.export.merged_16bit, GGUF: config.export.gguf}
+    for part in (part for part, is_asked in asked.items() if is_asked):
+        made = work_folder(config.run.output_dir) / name / "job" / part
         if not made.is_dir():
+            key = {MERGED: "merged_16bit", GGUF: "gguf"}[part]
             raise ExportError(
-                f"export.merged_16bit: the job {record.job.name} trained for an earlier, equal run, "
-                "and its merged model is not here; run again with --no-cache, or set "
-                "export.merged_16bit to false"
+                f"export.{key}: the job {record.job.name} trained for an earlier, equal run, "
+                f"and its {part} folder is not here; run again with --no-cache, or leave "
+                f"export.{key} out"
             )
-        shutil.move(made, folder / MERGED)
+        shutil.move(made, folder / part)
     return record.job.parity
 
 

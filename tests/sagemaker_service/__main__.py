@@ -11,12 +11,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import boto3
+from botocore.exceptions import ClientError
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
@@ -25,17 +27,27 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from sagemaker_service.account import simulate_principal_policy
+from sagemaker_service.account import role_statements, simulate_principal_policy
 from sagemaker_service.container import Image
 from sagemaker_service.faults import FaultSwitch
 from sagemaker_service.front import CONTROL, SERVICE_ACCESS_KEY, Front
+from sagemaker_service.images import batch_get_image
 from sagemaker_service.jobs import Job
 from sagemaker_service.lifecycle import World
-from sagemaker_service.quotas import get_quota, list_quotas
+from sagemaker_service.permissions import require_permissions
+from sagemaker_service.policies import EVERYTHING, Statement
+from sagemaker_service.prices import get_products
+from sagemaker_service.quotas import get_quota, list_default_quotas, list_quotas
 from sagemaker_service.training_api import TrainingApi
+from sagemaker_service.wire import ApiCall
 
 HOST = "127.0.0.1"
 CREDENTIALS_S = 3600
+CALLER_KEY = "AKIAIOSFODNN7EXAMPLE"
+"""The launcher's, whose policies count; a test's own calls are made with another key."""
+SSO_CREDENTIALS_S = 2
+"""So short that botocore asks for new ones at each client: an ended login shows at once."""
+CALLER_SECRET = "not-a-secret"
 
 
 class QuietHandler(MotoRequestHandler):
@@ -53,7 +65,8 @@ class Server(ThreadedMotoServer):
         self._folder = folder
         self._image = image
         self._faults = FaultSwitch()
-        self._job_keys: set[str] = set()
+        self._job_roles: dict[str, str] = {}
+        self._caller: list[Statement] = list(EVERYTHING)
         self._training: TrainingApi | None = None
 
     @property
@@ -79,6 +92,7 @@ class Server(ThreadedMotoServer):
             logs=clients["logs"],
             endpoint=self.endpoint,
             credentials_uri=lambda job: f"{self.endpoint}{CONTROL}credentials/{job.name}",
+            role_statements=lambda role: role_statements(role, clients["iam"]),
         )
         training = TrainingApi(world, clients["iam"])
         self._training = training
@@ -89,6 +103,20 @@ class Server(ThreadedMotoServer):
         def set_faults(_: str, body: dict[str, Any]) -> dict[str, Any]:
             self._faults.replace(body)
             return {}
+
+        def set_caller(_: str, body: dict[str, Any]) -> dict[str, Any]:
+            self._caller = body["statements"]
+            return {}
+
+        def authorize(call: ApiCall) -> None:
+            if call.access_key == CALLER_KEY:
+                asks_a_bucket = call.bucket and call.operation != "CreateBucket"
+                if asks_a_bucket and not _bucket_is_there(call.bucket, clients["s3"]):
+                    return  # S3 says to anyone that there is none
+                require_permissions(self._caller, call, "launcher")
+            elif call.access_key in self._job_roles:
+                role = self._job_roles[call.access_key]
+                require_permissions(role_statements(role, clients["iam"]), call, role)
 
         def interrupt(name: str, _: dict[str, Any]) -> dict[str, Any]:
             training.named(name).interrupt_requested.set()
@@ -107,20 +135,30 @@ class Server(ThreadedMotoServer):
             operations={
                 **training.operations(),
                 "servicequotas:ListServiceQuotas": lambda call: list_quotas(call, quotas()),
+                "servicequotas:ListAWSDefaultServiceQuotas": lambda call: list_default_quotas(
+                    call, self._faults.now.default_quotas
+                ),
                 "servicequotas:GetServiceQuota": lambda call: get_quota(call, quotas()),
+                "ecr:BatchGetImage": lambda call: batch_get_image(
+                    call, self._faults.now.moved_tags
+                ),
+                "pricing:GetProducts": get_products,
+                "sso:GetRoleCredentials": _sso_credentials,
                 "iam:SimulatePrincipalPolicy": lambda call: simulate_principal_policy(
                     call, clients["iam"]
                 ),
             },
             controls={
                 "faults": set_faults,
+                "caller": set_caller,
                 "interrupt": interrupt,
                 "reset": reset,
                 "credentials": lambda name, _: self._credentials(
                     training.named(name), clients["sts"]
                 ),
             },
-            is_job_key=self._job_keys.__contains__,
+            is_job_key=self._job_roles.__contains__,
+            authorize=authorize,
         )
         self._server_ready_event.set()
         self._server.serve_forever()
@@ -139,7 +177,7 @@ class Server(ThreadedMotoServer):
         """Credentials of the job's role, in the form of the containers' credential endpoint."""
         given = sts.assume_role(RoleArn=job.request["RoleArn"], RoleSessionName="SageMaker")
         credentials = given["Credentials"]
-        self._job_keys.add(credentials["AccessKeyId"])
+        self._job_roles[credentials["AccessKeyId"]] = job.request["RoleArn"]
         return {
             "RoleArn": job.request["RoleArn"],
             "AccessKeyId": credentials["AccessKeyId"],
@@ -147,6 +185,26 @@ class Server(ThreadedMotoServer):
             "Token": credentials["SessionToken"],
             "Expiration": (datetime.now(UTC) + timedelta(seconds=CREDENTIALS_S)).isoformat(),
         }
+
+
+def _sso_credentials(_: ApiCall) -> dict[str, Any]:
+    """What IAM Identity Center's portal gives for a login that has not ended: the caller's keys."""
+    return {
+        "roleCredentials": {
+            "accessKeyId": CALLER_KEY,
+            "secretAccessKey": CALLER_SECRET,
+            "sessionToken": "not-a-token",
+            "expiration": int((time.time() + SSO_CREDENTIALS_S) * 1000),
+        }
+    }
+
+
+def _bucket_is_there(name: str, s3: Any) -> bool:
+    try:
+        s3.head_bucket(Bucket=name)
+    except ClientError:
+        return False
+    return True
 
 
 class _LateApplication:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,6 +11,8 @@ from xml.sax.saxutils import escape
 from botocore.exceptions import ClientError
 
 from sagemaker_service.errors import ServiceError, validation_error
+from sagemaker_service.permissions import s3_need
+from sagemaker_service.policies import allowed
 from sagemaker_service.wire import ApiCall
 
 SERVICE_PRINCIPAL = "sagemaker.amazonaws.com"
@@ -35,8 +36,12 @@ def check_account(request: Mapping[str, Any], region: str, iam: Any, s3: Any) ->
             f"Could not assume role {role}. Please ensure that the role exists and allows "
             f"principal '{SERVICE_PRINCIPAL}' to assume the role."
         )
+    statements = role_statements(role, iam)
     for channel in request.get("InputDataConfig", []):
-        _check_data(channel["DataSource"]["S3DataSource"]["S3Uri"], role, region, s3)
+        uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
+        _check_data(
+            uri, role, region, s3, may_list=allowed(statements, *s3_need("s3:ListBucket", uri))
+        )
     places = [request["OutputDataConfig"]["S3OutputPath"]]
     if "CheckpointConfig" in request:
         places.append(request["CheckpointConfig"]["S3Uri"])
@@ -47,7 +52,7 @@ def check_account(request: Mapping[str, Any], region: str, iam: Any, s3: Any) ->
 
 
 def simulate_principal_policy(call: ApiCall, iam: Any) -> str:
-    """IAM's SimulatePrincipalPolicy over the role's own policies; conditions are ignored."""
+    """IAM's SimulatePrincipalPolicy over the role's own policies."""
     parameters = call.parameters
     arn = parameters["PolicySourceArn"]
     actions = _members(parameters, "ActionNames")
@@ -60,7 +65,7 @@ def simulate_principal_policy(call: ApiCall, iam: Any) -> str:
     results = "".join(
         f"<member><EvalActionName>{escape(action)}</EvalActionName>"
         f"<EvalResourceName>{escape(resource)}</EvalResourceName>"
-        f"<EvalDecision>{_decision(action, resource, statements)}</EvalDecision></member>"
+        f"<EvalDecision>{'allowed' if allowed(statements, action, resource) else 'implicitDeny'}</EvalDecision></member>"
         for action in actions
         for resource in resources
     )
@@ -92,9 +97,9 @@ def _trusts_the_service(role_arn: str, iam: Any) -> bool:
     return False
 
 
-def _check_data(uri: str, role: str, region: str, s3: Any) -> None:
+def _check_data(uri: str, role: str, region: str, s3: Any, *, may_list: bool) -> None:
     bucket, prefix = split_uri(uri)
-    problem = _bucket_problem(bucket, region, s3)
+    problem = _bucket_problem(bucket, region, s3) if may_list else "Access Denied"
     if problem is None:
         found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)["KeyCount"]
         problem = None if found else "no object has that prefix."
@@ -115,6 +120,14 @@ def _bucket_problem(bucket: str, region: str, s3: Any) -> str | None:
     return None if location == region else f"The bucket is in this region: {location}."
 
 
+def role_statements(role_arn: str, iam: Any) -> list[Mapping[str, Any]]:
+    """The statements of all policies of a role; none of a role that is not there."""
+    try:
+        return list(_statements(role_arn.rsplit("/", 1)[-1], iam))
+    except ClientError:
+        return []
+
+
 def _statements(role_name: str, iam: Any) -> Iterator[Mapping[str, Any]]:
     for name in iam.list_role_policies(RoleName=role_name)["PolicyNames"]:
         document = iam.get_role_policy(RoleName=role_name, PolicyName=name)["PolicyDocument"]
@@ -127,29 +140,6 @@ def _statements(role_name: str, iam: Any) -> Iterator[Mapping[str, Any]]:
         if isinstance(document, str):
             document = json.loads(document)
         yield from _as_list(document["Statement"])
-
-
-def _decision(action: str, resource: str, statements: list[Mapping[str, Any]]) -> str:
-    decision = "implicitDeny"
-    for statement in statements:
-        if "NotAction" in statement:
-            concerned = not _matches(action.lower(), statement["NotAction"])
-        else:
-            concerned = _matches(action.lower(), statement["Action"])
-        if not concerned or not _matches(resource, statement.get("Resource", "*")):
-            continue
-        if statement["Effect"] == "Deny":
-            return "explicitDeny"
-        decision = "allowed"
-    return decision
-
-
-def _matches(value: str, patterns: str | list[str]) -> bool:
-    """Actions match whatever the case; resources as they are."""
-    return any(
-        fnmatch.fnmatchcase(value, pattern) or fnmatch.fnmatchcase(value, pattern.lower())
-        for pattern in _as_list(patterns)
-    )
 
 
 def _members(parameters: Mapping[str, str], name: str) -> list[str]:

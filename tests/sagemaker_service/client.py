@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,10 +10,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+
+from sagemaker_service.policies import EVERYTHING, Statement, shipped
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -28,10 +32,22 @@ TRUST = {
         }
     ],
 }
-EVERYTHING = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
+# What the shipped policies have for their placeholders, in this account.
+PLACEHOLDERS = {
+    "ACCOUNT": ACCOUNT,
+    "REGION": REGION,
+    "BUCKET": "finetuning-jobs",
+    "PREFIX": "llm-engineering-finetuning",
+    "JOB_PREFIX": "",
+    "JOB_ROLE": ROLE_NAME,
+    "SECRET": "hub-token",
+    "IMAGE_ACCOUNT": ACCOUNT,
+    "IMAGE_REPOSITORY": "training",
+    "INSTANCE_TYPES": "ml.g*",
+    "MAX_RUN_SECONDS": "86400",
 }
+ADMIN_KEY = "AKIAADMINISTREXAMPLE"
+"""A test's own calls: no policy counts for them."""
 
 
 def start(
@@ -112,12 +128,12 @@ class Service:
         }
 
     def client(self, name: str) -> Any:
-        """A boto3 client of the caller; kept, since making one takes a tenth of a second."""
+        """A boto3 client of an administrator; kept, since making one takes a tenth of a second."""
         import boto3
 
         if name not in self._clients:
             session = boto3.Session(
-                aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+                aws_access_key_id=ADMIN_KEY,
                 aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
                 region_name=REGION,
             )
@@ -130,9 +146,53 @@ class Service:
         self.client("s3").create_bucket(Bucket=self.bucket)
         iam = self.client("iam")
         iam.create_role(RoleName=ROLE_NAME, AssumeRolePolicyDocument=json.dumps(TRUST))
-        iam.put_role_policy(
-            RoleName=ROLE_NAME, PolicyName="jobs", PolicyDocument=json.dumps(EVERYTHING)
+        self.use_shipped_policies()
+
+    def use_shipped_policies(self, **placeholders: str) -> None:
+        """Give the caller and the job's role what docs/sagemaker/ ships, and nothing more."""
+        values = PLACEHOLDERS | placeholders
+        self.set_policies(
+            caller=shipped("launcher-policy.json", values),
+            role=shipped("job-role-policy.json", values),
         )
+
+    def set_policies(
+        self, caller: Sequence[Statement] = EVERYTHING, role: Sequence[Statement] = EVERYTHING
+    ) -> None:
+        """Give the caller and the job's role other permissions; by default all there are."""
+        self._control("caller", {"statements": list(caller)})
+        self.client("iam").put_role_policy(
+            RoleName=ROLE_NAME,
+            PolicyName="jobs",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": list(role)}),
+        )
+
+    def sign_in_by_sso(self, home: Path) -> dict[str, str]:
+        """The environment of a caller who has logged in by `aws sso login`, his home being ``home``.
+
+        The fault ``sso_expired`` ends that login. Instead of the variables with keys: those must
+        be unset.
+        """
+        cache = home / ".aws" / "sso" / "cache"
+        cache.mkdir(parents=True)
+        start_url = "https://example.awsapps.com/start"
+        (home / ".aws" / "config").write_text(
+            "[profile work]\nsso_session = own\nsso_account_id = "
+            f"{ACCOUNT}\nsso_role_name = Engineer\nregion = {REGION}\n\n[sso-session own]\n"
+            f"sso_start_url = {start_url}\nsso_region = {REGION}\n"
+            "sso_registration_scopes = sso:account:access\n"
+        )
+        token = {
+            "startUrl": start_url,
+            "region": REGION,
+            "accessToken": "not-a-token",
+            "expiresAt": (datetime.now(UTC) + timedelta(hours=8)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        (cache / f"{hashlib.sha1(b'own').hexdigest()}.json").write_text(json.dumps(token))
+        without = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+        without |= {"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
+        kept = {name: value for name, value in self.environment.items() if name not in without}
+        return kept | {"AWS_PROFILE": "work", "HOME": str(home)}
 
     def set_faults(self, **faults: Any) -> None:
         """Put these faults in force (fields of ``faults.Faults``), and no others."""

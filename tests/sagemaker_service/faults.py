@@ -23,6 +23,8 @@ class Faults:
     # Refusals
     quotas: dict[str, float] = field(default_factory=dict)
     """Service quota by its full name, such as ``ml.g5.2xlarge for training job usage``."""
+    default_quotas: dict[str, float | None] = field(default_factory=dict)
+    """What AWS gives every account, by full name; None: Service Quotas knows no such quota."""
     no_capacity: list[str] = field(default_factory=list)
     """Instance types that cannot be had: on demand the job fails, on spot it waits."""
     denied: list[str] = field(default_factory=list)
@@ -35,6 +37,17 @@ class Faults:
     """Seconds since the epoch until which every call of the caller answers ExpiredToken."""
     expired_access_keys: list[str] = field(default_factory=list)
     """Access key ids that have expired for good."""
+    sso_expired: bool = False
+    """Whether the caller's login to IAM Identity Center has ended (``Service.sign_in_by_sso``)."""
+    slow_s: dict[str, float] = field(default_factory=dict)
+    """Action to the seconds that its answer takes; "*" is every action of the caller."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Action to the number of its next calls whose connection is closed without an answer; "*" is
+    every action of the caller."""
+    moved_tags: dict[str, str] = field(default_factory=dict)
+    """Image tag, ``repository:tag``, to what now lies behind it: another text, another digest."""
+    failed_internally: int = 0
+    """Attempts of a job that end in InternalServerError; RetryStrategy has the next one begin."""
 
     # A job's life
     step_s: float = 0.05
@@ -53,12 +66,18 @@ class Faults:
     """Whether checkpoints are copied to S3 once more after an interruption."""
     max_runtime_s: float | None = None
     """Seconds of training after which MaxRuntimeInSeconds counts as exceeded, if sooner."""
+    max_pending_s: float | None = None
+    """Seconds of waiting after which MaxPendingTimeInSeconds counts as exceeded, if sooner."""
     max_wait_s: float | None = None
     """Seconds since creation after which MaxWaitTimeInSeconds counts as exceeded, if sooner."""
     checkpoint_sync_s: float = 0.5
     """Seconds between two copies of the checkpoint folder to S3."""
     log_delay_s: float = 0.0
     """Seconds that a log line takes to reach CloudWatch."""
+
+
+class DroppedConnection(Exception):
+    """The answer never comes: the connection is closed."""
 
 
 class FaultSwitch:
@@ -88,6 +107,17 @@ class FaultSwitch:
         with self._lock:
             self._calls[call.action] += 1
             count = self._calls[call.action]
+            drops = not of_job and self._take_drop(call.action)
+        if not of_job:
+            time.sleep(faults.slow_s.get(call.action, faults.slow_s.get("*", 0.0)))
+        if drops:
+            raise DroppedConnection
+        if call.service == "sso":
+            if faults.sso_expired:
+                raise ServiceError(
+                    "UnauthorizedException", "Session token not found or invalid", 401
+                )
+            return
         expired = call.access_key in faults.expired_access_keys or (
             not of_job and time.time() < faults.expired_until
         )
@@ -109,3 +139,10 @@ class FaultSwitch:
         every = faults.throttle.get(call.action)
         if every and not of_job and count % every == 0:
             raise ServiceError("ThrottlingException", "Rate exceeded")
+
+    def _take_drop(self, action: str) -> bool:
+        for name in (action, "*"):
+            if self.now.dropped.get(name, 0) > 0:
+                self.now.dropped[name] -= 1
+                return True
+        return False

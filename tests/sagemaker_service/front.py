@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from socket import SHUT_RDWR
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication
 
 from sagemaker_service.errors import ServiceError, as_json, as_query_xml, as_s3_xml
-from sagemaker_service.faults import FaultSwitch
+from sagemaker_service.faults import DroppedConnection, FaultSwitch
 from sagemaker_service.wire import ApiCall, WsgiEnvironment, read_call
 
 # Below this path a test talks to the service: see the methods of ``client.Service``.
 CONTROL = "/_service/"
 SERVICE_ACCESS_KEY = "SERVICEINTERNALACCES"
-STATUS_TEXT = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found"}
+STATUS_TEXT = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+}
 
 Operation = Callable[[ApiCall], dict[str, Any] | str]
 Control = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -27,6 +34,7 @@ class Front:
     ``controls``: by the first part of the path below ``CONTROL``; called with the rest of it and
     the request's JSON body.
     ``is_job_key``: whether an access key id belongs to a job's role.
+    ``authorize``: refuses a call that the policies of its caller do not allow.
     """
 
     def __init__(
@@ -36,12 +44,14 @@ class Front:
         operations: Mapping[str, Operation],
         controls: Mapping[str, Control],
         is_job_key: Callable[[str], bool],
+        authorize: Callable[[ApiCall], None],
     ) -> None:
         self._moto = moto
         self._faults = faults
         self._operations = operations
         self._controls = controls
         self._is_job_key = is_job_key
+        self._authorize = authorize
 
     def __call__(self, environ: WsgiEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -53,12 +63,16 @@ class Front:
         try:
             if call.access_key != SERVICE_ACCESS_KEY:
                 self._faults.check(call, self._is_job_key(call.access_key))
+                self._authorize(call)
             operation = self._operations.get(call.action)
             if operation is None:
                 return self._moto(environ, start)
             answer = operation(call)
         except ServiceError as error:
             return _answer_error(call, error, environ, start)
+        except DroppedConnection:
+            environ["werkzeug.socket"].shutdown(SHUT_RDWR)
+            return []
         if isinstance(answer, str):
             return _answer(start, 200, answer.encode(), "text/xml")
         return _answer(start, 200, json.dumps(answer).encode(), "application/x-amz-json-1.1")

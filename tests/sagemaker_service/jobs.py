@@ -74,7 +74,9 @@ class Job:
     @property
     def hosts(self) -> list[str]:
         """Names of the job's instances."""
-        count = self.request["ResourceConfig"].get("InstanceCount") or 1
+        resources = self.request["ResourceConfig"]
+        preferences = resources.get("InstancePreferences", [{}])
+        count = resources.get("InstanceCount") or preferences[0].get("InstanceCount") or 1
         return [f"algo-{number}" for number in range(1, count + 1)]
 
     @property
@@ -173,7 +175,7 @@ class Job:
         if self.selected_instance_type and "InstancePreferences" in self.request["ResourceConfig"]:
             answer["ResourceConfig"] = self.request["ResourceConfig"] | {
                 "SelectedInstanceType": self.selected_instance_type,
-                "SelectedInstanceCount": 1,
+                "SelectedInstanceCount": len(self.hosts),
             }
         warm_pool = self.warm_pool_status()
         if warm_pool is not None:

@@ -17,7 +17,15 @@ from sagemaker_service.container import Container, Image
 from sagemaker_service.faults import FaultSwitch
 from sagemaker_service.jobs import FAILURE_REASON_LENGTH, Job
 from sagemaker_service.logs import LogStream
-from sagemaker_service.storage import CheckpointSync, download, upload_archive, upload_folder
+from sagemaker_service.permissions import s3_need
+from sagemaker_service.policies import Statement, allowed
+from sagemaker_service.storage import (
+    CheckpointSync,
+    RoleDenied,
+    download,
+    upload_archive,
+    upload_folder,
+)
 
 POLL_S = 0.03
 OUT_OF_MEMORY = 137
@@ -35,6 +43,8 @@ class Ending(Enum):
     INTERRUPTED = "the spot instance was reclaimed"
     MAX_RUNTIME = "MaxRuntimeInSeconds passed"
     MAX_WAIT = "MaxWaitTimeInSeconds passed"
+    MAX_PENDING = "MaxPendingTimeInSeconds passed"
+    BROKEN = "the service itself failed"
 
 
 @dataclass
@@ -51,6 +61,20 @@ class World:
     logs: Any
     endpoint: str
     credentials_uri: Callable[[Job], str]
+    role_statements: Callable[[str], list[Statement]]
+
+    def require_of_role(self, job: Job, action: str, uri: str) -> None:
+        """Check that the job's role may do this with an S3 place.
+
+        Raises:
+            RoleDenied: It may not.
+        """
+        role = job.request["RoleArn"]
+        if not allowed(self.role_statements(role), *s3_need(action, uri)):
+            raise RoleDenied(
+                f"ClientError: the role {role} may not {action} on {uri}. Please ensure that it has "
+                "that permission"
+            )
 
 
 class JobFailed(Exception):
@@ -66,12 +90,14 @@ class JobThread(Thread):
         self._world = world
         self._attempts = 0
         self._training_s = 0.0
+        self._retries = 0
+        self._pending_since: float | None = None
 
     def run(self) -> None:
         job = self._job
         try:
             self._run()
-        except JobFailed as failure:
+        except (JobFailed, RoleDenied) as failure:
             job.failure_reason = str(failure)
             job.move("Failed", "Training job failed", "Failed")
         except Exception as error:
@@ -86,6 +112,16 @@ class JobThread(Thread):
         ending = self._wait(faults.step_s) or self._provision()
         while ending is None:
             ending = self._attempt()
+            if ending is Ending.BROKEN:
+                if self._retries >= job.request.get("RetryStrategy", {}).get(
+                    "MaximumRetryAttempts", 0
+                ):
+                    raise JobFailed("InternalServerError: We encountered an internal error.")
+                self._retries += 1
+                job.move("Restarting", "Restarting the training job")
+                job.move("Starting", "Preparing the instances for training")
+                ending = self._wait(faults.step_s)
+                continue
             if ending is Ending.INTERRUPTED:
                 job.interrupt_requested.clear()
                 job.move("Interrupted", "Training job interrupted")
@@ -105,6 +141,11 @@ class JobThread(Thread):
                 "MaxWaitTimeExceeded",
                 "Training job exceeded MaxWaitTimeInSeconds provided",
             ),
+            # The API has no secondary status for it; that it reads so is a guess.
+            Ending.MAX_PENDING: (
+                "Stopped",
+                "Training job exceeded MaxPendingTimeInSeconds provided",
+            ),
         }[ending]
         job.move(secondary, message, status)
 
@@ -112,6 +153,7 @@ class JobThread(Thread):
         """Wait for an instance of the first type that has capacity."""
         job = self._job
         faults = self._world.faults.now
+        self._pending_since = time.time()
         if faults.pending_s:
             job.move("Pending", "Training job waiting for capacity")
             ending = self._wait(faults.pending_s)
@@ -122,6 +164,7 @@ class JobThread(Thread):
             available = [each for each in job.instance_types if each not in closed]
             if available:
                 job.selected_instance_type = available[0]
+                self._pending_since = None
                 job.move("Pending", "Preparing the instances for training")
                 return self._wait(faults.step_s)
             if not job.is_spot:
@@ -141,21 +184,22 @@ class JobThread(Thread):
         job.move("Downloading", "Downloading input data")
         folder = world.folder / job.name / str(self._attempts)
         containers = {host: Container(folder / host, world.image, job.hosts) for host in job.hosts}
-        first = next(iter(containers.values()))
         try:
             for host, container in containers.items():
-                _write_input(job, host, container, world.s3)
-            checkpoints = self._checkpoints(first)
+                _write_input(job, host, container, world)
+            checkpoints = [self._checkpoints(each) for each in containers.values()]
             job.move("Downloading", "Downloading the training image")
             ending = self._wait(world.faults.now.step_s)
             if ending is None:
-                ending = self._train(containers, checkpoints)
+                ending = self._train(containers, [each for each in checkpoints if each])
+            if self._attempts <= world.faults.now.failed_internally:
+                return Ending.BROKEN
             if ending is Ending.EXITED:
                 for container in _failed_first(containers):
                     _check_exit(container)
                 job.move("Uploading", "Uploading generated training model")
             if ending is not Ending.INTERRUPTED:
-                _upload_results(job, first, world.s3)
+                _upload_results(job, list(containers.values()), world)
             return ending
         finally:
             for container in containers.values():
@@ -164,7 +208,7 @@ class JobThread(Thread):
             job.training_s += time.time() - started
 
     def _train(
-        self, containers: Mapping[str, Container], checkpoints: CheckpointSync | None
+        self, containers: Mapping[str, Container], checkpoints: list[CheckpointSync]
     ) -> Ending:
         job, world = self._job, self._world
         algorithm = job.request["AlgorithmSpecification"]
@@ -180,8 +224,8 @@ class JobThread(Thread):
                     bool(job.request.get("EnableNetworkIsolation")),
                 )
             )
-        if checkpoints is not None:
-            checkpoints.start()
+        for sync in checkpoints:
+            sync.start()
         ending = self._supervise(containers)
         faults = world.faults.now
         grace_s = faults.spot_grace_s if ending is Ending.INTERRUPTED else faults.grace_s
@@ -190,8 +234,10 @@ class JobThread(Thread):
         _stop_all(containers.values(), 0.0 if ending is Ending.EXITED else grace_s)
         for log in logs.values():
             log.close()
-        if checkpoints is not None:
-            checkpoints.stop(ending is not Ending.INTERRUPTED or faults.spot_last_sync)
+        for sync in checkpoints:
+            sync.stop(ending is not Ending.INTERRUPTED or faults.spot_last_sync)
+            if sync.problem is not None:
+                raise sync.problem
         return ending
 
     def _supervise(self, containers: Mapping[str, Container]) -> Ending:
@@ -227,6 +273,14 @@ class JobThread(Thread):
             limit = _sooner(job.stopping.get("MaxWaitTimeInSeconds"), faults.max_wait_s)
             if limit is not None and time.time() - job.created >= limit:
                 return Ending.MAX_WAIT
+            # A fault brings it forward only where the request asks for it.
+            limit = job.stopping.get("MaxPendingTimeInSeconds")
+            if limit is not None and self._pending_since is not None:
+                limit = _sooner(limit, faults.max_pending_s)
+                if limit is not None and time.time() - self._pending_since >= limit:
+                    # Told as if the whole time had passed, however fast this clock runs.
+                    job.created = time.time() - job.stopping["MaxPendingTimeInSeconds"]
+                    return Ending.MAX_PENDING
             left = deadline - time.time()
             if left <= 0:
                 return None
@@ -238,7 +292,12 @@ class JobThread(Thread):
             return None
         folder = container.inside(config.get("LocalPath", "/opt/ml/checkpoints"))
         every_s = self._world.faults.now.checkpoint_sync_s
-        sync = CheckpointSync(folder, config["S3Uri"], self._world.s3, every_s)
+
+        def require(action: str, uri: str) -> None:
+            self._world.require_of_role(self._job, action, uri)
+
+        require("s3:ListBucket", config["S3Uri"])
+        sync = CheckpointSync(folder, config["S3Uri"], self._world.s3, every_s, require)
         sync.restore()
         return sync
 
@@ -259,7 +318,7 @@ def _failed_first(containers: Mapping[str, Container]) -> list[Container]:
     )
 
 
-def _write_input(job: Job, host: str, container: Container, s3: Any) -> None:
+def _write_input(job: Job, host: str, container: Container, world: World) -> None:
     """Fill /opt/ml/input: the configuration files and the channels."""
     channels = job.request.get("InputDataConfig", [])
     instance_type = job.selected_instance_type
@@ -298,7 +357,10 @@ def _write_input(job: Job, host: str, container: Container, s3: Any) -> None:
     for channel in channels:
         folder = container.inside(f"/opt/ml/input/data/{channel['ChannelName']}")
         folder.mkdir()
-        download(channel["DataSource"]["S3DataSource"]["S3Uri"], folder, s3)
+        uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
+        world.require_of_role(job, "s3:ListBucket", uri)
+        world.require_of_role(job, "s3:GetObject", uri)
+        download(uri, folder, world.s3)
 
 
 def _environment(job: Job, world: World) -> dict[str, str]:
@@ -329,23 +391,27 @@ def _check_exit(container: Container) -> None:
     raise JobFailed(f"AlgorithmError: {reason}"[: FAILURE_REASON_LENGTH - len(suffix)] + suffix)
 
 
-def _upload_results(job: Job, container: Container, s3: Any) -> None:
-    """Copy /opt/ml/model and /opt/ml/output/data to the output path, also of a stopped job."""
+def _upload_results(job: Job, containers: list[Container], world: World) -> None:
+    """Copy every instance's /opt/ml/model and /opt/ml/output/data to the output path.
+
+    Also of a stopped job. Of files of one name that several instances wrote, the last one's stays.
+    """
     output = job.request["OutputDataConfig"]
     base = f"{output['S3OutputPath'].rstrip('/')}/{job.name}/output"
     kms_key = output.get("KmsKeyId") or None
-    for name, folder in {
-        "model": container.inside("/opt/ml/model"),
-        "output": container.inside("/opt/ml/output/data"),
-    }.items():
-        if not any(folder.iterdir()):
+    for name, inside in {"model": "/opt/ml/model", "output": "/opt/ml/output/data"}.items():
+        folders = [each.inside(inside) for each in containers]
+        if not any(path for folder in folders for path in folder.iterdir()):
             continue
         if output.get("CompressionType", "GZIP") == "NONE":
             uri = f"{base}/{name}/"
-            upload_folder(folder, uri.rstrip("/"), s3, kms_key)
+            world.require_of_role(job, "s3:PutObject", uri)
+            for folder in folders:
+                upload_folder(folder, uri.rstrip("/"), world.s3, kms_key)
         else:
             uri = f"{base}/{name}.tar.gz"
-            upload_archive(folder, uri, s3, kms_key)
+            world.require_of_role(job, "s3:PutObject", uri)
+            upload_archive(folders, uri, world.s3, kms_key)
         if name == "model":
             job.model_artifacts = uri
 

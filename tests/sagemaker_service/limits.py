@@ -12,11 +12,12 @@ from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureSh
 from botocore.validate import ParamValidator
 
 from sagemaker_service.errors import not_simulated, validation_error
+from sagemaker_service.storage_types import local_storage_gb
 
 MAX_RUNTIME_S = 28 * 24 * 3600
 MAX_HOSTS = 4  # of this machine's, not of the service's
 ECR_IMAGE = re.compile(
-    r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/[^:@]+(:[^@]+)?(@sha256:.+)?"
+    r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/[^:@]+(:[^:@]+|@sha256:[0-9a-f]{64})?"
 )
 # Java's classes in the model's patterns, in Python's terms.
 JAVA_CLASSES = {r"\p{Alnum}": "a-zA-Z0-9", r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
@@ -55,8 +56,9 @@ def check_rules(request: Mapping[str, Any], region: str) -> None:
         ServiceError: ValidationException for the first rule that is broken.
     """
     _check_algorithm(request["AlgorithmSpecification"], region)
-    _check_resources(request.get("ResourceConfig"))
+    _check_resources(request.get("ResourceConfig"), bool(request.get("EnableManagedSpotTraining")))
     _check_times(request)
+    _check_places(request)
     channels = request.get("InputDataConfig", [])
     names = [channel["ChannelName"] for channel in channels]
     if len(set(names)) < len(names):
@@ -98,7 +100,7 @@ def _check_algorithm(algorithm: Mapping[str, Any], region: str) -> None:
         raise not_simulated("the image's own entry point (no ContainerEntrypoint)")
 
 
-def _check_resources(resources: Mapping[str, Any] | None) -> None:
+def _check_resources(resources: Mapping[str, Any] | None, spot: bool) -> None:
     if resources is None:
         raise validation_error("ResourceConfig is required.")
     ways = [key for key in ("InstanceType", "InstanceGroups", "InstancePreferences")
@@ -110,18 +112,65 @@ def _check_resources(resources: Mapping[str, Any] | None) -> None:
         )
     if ways == ["InstanceGroups"]:
         raise not_simulated("a heterogeneous cluster (InstanceGroups)")
-    counts = [resources.get("InstanceCount")] + [
-        preference.get("InstanceCount") for preference in resources.get("InstancePreferences", [])
-    ]
-    given = [count for count in counts if count is not None]
-    if ways == ["InstanceType"] and not resources.get("InstanceCount"):
+    preferences = resources.get("InstancePreferences", [])
+    if preferences and spot:
+        raise validation_error(
+            "InstancePreferences is mutually exclusive with EnableManagedSpotTraining."
+        )
+    types = [each["InstanceType"] for each in preferences] or [resources["InstanceType"]]
+    if len(set(types)) < len(types):
+        raise validation_error("An instance type can appear only once in InstancePreferences.")
+    _check_counts(resources, preferences)
+    for read_only in ("SelectedInstanceType", "SelectedInstanceCount"):
+        if read_only in resources:
+            raise validation_error(f"{read_only} is read-only and isn't accepted.")
+    for each in types:
+        _check_storage(each, resources)
+
+
+def _check_counts(resources: Mapping[str, Any], preferences: Sequence[Mapping[str, Any]]) -> None:
+    own = [each["InstanceCount"] for each in preferences if "InstanceCount" in each]
+    shared = resources.get("InstanceCount")
+    if preferences and (bool(own) == bool(shared) or (own and len(own) < len(preferences))):
+        raise validation_error(
+            "Set InstanceCount either in ResourceConfig or on every one of InstancePreferences."
+        )
+    if not preferences and not shared:
         raise validation_error("InstanceCount must be at least 1.")
-    if any(count != 1 for count in given) and ways != ["InstanceType"]:
-        raise not_simulated(f"more than one instance ({max(given)}) with InstancePreferences")
-    if any(count > MAX_HOSTS for count in given):
-        raise not_simulated(f"more than {MAX_HOSTS} instances ({max(given)})")
-    if not resources.get("VolumeSizeInGB"):
+    if any(count > MAX_HOSTS for count in [*own, shared or 0]):
+        raise not_simulated(f"more than {MAX_HOSTS} instances ({max([*own, shared or 0])})")
+    if len(set(own)) > 1:
+        raise not_simulated("a count of its own for each of InstancePreferences")
+
+
+def _check_storage(instance_type: str, resources: Mapping[str, Any]) -> None:
+    """A local NVMe store has a size of its own and a key of its own; EBS must be told both."""
+    local, size = local_storage_gb(instance_type), resources.get("VolumeSizeInGB")
+    if not size:
         raise validation_error("VolumeSizeInGB must be at least 1.")
+    if local is not None and size > local:
+        raise validation_error(
+            f"The requested VolumeSizeInGB {size} is more than the {local} GB of instance storage "
+            f"that {instance_type} has."
+        )
+    if local is not None and resources.get("VolumeKmsKeyId"):
+        raise validation_error(
+            f"VolumeKmsKeyId is not supported for {instance_type}, which uses local storage "
+            "encrypted by a hardware module."
+        )
+
+
+def _check_places(request: Mapping[str, Any]) -> None:
+    """Keys with an empty part: a real job failed on one (aws-samples, pull request 242)."""
+    places = [channel["DataSource"].get("S3DataSource", {}).get("S3Uri", "")
+              for channel in request.get("InputDataConfig", [])]  # fmt: skip
+    places += [
+        request["OutputDataConfig"]["S3OutputPath"],
+        request.get("CheckpointConfig", {}).get("S3Uri", ""),
+    ]
+    for place in places:
+        if "//" in place.partition("://")[2]:
+            raise validation_error(f"The S3 location {place} has an empty part ('//').")
 
 
 def _check_times(request: Mapping[str, Any]) -> None:

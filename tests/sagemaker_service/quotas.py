@@ -27,34 +27,61 @@ def quota_code(name: str) -> str:
 
 
 def check_quotas(job: Job, jobs: Iterable[Job], quotas: Mapping[str, float]) -> None:
-    """Raise ResourceLimitExceeded if the job's first choice of instance is beyond a quota."""
-    instance_type = job.instance_types[0]
+    """Raise ResourceLimitExceeded if each of the job's instance types is beyond a quota."""
+    refusals = []
+    for instance_type in job.instance_types:
+        try:
+            _check_type(job, instance_type, jobs, quotas)
+        except ServiceError as refusal:
+            refusals.append(refusal)
+    if len(refusals) == len(job.instance_types):
+        raise refusals[0]
+
+
+def _check_type(
+    job: Job, instance_type: str, jobs: Iterable[Job], quotas: Mapping[str, float]
+) -> None:
+    count = len(job.hosts)
     uses = [USES[1] if job.is_spot else USES[0]] + ([USES[2]] if job.keep_alive_s else [])
     running = [
         other
         for other in jobs
         if other.status in IN_PROGRESS
-        and other.instance_types[0] == instance_type
+        and (other.selected_instance_type or other.instance_types[0]) == instance_type
         and other.is_spot == job.is_spot
     ]
     for use in uses:
         name = quota_name(instance_type, use)
         limit = quotas.get(name, DEFAULT_QUOTA)
-        used = 0 if use == USES[2] else len(running)
-        if used + 1 > limit:
+        used = 0 if use == USES[2] else sum(len(other.hosts) for other in running)
+        if used + count > limit:
             raise ServiceError(
                 "ResourceLimitExceeded",
                 f"The account-level service limit '{name}' is {limit:g} Instances, with current "
-                f"utilization of {used} Instances and a request delta of 1 Instances. Please use "
+                f"utilization of {used} Instances and a request delta of {count} Instances. Please use "
                 "AWS Service Quotas to request an increase for this quota. If AWS Service Quotas "
                 "is not available, contact AWS support to request an increase for this quota.",
             )
 
 
 def list_quotas(call: ApiCall, quotas: Mapping[str, float]) -> dict[str, Any]:
-    """ListServiceQuotas, by pages of at most 100 as in the real service."""
+    """ListServiceQuotas: the values applied to the account, by pages of at most 100.
+
+    As in the real service, a quota that still has its default is not listed: here those are the
+    quotas of types that the faults do not name.
+    """
+    names = [name for name in _all_names() if name in quotas]
+    return _page(call, names, quotas)
+
+
+def list_default_quotas(call: ApiCall, defaults: Mapping[str, float | None]) -> dict[str, Any]:
+    """ListAWSDefaultServiceQuotas: what AWS gives every account."""
+    names = [name for name in _all_names() if defaults.get(name, DEFAULT_QUOTA) is not None]
+    return _page(call, names, {n: v for n, v in defaults.items() if v is not None})
+
+
+def _page(call: ApiCall, names: list[str], quotas: Mapping[str, float]) -> dict[str, Any]:
     _check_service(call)
-    names = _all_names()
     start = int(call.parameters.get("NextToken", 0))
     end = start + min(call.parameters.get("MaxResults", PAGE), PAGE)
     page = [_quota(name, quotas, call.region) for name in names[start:end]]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from threading import Event, Thread
 from typing import Any
 
 from sagemaker_service.account import split_uri
+
+
+class RoleDenied(Exception):
+    """The job's role may not do what the service must do for the job."""
 
 
 def download(uri: str, folder: Path, s3: Any) -> None:
@@ -26,12 +30,20 @@ def download(uri: str, folder: Path, s3: Any) -> None:
         s3.download_file(bucket, key, str(target))
 
 
-def upload_archive(folder: Path, uri: str, s3: Any, kms_key: str | None) -> None:
-    """Pack the contents of ``folder`` as a .tar.gz (members relative to it) and put it at ``uri``."""
-    archive = folder.with_name(f"{folder.name}.tar.gz")
+def upload_archive(folders: Sequence[Path], uri: str, s3: Any, kms_key: str | None) -> None:
+    """Pack what lies in the folders as one .tar.gz and put it at ``uri``.
+
+    The folders are those of a cluster's instances; of files of one name the last one's stays.
+    """
+    archive = folders[0].with_name(f"{folders[0].name}.tar.gz")
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+    }
     with tarfile.open(archive, "w:gz") as tar:
-        for each in sorted(folder.iterdir()):
-            tar.add(each, arcname=each.name)
+        for name, path in sorted(files.items()):
+            tar.add(path, arcname=name, recursive=False)
     _upload(archive, uri, s3, kms_key)
     archive.unlink()
 
@@ -44,13 +56,30 @@ def upload_folder(folder: Path, uri: str, s3: Any, kms_key: str | None) -> None:
 
 
 class CheckpointSync:
-    """Copies new and changed files of a folder to S3 again and again; deletions are not copied."""
+    """Copies new and changed files of a folder to S3 again and again.
 
-    def __init__(self, folder: Path, uri: str, s3: Any, every_s: float) -> None:
+    A file that the job deletes is deleted in S3 too, as AWS documents it: what a job throws away is
+    gone, and its role needs the permission.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        uri: str,
+        s3: Any,
+        every_s: float,
+        require: Callable[[str, str], None] = lambda action, uri: None,
+    ) -> None:
+        """``require(action, uri)`` raises where the job's role may not do that.
+
+        ``problem`` is what it raised while copying: the job has failed by it.
+        """
         self._folder = folder
         self._uri = uri.rstrip("/")
         self._s3 = s3
         self._every_s = every_s
+        self._require = require
+        self.problem: Exception | None = None
         self._seen: dict[Path, tuple[int, int]] = {}
         self._stopped = Event()
         self._thread = Thread(target=self._run, daemon=True)
@@ -76,7 +105,18 @@ class CheckpointSync:
             self._copy()
 
     def _copy(self) -> None:
+        try:
+            self._mirror()
+        except RoleDenied as problem:
+            self.problem = problem
+
+    def _mirror(self) -> None:
         bucket, prefix = split_uri(self._uri)
+        for path in [path for path in self._seen if not path.is_file()]:
+            place = path.relative_to(self._folder).as_posix()
+            self._require("s3:DeleteObject", f"{self._uri}/{place}")
+            self._s3.delete_object(Bucket=bucket, Key=str(PurePosixPath(prefix) / place))
+            del self._seen[path]
         for path, state in self._files():
             if self._seen.get(path) == state:
                 continue
@@ -85,7 +125,9 @@ class CheckpointSync:
                 content = path.read_bytes()
             except FileNotFoundError:
                 continue
-            key = str(PurePosixPath(prefix) / path.relative_to(self._folder).as_posix())
+            place = path.relative_to(self._folder).as_posix()
+            self._require("s3:PutObject", f"{self._uri}/{place}")
+            key = str(PurePosixPath(prefix) / place)
             self._s3.put_object(Bucket=bucket, Key=key, Body=content)
             self._seen[path] = state
 

@@ -79,6 +79,12 @@ def sdk_session(bucket: str) -> Any:
     )
 
 
+@pytest.fixture(autouse=True)
+def the_sdk_may_do_what_it_likes(sagemaker_service: Service) -> None:
+    """It uploads beside our prefix, and asks IAM; that the shipped policies forbid."""
+    sagemaker_service.set_policies()
+
+
 def model_trainer(
     service: Service, source: Path, base_job_name: str, command: str, **options: Any
 ) -> Any:
@@ -482,10 +488,10 @@ class TestRefusals:
         assert (quota["QuotaName"], quota["Value"]) == (name, 0)
 
     def test_quotas_are_listed_by_pages(self, sagemaker_service: Service) -> None:
-        sagemaker_service.set_faults(quotas={f"{INSTANCE} for spot training job usage": 7})
+        sagemaker_service.set_faults(default_quotas={f"{INSTANCE} for spot training job usage": 7})
         pages = list(
             sagemaker_service.client("service-quotas")
-            .get_paginator("list_service_quotas")
+            .get_paginator("list_aws_default_service_quotas")
             .paginate(ServiceCode="sagemaker")
         )
         assert len(pages) > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -19,8 +19,12 @@ JSON_TARGETS = {
     "Logs_20140328": "logs",
     "secretsmanager": "secretsmanager",
     "ServiceQuotasV20190624": "servicequotas",
+    "AmazonEC2ContainerRegistry_V20150921": "ecr",
+    "AWSPriceListService": "pricing",
 }
 QUERY_SERVICES = {"iam", "sts"}
+# The portal of IAM Identity Center, whose one call here carries no signature.
+SSO_CREDENTIALS = "/federation/credentials"
 
 
 @dataclass
@@ -32,6 +36,9 @@ class ApiCall:
     region: str
     access_key: str
     body: bytes
+    bucket: str = ""
+    key: str = ""
+    query: dict[str, str] = field(default_factory=dict)
 
     @property
     def action(self) -> str:
@@ -39,7 +46,7 @@ class ApiCall:
 
     @property
     def is_json(self) -> bool:
-        return self.service in JSON_TARGETS.values()
+        return self.service in JSON_TARGETS.values() or self.service == "sso"
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
@@ -64,8 +71,10 @@ def read_call(environ: WsgiEnvironment) -> ApiCall | None:
         body = _read_body(environ)
         operation = parse_qs(body.decode()).get("Action", [""])[0]
         return ApiCall(service, operation, region, access_key, body)
+    if environ["PATH_INFO"] == SSO_CREDENTIALS:
+        return ApiCall("sso", "GetRoleCredentials", region, access_key, b"")
     if service == "s3":
-        return ApiCall(service, _s3_operation(environ), region, access_key, b"")
+        return _read_s3(environ, region, access_key)
     return None
 
 
@@ -75,13 +84,36 @@ def _read_body(environ: WsgiEnvironment) -> bytes:
     return body
 
 
-def _s3_operation(environ: WsgiEnvironment) -> str:
-    """The S3 operations that a launcher uses, from method, path and query (path-style URLs)."""
-    method: str = environ["REQUEST_METHOD"]
-    _, _, key = unquote(environ["PATH_INFO"]).lstrip("/").partition("/")
-    query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+def _read_s3(environ: WsgiEnvironment, region: str, access_key: str) -> ApiCall:
+    """An S3 call, from method, path and query (path-style URLs)."""
+    bucket, _, key = unquote(environ["PATH_INFO"]).lstrip("/").partition("/")
+    parsed = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+    query = {name: values[0] for name, values in parsed.items()}
+    operation = _s3_operation(environ["REQUEST_METHOD"], key, query) if bucket else "ListBuckets"
+    # An object's content is left for the next application to stream.
+    body = _read_body(environ) if operation == "DeleteObjects" else b""
+    return ApiCall("s3", operation, region, access_key, body, bucket, key, query)
+
+
+def _s3_operation(method: str, key: str, query: dict[str, str]) -> str:
+    """The operations that a launcher, the SDK and a job use; another is named by its method."""
+    if key and "uploads" in query and method == "POST":
+        return "CreateMultipartUpload"
+    if key and "uploadId" in query:
+        return {
+            "PUT": "UploadPart",
+            "POST": "CompleteMultipartUpload",
+            "DELETE": "AbortMultipartUpload",
+        }.get(method, method)
     if key:
-        return {"HEAD": "HeadObject", "GET": "GetObject", "PUT": "PutObject"}.get(method, method)
+        return {
+            "HEAD": "HeadObject",
+            "GET": "GetObject",
+            "PUT": "PutObject",
+            "DELETE": "DeleteObject",
+        }.get(method, method)
+    if method == "POST" and "delete" in query:
+        return "DeleteObjects"
     if method == "GET" and "location" in query:
         return "GetBucketLocation"
     if method == "GET":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import yaml
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("sagemaker.train", reason="the sagemaker group is not installed")
+pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "models" / "SmolLM2-135M-Instruct"
@@ -66,13 +69,12 @@ def test_dry_run_sends_nothing(embedded, sagemaker_service):
     request = json.loads(text[text.index("{", text.index("# request")) : text.index("\n# source")])
     assert request["ResourceConfig"]["InstanceType"] == "ml.g5.2xlarge"
     assert request["StoppingCondition"]["MaxRuntimeInSeconds"] == 3600
-    assert request["Environment"] == {"PIP_NO_DEPS": "...", "MODE": "..."}
+    assert request["Environment"] == {"HF_HOME": "...", "MODE": "..."}
     assert [c["ChannelName"] for c in request["InputDataConfig"]] == [
         "config",
         "dataset",
-        "base_model",
         "code",
-        "sm_drivers",
+        *(["base_model"] if EMBEDDED.is_dir() else []),
     ]
     assert "llm_engineering/training/run.py" in text
     assert ".env" not in text
@@ -146,3 +148,70 @@ def test_the_embedded_model_trains_in_a_job_to_the_bits_of_a_local_run(
     assert metadata["job_billable_seconds"] == job["billable_seconds"]
     tags = sagemaker_service.client("sagemaker").list_tags(ResourceArn=job["arn"])["Tags"]
     assert {"Key": "team", "Value": "ml"} in tags
+
+
+@pytest.fixture
+def tiny(sagemaker_service, make_config, tmp_path):
+    """The tiny model for a job, under a name of the user's; returns its file."""
+    from llm_engineering.configuration import to_yaml
+
+    config = make_config(
+        {
+            "run.name": "mine",
+            "evaluate.parity_rows": 0,
+            "registry.promote": False,
+            "sagemaker": {
+                "instance_types": ["ml.g5.2xlarge"],
+                "role": sagemaker_service.role_arn,
+                "region": "us-east-1",
+                "bucket": sagemaker_service.bucket,
+                "image": sagemaker_service.image,
+                "image_python": f"3.{sys.version_info.minor}",
+                "max_run_seconds": 3600,
+                "price_per_hour": {"ml.g5.2xlarge": 1.5},
+            },
+        }
+    )
+    file = tmp_path / "my job.yaml"
+    file.write_text(to_yaml(config))
+    return file
+
+
+def test_what_a_command_that_is_ended_prints_works_as_typed(tiny, sagemaker_service, tmp_path):
+    """Its job goes on; the printed command follows it, although run.name is taken by then."""
+    sagemaker_service.set_faults(pending_s=20)
+    line = [sys.executable, str(ROOT / "tools" / "run.py"), "--finetune"]
+    line += ["--target", "sagemaker", "--config", str(tiny)]
+    process = subprocess.Popen(
+        line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    listed = sagemaker_service.client("sagemaker").list_training_jobs
+    while not (jobs := listed()["TrainingJobSummaries"]):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.2)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+    (job,) = jobs
+    assert "goes on, and costs at most 1.50 USD" in " ".join(said.split())
+    assert sagemaker_service.describe(job["TrainingJobName"])["TrainingJobStatus"] == "InProgress"
+    follow = shlex.split(said.partition("follow it again:")[2].partition("stop it:")[0])
+    assert follow[-2:] == ["--attach", job["TrainingJobName"]]
+    done = subprocess.run(follow, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert "note: run.name: ZenML has a run mine already" in done.stderr
+    look = [*line[:2], "--config", str(tiny)]
+    listed_here = subprocess.run([*look, "--jobs"], capture_output=True, text=True)
+    row = next(each for each in listed_here.stdout.splitlines() if job["TrainingJobName"] in each)
+    assert "completed" in row
+    assert row.rstrip().endswith("yes"), listed_here.stdout + listed_here.stderr
+    stopped = subprocess.run(
+        [*look, "--stop", job["TrainingJobName"]], capture_output=True, text=True
+    )
+    assert "has ended already: completed; it has cost about" in stopped.stdout, stopped.stderr
+    cleaned = subprocess.run([*look, "--clean", "--dry-run"], capture_output=True, text=True)
+    assert "nothing that jobs of 30 days ago" in cleaned.stdout, cleaned.stderr
+    assert (tmp_path / "outputs" / "mine-2" / "adapter" / "adapter_model.safetensors").is_file()
+    assert len(listed()["TrainingJobSummaries"]) == 1

@@ -10,17 +10,34 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from sagemaker_service.policies import allowed, shipped
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "sagemaker"
 LAUNCHER, JOB_ROLE, TRUST = "launcher-policy.json", "job-role-policy.json", "trust-policy.json"
+LAUNCHER_OPTIONS, JOB_OPTIONS = "launcher-options.json", "job-role-options.json"
 
 # Actions without resource-level permissions (AWS Service Authorization Reference).
 NOTHING_NARROWER = {
     "sts:GetCallerIdentity",
     "servicequotas:ListServiceQuotas",
-    "servicequotas:GetServiceQuota",
+    "servicequotas:ListAWSDefaultServiceQuotas",
+    "sagemaker:ListTrainingJobs",
+    "pricing:GetProducts",
     "cloudwatch:PutMetricData",
     "ecr:GetAuthorizationToken",
+    "sts:GetServiceBearerToken",
+}
+# Most of them have none; together they are what SageMaker documents for a VPC.
+OF_A_VPC = {
+    "ec2:CreateNetworkInterface",
+    "ec2:CreateNetworkInterfacePermission",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DeleteNetworkInterfacePermission",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeVpcs",
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeSecurityGroups",
 }
 ALLOWED = {
     LAUNCHER: {
@@ -28,6 +45,8 @@ ALLOWED = {
         "sagemaker:CreateTrainingJob",
         "sagemaker:DescribeTrainingJob",
         "sagemaker:StopTrainingJob",
+        "sagemaker:UpdateTrainingJob",
+        "sagemaker:ListTrainingJobs",
         "sagemaker:AddTags",
         "sagemaker:ListTags",
         "iam:GetRole",
@@ -37,16 +56,20 @@ ALLOWED = {
         "s3:GetObject",
         "s3:PutObject",
         "s3:AbortMultipartUpload",
+        "s3:DeleteObject",
         "logs:DescribeLogStreams",
         "logs:GetLogEvents",
+        "ecr:BatchGetImage",
         "servicequotas:ListServiceQuotas",
-        "servicequotas:GetServiceQuota",
+        "servicequotas:ListAWSDefaultServiceQuotas",
+        "pricing:GetProducts",
     },
     JOB_ROLE: {
         "s3:ListBucket",
         "s3:GetObject",
         "s3:PutObject",
         "s3:AbortMultipartUpload",
+        "s3:DeleteObject",
         "logs:CreateLogGroup",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
@@ -59,6 +82,21 @@ ALLOWED = {
         "secretsmanager:GetSecretValue",
     },
     TRUST: {"sts:AssumeRole"},
+    LAUNCHER_OPTIONS: {"kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey", "kms:CreateGrant"},
+    JOB_OPTIONS: {
+        "kms:Decrypt",
+        "kms:Encrypt",
+        "kms:GenerateDataKey",
+        "kms:DescribeKey",
+        "kms:CreateGrant",
+        *OF_A_VPC,
+        "codeartifact:GetAuthorizationToken",
+        "codeartifact:GetRepositoryEndpoint",
+        "codeartifact:ReadFromRepository",
+        "sts:GetServiceBearerToken",
+        "s3:ListBucket",
+        "s3:GetObject",
+    },
 }
 VALUES = {
     "ACCOUNT": "123456789012",
@@ -69,7 +107,13 @@ VALUES = {
     "JOB_ROLE": "finetuning-job",
     "SECRET": "hugging-face",
     "IMAGE_ACCOUNT": "763104351884",
-    "IMAGE_REPOSITORY": "huggingface-pytorch-training",
+    "IMAGE_REPOSITORY": "pytorch-training",
+    "INSTANCE_TYPES": "ml.g*",
+    "MAX_RUN_SECONDS": "86400",
+    "KMS_KEY": "1234abcd-12ab-34cd-56ef-1234567890ab",
+    "DOMAIN": "packages",
+    "REPOSITORY": "python",
+    "OTHER_BUCKET": "models",
 }
 
 
@@ -97,18 +141,18 @@ def test_the_actions_are_these_each_by_its_name(name: str) -> None:
     assert {part["Effect"] for part in statements(name)} == {"Allow"}
 
 
-@pytest.mark.parametrize("name", [LAUNCHER, JOB_ROLE])
+@pytest.mark.parametrize("name", [LAUNCHER, JOB_ROLE, LAUNCHER_OPTIONS, JOB_OPTIONS])
 def test_every_resource_is_as_narrow_as_aws_allows(name: str) -> None:
     for part in statements(name):
         actions = set(as_list(part["Action"]))
         (resource,) = as_list(part["Resource"])
-        if actions & NOTHING_NARROWER:
-            assert actions <= NOTHING_NARROWER
+        if actions & (NOTHING_NARROWER | OF_A_VPC):
+            assert actions <= NOTHING_NARROWER | OF_A_VPC
             assert resource == "*"
         else:
             service = actions.copy().pop().split(":")[0]
             assert resource.startswith(f"arn:aws:{service}:")
-            assert re.search(r"<(ACCOUNT|IMAGE_ACCOUNT|BUCKET)>", resource)
+            assert re.search(r"<(ACCOUNT|IMAGE_ACCOUNT|BUCKET|OTHER_BUCKET)>", resource)
 
 
 def test_the_role_is_handed_to_sagemaker_alone() -> None:
@@ -127,7 +171,35 @@ def test_objects_outside_of_the_prefix_are_out_of_reach() -> None:
     for name in (LAUNCHER, JOB_ROLE):
         for part in statements(name):
             if any(action.endswith("Object") for action in as_list(part["Action"])):
-                assert part["Resource"] == "arn:aws:s3:::<BUCKET>/<PREFIX>/*"
+                assert part["Resource"].startswith("arn:aws:s3:::<BUCKET>/<PREFIX>/")
+    deleting = {
+        name: part["Resource"]
+        for name in (LAUNCHER, JOB_ROLE)
+        for part in statements(name)
+        if "s3:DeleteObject" in as_list(part["Action"])
+    }
+    assert deleting[JOB_ROLE] == "arn:aws:s3:::<BUCKET>/<PREFIX>/checkpoints/*"
+
+
+CREATE = "sagemaker:CreateTrainingJob"
+JOB = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/llm-x"
+
+
+@pytest.mark.parametrize(
+    ("types", "seconds", "expected"),
+    [
+        (["ml.g5.2xlarge"], 86_400, True),
+        (["ml.g5.2xlarge", "ml.g6.2xlarge"], 60, True),
+        (["ml.p5.48xlarge"], 60, False),
+        (["ml.g5.2xlarge", "ml.p5.48xlarge"], 60, False),
+        (["ml.g5.2xlarge"], 86_401, False),
+    ],
+)
+def test_no_launcher_creates_a_job_beyond_the_guard(types, seconds, expected) -> None:
+    policy = shipped(LAUNCHER, VALUES)
+    context = {"sagemaker:InstanceTypes": types, "sagemaker:MaxRuntimeInSeconds": seconds}
+    assert allowed(policy, CREATE, JOB, context) is expected
+    assert not allowed(policy, CREATE, JOB.replace("llm-x", "other-x"), context)
 
 
 def test_iam_takes_them() -> None:
@@ -138,10 +210,25 @@ def test_iam_takes_them() -> None:
         )
         iam.create_role(RoleName="job", AssumeRolePolicyDocument=filled(TRUST))
         iam.put_role_policy(RoleName="job", PolicyName="job", PolicyDocument=filled(JOB_ROLE))
-        iam.create_policy(PolicyName="launch", PolicyDocument=filled(LAUNCHER))
+        for number, name in enumerate((LAUNCHER, LAUNCHER_OPTIONS, JOB_OPTIONS)):
+            iam.create_policy(PolicyName=f"policy-{number}", PolicyDocument=filled(name))
         broken = filled(LAUNCHER).replace("arn:aws:iam:", "aws:iam:")
         with pytest.raises(iam.exceptions.MalformedPolicyDocumentException):
             iam.create_policy(PolicyName="broken", PolicyDocument=broken)
+
+
+def test_s3_takes_the_lifecycle_rule_and_it_keeps_results() -> None:
+    rules = json.loads(filled("lifecycle.json"))
+    with mock_aws():
+        s3 = boto3.client(
+            "s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+        )
+        s3.create_bucket(Bucket="bucket")
+        s3.put_bucket_lifecycle_configuration(Bucket="bucket", LifecycleConfiguration=rules)
+        taken = s3.get_bucket_lifecycle_configuration(Bucket="bucket")["Rules"]
+    assert [rule["ID"] for rule in taken] == [rule["ID"] for rule in rules["Rules"]]
+    expiring = {r["Filter"]["Prefix"] for r in rules["Rules"] if "Expiration" in r}
+    assert expiring == {"finetuning/checkpoints/", "finetuning/code/", "finetuning/jobs/"}
 
 
 def test_the_readme_explains_every_statement_and_placeholder() -> None:

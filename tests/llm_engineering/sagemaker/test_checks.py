@@ -9,10 +9,19 @@ pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 from llm_engineering.configuration import to_yaml
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
-from llm_engineering.errors import LaunchError, SecretError
+from llm_engineering.errors import LaunchError, SecretError, SetupError
+from llm_engineering.export import gguf
 from llm_engineering.sagemaker.aws import Aws
-from llm_engineering.sagemaker.checks import check_account, check_locally, cost_ceiling, job_dtype
+from llm_engineering.sagemaker.checks import (
+    check_account,
+    check_locally,
+    check_storage,
+    cost_ceiling,
+    job_dtype,
+    types_with_quota,
+)
 
+CODEARTIFACT = "arn:aws:codeartifact:us-east-1:123456789012:repository/domain/repo"
 ROLE = "arn:aws:iam::123456789012:role/FinetuningJobs"
 
 
@@ -84,6 +93,73 @@ def test_a_secret_in_the_environment_or_the_configuration_is_refused():
     local(config(secrets={"HF_TOKEN": "prod/hub-token"}))
 
 
+def test_a_token_in_pips_index_is_refused_with_what_to_do_instead():
+    url = "https://user:" + "s3cr3tT0k3nV4lu3" + "@pypi.example.com/simple"
+    with pytest.raises(SecretError, match=r"sagemaker\.packages\.codeartifact"):
+        local(config(environment={"PIP_INDEX_URL": url}))
+    with pytest.raises(SecretError) as error:
+        local(config(environment={"OTHER_URL": url}))
+    assert "codeartifact" not in str(error.value)
+
+
+def test_gguf_without_a_converter_to_travel_is_refused_before_anything_is_paid_for(
+    tmp_path, monkeypatch
+):
+    export = {"merged_16bit": True, "gguf": "q8_0"}
+    whole = config().model_copy(update={"export": config().export.model_copy(update=export)})
+    monkeypatch.setattr(gguf, "CONVERTER", tmp_path / "convert_hf_to_gguf.py")
+    with pytest.raises(SetupError, match=r"export\.gguf: llama\.cpp's converter is not here"):
+        local(whole)
+    gguf.CONVERTER.touch()
+    local(whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"volume_gb": 2000}, r"volume_gb: 2000, but ml\.g5\.2xlarge has a local store of 450 GB"),
+        ({"volume_gb": 450}, None),
+        ({"volume_gb": 2000, "instance_types": ["ml.p3.2xlarge"], "image": "an/older:image"}, None),
+        (
+            {"volume_gb": 150, "instance_types": ["ml.g5.2xlarge", "ml.g4dn.xlarge"]},
+            r"volume_gb: 150, but ml\.g4dn\.xlarge has a local store of 125 GB",
+        ),
+    ],
+)
+def test_a_volume_larger_than_the_local_store_is_refused(changes, message):
+    if message is None:
+        local(config(**changes))
+        return
+    with pytest.raises(LaunchError, match=message):
+        local(config(**changes))
+
+
+def test_a_disk_too_small_for_weights_and_merged_model_is_refused():
+    small = settings(instance_types=["ml.g4dn.xlarge"])
+    billion = 10**9
+    assert check_storage(8 * billion, small, merged=True) == [
+        "ml.g4dn.xlarge: about 48.0 of 125 GB of storage"
+    ]
+    with pytest.raises(
+        LaunchError, match=r"has 125 GB of storage, the job needs about 192 GB with"
+    ):
+        check_storage(32 * billion, small, merged=True)
+    check_storage(32 * billion, small, merged=False)
+    with pytest.raises(LaunchError, match=r"raise sagemaker\.volume_gb"):
+        check_storage(32 * billion, settings(instance_types=["ml.p3.2xlarge"]), merged=True)
+
+
+def test_isolation_without_packages_model_or_secrets_is_refused():
+    wheels = {"packages": {"wheelhouse": "s3://bucket/wheels"}, "network_isolation": True}
+    with pytest.raises(ValueError, match=r"network_isolation: the job could install nothing"):
+        settings(network_isolation=True)
+    with pytest.raises(ValueError, match=r"could not read secrets \(HF_TOKEN\)"):
+        settings(**wheels, secrets={"HF_TOKEN": "hub"})
+    with pytest.raises(LaunchError, match=r"could not fetch owner/name from the Hub"):
+        local(config(**wheels))
+    local(config(**wheels, base_model="s3://bucket/model"))
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -97,6 +173,14 @@ def test_a_secret_in_the_environment_or_the_configuration_is_refused():
                 "warm_pool_seconds": 1800,
             },
             6.0,
+        ),
+        (
+            {
+                "price_per_hour": {"ml.g5.2xlarge": 1.5},
+                "max_run_seconds": 7200,
+                "instance_count": 4,
+            },
+            12.0,
         ),
         (
             {
@@ -130,11 +214,27 @@ def test_cost_ceiling(changes, expected):
         ({"warm_pool_seconds": 21_601}, "less than or equal to 21600"),
         ({"environment": {"A": "x" * 513}}, "at most 512 characters"),
         ({"max_run_seconds": 0}, "greater than 0"),
+        ({"prefix": "team//ft"}, r"'team//ft' has an empty part"),
+        ({"prefix": "team/../ft"}, "has an empty part or a '.'"),
+        ({"pending_timeout_seconds": 7_199}, "greater than or equal to 7200"),
+        ({"internal_retries": 31}, "less than or equal to 30"),
+        ({"kms_key": "not a key"}, "should match pattern"),
+        (
+            {"packages": {"wheelhouse": "s3://b-b/w", "codeartifact": CODEARTIFACT}},
+            "codeartifact and wheelhouse exclude each other",
+        ),
+        ({"packages": {"wheelhouse": "s3://bucket//w"}}, "should match pattern"),
+        ({"base_model": "bucket/model"}, "should match pattern"),
     ],
 )
 def test_limits_are_checked_here(changes, message):
     with pytest.raises(ValueError, match=message):
         settings(**changes)
+
+
+@pytest.mark.parametrize("prefix", ["team/ft", "team/ft/", "team/ft//"])
+def test_a_slash_at_the_prefixs_end_is_dropped(prefix):
+    assert settings(prefix=prefix).prefix == "team/ft"
 
 
 def test_spot_without_checkpoints_is_refused():
@@ -152,6 +252,9 @@ def test_spot_without_checkpoints_is_refused():
 
 @pytest.fixture
 def check(sagemaker_service):
+    # Roles and buckets of other names are looked at too.
+    sagemaker_service.set_policies()
+
     def run(**changes):
         chosen = settings(**changes)
         return check_account(Aws(chosen), chosen)
@@ -210,6 +313,58 @@ def test_the_quota_of_this_use_is_named_when_it_is_zero(check, sagemaker_service
         check(**changes)
     sagemaker_service.set_faults(quotas={quota: 1})
     assert check(**changes) == []
+
+
+def test_a_quota_that_was_never_raised_counts_by_its_default(check, sagemaker_service):
+    name = "ml.g5.2xlarge for training job usage"
+    sagemaker_service.set_faults(default_quotas={name: 0})
+    with pytest.raises(LaunchError, match=f"the quota '{name}' is 0 in us-east-1"):
+        check()
+    sagemaker_service.set_faults(default_quotas={name: 0}, quotas={name: 1})  # raised
+    assert check() == []
+
+
+def test_the_quota_must_be_that_of_all_instances(check, sagemaker_service):
+    name = "ml.g5.2xlarge for training job usage"
+    sagemaker_service.set_faults(quotas={name: 1})
+    assert check(instance_count=1) == []
+    with pytest.raises(LaunchError, match="is 1 in us-east-1; ask for at least 2"):
+        check(instance_count=2)
+
+
+def test_a_spare_type_without_quota_is_left_out_and_told(check, sagemaker_service):
+    types = ["ml.g6.2xlarge", "ml.g5.2xlarge", "ml.g5.4xlarge"]
+    sagemaker_service.set_faults(quotas={"ml.g6.2xlarge for training job usage": 0})
+    (warning,) = check(instance_types=types)
+    assert warning == (
+        "the quota 'ml.g6.2xlarge for training job usage' is 0 in us-east-1: trying only "
+        "ml.g5.2xlarge, ml.g5.4xlarge"
+    )
+    chosen = settings(instance_types=types)
+    assert types_with_quota(Aws(chosen), chosen)[0] == types[1:]
+
+
+def test_a_quota_that_aws_does_not_list_is_told(check, sagemaker_service):
+    name = "ml.g5.2xlarge for training job usage"
+    sagemaker_service.set_faults(default_quotas={name: None})
+    assert check() == [f"Service Quotas has no '{name}'; going on without that check"]
+
+
+def test_the_shipped_policies_allow_every_check(sagemaker_service):
+    chosen = settings()
+    assert check_account(Aws(chosen), chosen) == []  # the fixture's own policies
+
+
+def test_a_bucket_of_ireland_by_its_old_name(check, sagemaker_service):
+    client = sagemaker_service.client("s3")
+    client.create_bucket(Bucket="old", CreateBucketConfiguration={"LocationConstraint": "EU"})
+    assert client.get_bucket_location(Bucket="old")["LocationConstraint"] == "EU"
+    assert check(bucket="old", region="eu-west-1") == []
+
+
+def test_a_role_of_another_account(check):
+    with pytest.raises(LaunchError, match=r"is not of account 123456789012, in which you are"):
+        check(role="arn:aws:iam::210987654321:role/FinetuningJobs")
 
 
 def test_another_uses_quota_does_not_matter(check, sagemaker_service):

@@ -43,12 +43,14 @@ def test_the_figures_are_ec2_s(name: str, ec2: dict[str, Any]) -> None:
     assert instance.name == name
     assert instance.gpus == gpu["Count"]
     assert instance.gpu_memory_gib == pytest.approx(gpu["MemoryInfo"]["SizeInMiB"] / 1024, abs=0.01)
+    storage = ec2[name.removeprefix("ml.")].get("InstanceStorageInfo", {})
+    assert instance.storage_gb == storage.get("TotalSizeInGB")
     assert instance.gpu == gpu["Name"].replace("RTX PRO Server 6000", "RTX PRO 6000")
 
 
 @pytest.mark.parametrize(("name", "gpus"), P3.items())
 def test_the_figures_of_p3(name: str, gpus: int) -> None:
-    assert INSTANCES[name] == Instance(name, "V100", gpus, 16.0, bfloat16=False)
+    assert INSTANCES[name] == Instance(name, "V100", gpus, 16.0, bfloat16=False, storage_gb=None)
 
 
 def test_every_gpu_type_that_sagemaker_offers_is_in_the_table(offered: set[str]) -> None:
@@ -64,7 +66,7 @@ def test_only_gpus_before_ampere_lack_bfloat16() -> None:
 
 def test_a_known_type_is_returned() -> None:
     assert require_gpu_instance("ml.g5.12xlarge", "sagemaker.instances[0]") == Instance(
-        "ml.g5.12xlarge", "A10G", 4, 22.35, bfloat16=True
+        "ml.g5.12xlarge", "A10G", 4, 22.35, bfloat16=True, storage_gb=3_800
     )
 
 

@@ -12,6 +12,9 @@ from llm_engineering.sagemaker.job import (
     leave_unproven,
     read_config,
     read_secrets,
+    require_same_weights,
+    secret_value,
+    split_secret,
     write_failure,
 )
 
@@ -104,3 +107,54 @@ def test_the_adapter_to_start_from_travels(make_config, tmp_path):
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
+
+
+ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-AbCdEf"
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("prod/hub", ("prod/hub", None)),
+        ("prod/hub:HF_TOKEN", ("prod/hub", "HF_TOKEN")),
+        (ARN, (ARN, None)),
+        (f"{ARN}:HF_TOKEN", (ARN, "HF_TOKEN")),
+    ],
+)
+def test_a_secret_is_named_with_or_without_a_key(named, expected):
+    assert split_secret(named) == expected
+
+
+def test_a_key_of_a_json_secret_and_a_plain_one():
+    text = '{"HF_TOKEN": "hf_abc", "port": 1}'
+    assert secret_value(text, "hub", "HF_TOKEN", "HF_TOKEN") == "hf_abc"
+    assert secret_value(text, "hub", "port", "PORT") == "1"
+    assert secret_value("hf_abc", "hub", None, "HF_TOKEN") == "hf_abc"
+    assert secret_value("[1]", "hub", None, "HF_TOKEN") == "[1]"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "message"),
+    [
+        ('{"A": "hf_abc"}', None, "the secret hub has the keys A; name one .* for example hub:A"),
+        ('{"A": "hf_abc"}', "B", "the secret hub has the keys A; name one"),
+        ("hf_abc", "B", "the secret hub is plain text and has no key 'B'"),
+    ],
+)
+def test_json_is_never_a_token_by_mistake(text, key, message):
+    with pytest.raises(LaunchError, match=message) as error:
+        secret_value(text, "hub", key, "HF_TOKEN")
+    assert "hf_abc" not in str(error.value)
+
+
+def test_other_weights_than_the_launcher_saw_are_refused_before_training():
+    order = ORDER.model_copy(update={"weights": {"a.safetensors": "1", "b.safetensors": "2"}})
+    require_same_weights(order, {"a.safetensors": "1", "b.safetensors": "2"})
+    for found in ({"a.safetensors": "1", "b.safetensors": "3"}, {"a.safetensors": "1"}):
+        with pytest.raises(
+            LaunchError, match=r"model\.id: b\.safetensors of the base model are not"
+        ):
+            require_same_weights(order, found)
+    with pytest.raises(LaunchError, match=r"c\.safetensors"):
+        require_same_weights(order, {**order.weights, "c.safetensors": "3"})
+    require_same_weights(ORDER, {"a.safetensors": "1"})  # of a launcher that did not say

@@ -59,6 +59,9 @@ python-versions = ">=3.11,<3.13"
 """
 
 
+FILES = f'files = [{{file = "one.whl", hash = "sha256:{"a" * 64}"}}]'
+
+
 @pytest.fixture
 def small_lock(tmp_path: Path) -> Path:
     defined = {"datasets", "peft"}
@@ -70,14 +73,17 @@ def small_lock(tmp_path: Path) -> Path:
         f'[[package]]\nname = "{name}"\nversion = "9"\ngroups = ["main"]\n' for name in others
     ]
     path = tmp_path / "poetry.lock"
-    path.write_text("\n".join(blocks) + SMALL_LOCK)
+    text = "\n".join(blocks) + SMALL_LOCK
+    path.write_text(re.sub(r"(?m)^groups = .*$", rf"\g<0>\n{FILES}", text))
     return path
 
 
 def packages(text: str) -> dict[str, str]:
     lines = [line for line in text.splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r"[a-z0-9-]+==\S+", line) for line in lines)
-    return dict(line.split("==") for line in lines)
+    assert all(
+        re.fullmatch(r"[a-z0-9-]+==\S+( --hash=sha256:[0-9a-f]{64})+", line) for line in lines
+    )
+    return dict(line.split(" ", 1)[0].split("==") for line in lines)
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +141,17 @@ def test_the_header_says_where_it_comes_from() -> None:
     assert header == [
         f"# Exported from poetry.lock, sha256 {digest},",
         "# for CPython 3.12 on Linux x86-64. Do not edit: change the lock.",
-        "# Complete but for what the image brings (PyTorch, CUDA): pip install --no-deps.",
+        "# Complete but for what the image brings (PyTorch, CUDA): pip install --no-deps --require-hashes.",
     ]
+
+
+def test_each_line_has_the_digests_of_the_lock_which_pip_enforces() -> None:
+    files = {
+        package["name"]: {file["hash"] for file in package["files"]}
+        for package in tomllib.loads(LOCK.read_text())["package"]
+    }
+    (line,) = [x for x in job_requirements(LOCK, "3.12").splitlines() if x.startswith("peft==")]
+    assert set(re.findall(r"--hash=(\S+)", line)) == files["peft"]
 
 
 # --- the walk ----------------------------------------------------------------------------------

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tarfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("sagemaker.train", reason="the sagemaker group is not installed")
+pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import LaunchError
+from llm_engineering.export.gguf import CONVERTER, read_metadata
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
 from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
 from llm_engineering.model.finetuning.load import describe_model, load_model
 from llm_engineering.planning.shape import read_shape
+from llm_engineering.sagemaker import start
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.follow import (
     JobFailedError,
@@ -27,12 +32,14 @@ from llm_engineering.sagemaker.follow import (
     JobWaitedTooLongError,
 )
 from llm_engineering.sagemaker.launch import Launch, train_in_job
+from llm_engineering.sagemaker.submission import requirements
 from llm_engineering.training.production import ProductionAdapter
 from llm_engineering.training.run import train
 
 pytestmark = pytest.mark.slow
 
 POLL = 0.2
+EMBEDDED = Path(__file__).resolve().parents[3] / "models" / "SmolLM2-135M-Instruct"
 # Without the proof of the exports, which is a process of its own in every job.
 QUICK = {"evaluate.parity_rows": 0, "registry.promote": False}
 
@@ -85,7 +92,7 @@ def plan(sagemaker_service, make_config, tmp_path):
         dataset = prepare_data(config.data, config.model, folder=tmp_path / "data")
         lora = describe_lora(describe_model(config.model, dtype="float32"), config.lora)
         code = take_fingerprints(config).code
-        launch = Launch(config=config, code=code, poll_seconds=POLL)
+        launch = Launch(config=config, code=code, poll_seconds=POLL, capacity_pause_seconds=0.1)
         return Planned(launch, lora, dataset, tmp_path / "results", [])
 
     return make
@@ -138,7 +145,8 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     # what it cost
     job = record.job
     assert (job.name, job.instance_type, job.restarts) == (told.name, "ml.g5.2xlarge", 0)
-    assert job.image == sagemaker_service.image
+    repository = sagemaker_service.image.partition(":")[0]
+    assert job.image.startswith(f"{repository}@sha256:")  # what its tag stands for
     assert job.cost_usd == pytest.approx(1.5 * job.billable_seconds / 3600)
     assert len(record.evaluation.samples) == 2
     assert [proof.export for proof in job.parity] == ["adapter"]
@@ -309,23 +317,36 @@ def test_no_capacity_at_all_ends_after_bounded_tries(plan, sagemaker_service):
     sagemaker_service.set_faults(no_capacity=["ml.g5.2xlarge", "ml.g6.2xlarge"])
     with pytest.raises(LaunchError, match=r"no capacity for any of ml\.g5\.2xlarge, ml\.g6"):
         plan(capacity_retries=1).go()
-    assert len(jobs(sagemaker_service)) == 4
+    assert len(jobs(sagemaker_service)) == 2, "on demand the service itself goes down the list"
 
 
 def test_a_resource_limit_is_not_tried_again(plan, sagemaker_service):
-    sagemaker_service.set_faults(quotas={"ml.g5.2xlarge for training job usage": 0})
+    zero = {f"ml.{each}.2xlarge for training job usage": 0 for each in ("g5", "g6")}
+    # Whoever may not read quotas learns of them from the refusal.
+    sagemaker_service.set_faults(quotas=zero, denied=["servicequotas:ListAWSDefaultServiceQuotas"])
     with pytest.raises(LaunchError, match="Raise that quota in Service Quotas"):
         plan().go()
     assert jobs(sagemaker_service) == []
 
 
-def test_pending_too_long_stops_the_job(plan, sagemaker_service):
-    sagemaker_service.set_faults(pending_s=60)
-    planned = plan(pending_timeout_seconds=1)
-    with pytest.raises(JobWaitedTooLongError, match="did not begin to train within 1 s"):
+def test_a_type_without_quota_is_not_asked_for(plan, sagemaker_service):
+    sagemaker_service.set_faults(quotas={"ml.g5.2xlarge for training job usage": 0})
+    planned = plan()
+    planned.go()
+    (job,) = jobs(sagemaker_service)
+    resources = sagemaker_service.describe(job["TrainingJobName"])["ResourceConfig"]
+    assert resources["InstanceType"] == "ml.g6.2xlarge"
+    assert "InstancePreferences" not in resources
+
+
+def test_the_service_stops_a_job_that_is_pending_too_long(plan, sagemaker_service):
+    sagemaker_service.set_faults(pending_s=60, max_pending_s=1.0)
+    planned = plan(pending_timeout_seconds=7200)
+    with pytest.raises(JobWaitedTooLongError, match="got no capacity within 7200 s"):
         planned.go()
-    job = sagemaker_service.wait(planned.told[0].name)
+    job = sagemaker_service.describe(planned.told[0].name)
     assert job["TrainingJobStatus"] == "Stopped"
+    assert "TrainingStartTime" not in job
 
 
 def test_max_runtime_is_an_error_of_its_own(plan, sagemaker_service):
@@ -383,7 +404,7 @@ def test_throttling_and_expired_credentials_are_survived(plan, sagemaker_service
         )
         thread.join(240)
     assert len(result) == 1
-    assert "credentials have expired; the job goes on" in caplog.text
+    assert "credentials have expired: renew them" in caplog.text
 
 
 @pytest.mark.parametrize("detach", [False, True])
@@ -406,7 +427,7 @@ def test_ctrl_c_stops_the_job_unless_detached(plan, sagemaker_service, monkeypat
     name = planned.told[0].name
     assert f"--attach {name}" in caplog.text
     if detach:
-        assert f"aws sagemaker stop-training-job --training-job-name {name}" in caplog.text
+        assert f"--stop {name}" in caplog.text
         assert jobs(sagemaker_service)[0]["TrainingJobStatus"] == "InProgress"
         Aws(planned.launch.settings).client("sagemaker").stop_training_job(TrainingJobName=name)
     assert sagemaker_service.wait(name)["TrainingJobStatus"] == "Stopped"
@@ -425,7 +446,7 @@ def test_secrets_are_read_in_the_job_and_only_their_name_travels(plan, sagemaker
         sagemaker_service.client("s3")
         .get_object(
             Bucket=sagemaker_service.bucket,
-            Key=next(k for k in sagemaker_service.keys() if k.endswith("config/job.json")),
+            Key=next(k for k in sagemaker_service.keys() if k.endswith("/job.json")),
         )["Body"]
         .read()
     )
@@ -445,8 +466,99 @@ def test_a_gpu_that_is_too_small_is_refused_before_anything_is_sent(
     larger = read_shape(planned.launch.config.model).model_copy(
         update={"hidden": 8192, "inner": 28672, "layers": 80}
     )
-    monkeypatch.setattr("llm_engineering.sagemaker.launch.read_shape", lambda settings: larger)
+    monkeypatch.setattr("llm_engineering.sagemaker.submission.read_shape", lambda settings: larger)
     with pytest.raises(LaunchError, match=r"ml\.g5\.2xlarge: this training does not fit A10G"):
         planned.go()
     assert jobs(sagemaker_service) == []
     assert sagemaker_service.keys() == []
+
+
+@pytest.fixture
+def model_in_s3(sagemaker_service, tiny_model):
+    """The tiny model's files in S3, as somebody else has put them there; returns the folder."""
+
+    def put(**changed):
+        for path in tiny_model.iterdir():
+            sagemaker_service.client("s3").put_object(
+                Bucket=sagemaker_service.bucket,
+                Key=f"llm-engineering-finetuning/own/tiny/{path.name}",
+                Body=changed.get(path.suffix[1:], path.read_bytes()),
+            )
+        return f"s3://{sagemaker_service.bucket}/llm-engineering-finetuning/own/tiny"
+
+    return put
+
+
+@pytest.fixture
+def wheels_in_s3(sagemaker_service, tmp_path):
+    """A wheelhouse of what this test's "image" lacks of the lock; returns the folder."""
+    image = start.installed()
+    lines = requirements(SimpleNamespace(image_python="3.11")).splitlines()
+    missing = [
+        line
+        for line in lines
+        if "==" in line and image.get(line.split("==")[0]) != line.split(" ")[0].split("==")[1]
+    ]
+    (tmp_path / "missing.txt").write_text("\n".join(missing))
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "README").write_text("wheels for the job")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    command += ["--dest", str(wheels), "--requirement", str(tmp_path / "missing.txt")]
+    if missing:
+        subprocess.run(command, check=True)
+    for path in wheels.iterdir():
+        sagemaker_service.client("s3").upload_file(
+            str(path),
+            sagemaker_service.bucket,
+            f"llm-engineering-finetuning/own/wheels/{path.name}",
+        )
+    return f"s3://{sagemaker_service.bucket}/llm-engineering-finetuning/own/wheels"
+
+
+def test_an_isolated_job_trains_a_base_model_of_s3(
+    plan, sagemaker_service, model_in_s3, wheels_in_s3, tmp_path
+):
+    """Without any network: packages of a wheelhouse, weights as a stream."""
+    planned = plan(
+        base_model=model_in_s3(),
+        base_model_mode="FastFile",
+        network_isolation=True,
+        packages={"wheelhouse": wheels_in_s3},
+    )
+    adapter, _ = planned.go()
+    digest, _ = local_digest(planned, tmp_path / "local")
+    assert adapter.digest == digest
+    assert not [key for key in sagemaker_service.keys() if "/models/" in key]  # nothing was sent
+    (lines,) = sagemaker_service.log_lines(planned.told[0].name).values()
+    assert any("packages of the lock from sagemaker.packages.wheelhouse" in line for line in lines)
+
+
+def test_a_base_model_of_s3_with_other_weights_is_not_trained(
+    plan, sagemaker_service, model_in_s3, tiny_model
+):
+    weights = bytearray((tiny_model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    planned = plan(base_model=model_in_s3(safetensors=bytes(weights)))
+    with pytest.raises(JobFailedError, match=r"model\.safetensors of the base model are not those"):
+        planned.go()
+
+
+@pytest.mark.skipif(not CONVERTER.is_file(), reason="`make gguf-converter` has not been run")
+@pytest.mark.skipif(not EMBEDDED.is_dir(), reason="`make model` has not been run")
+def test_a_job_converts_to_gguf_with_the_converter_that_travels(plan, sagemaker_service):
+    planned = plan(
+        {
+            "model.id": str(EMBEDDED),
+            "train.max_steps": 1,
+            "train.checkpoint_every": None,
+            "evaluate.samples": 0,
+            "evaluate.generic_passages": 0,
+            "export.merged_16bit": True,
+            "export.gguf": "f16",
+        }
+    )
+    planned.go()
+    (file,) = (planned.folder / "job" / "gguf").glob("*.gguf")
+    template, _, _ = read_metadata(file)
+    assert template == (EMBEDDED / "chat_template.jinja").read_text()

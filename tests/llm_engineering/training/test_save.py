@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.prepare import prepare_data
-from llm_engineering.errors import UnprovenError
+from llm_engineering.errors import ExportError, UnprovenError
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.inject import inject_lora
 from llm_engineering.model.finetuning.load import load_model
 from llm_engineering.training.evaluate import evaluate
 from llm_engineering.training.run import train
-from llm_engineering.training.save import save_model
+from llm_engineering.training.save import _export, save_model
 
 pytestmark = pytest.mark.slow
 
@@ -112,3 +114,31 @@ def test_whatever_keeps_an_export_from_being_made_the_adapter_stays(
         save_model(config, *given, name="full", started=time.time())
     assert (outputs / "full-unproven-2" / "adapter" / "adapter_model.safetensors").is_file()
     assert not (outputs / "latest").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("export", "part"), [({"merged_16bit": True}, "merged"), ({"gguf": "f16"}, "gguf")]
+)
+def test_what_a_job_exported_is_taken_from_its_results(
+    tmp_path: Path, export: dict[str, Any], part: str
+) -> None:
+    """The job merged and converted on its own host: here its folders are moved, or said to lack."""
+    config = FinetuningConfig.model_validate(
+        {
+            "run": {"output_dir": str(tmp_path)},
+            "model": {"id": "owner/name"},
+            "data": {"sources": [{"source": "a.jsonl"}], "held_out": {"fraction": 0.1}},
+            "export": {"merged_16bit": True, **export},
+        }
+    )
+    record = SimpleNamespace(job=SimpleNamespace(name="job-1", parity=["proof"]))
+    results, folder = tmp_path / ".work" / "run" / "job", tmp_path / "saved"
+    folder.mkdir()
+    for name in ("merged", "gguf"):
+        (results / name).mkdir(parents=True)
+        (results / name / "file").write_text(name)
+    assert _export(config, None, record, None, folder, "run") == ["proof"]
+    assert (folder / part / "file").read_text() == part
+    assert (folder / "gguf").is_dir() == ("gguf" in export)
+    with pytest.raises(ExportError, match=r"export\.merged_16bit: the job job-1 trained for"):
+        _export(config, None, record, None, folder, "run")

@@ -1,0 +1,53 @@
+"""What an instance costs an hour, by AWS's Price List, where the configuration does not say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from llm_engineering.configuration.sagemaker import SagemakerSettings
+from llm_engineering.sagemaker.aws import Aws
+
+PRICE_LIST_REGION = "us-east-1"
+"""One of the few in which the Price List API answers, for all regions."""
+
+
+def with_list_prices(aws: Aws, settings: SagemakerSettings) -> SagemakerSettings:
+    """The settings, with AWS's on-demand price of each instance type that has no configured one.
+
+    Looking is optional: where it is not permitted (pricing:GetProducts), or the list has no such
+    type, the settings stay as they are.
+    """
+    found = {
+        name: price
+        for name in settings.instance_types
+        if name not in settings.price_per_hour and (price := _list_price(aws, name)) is not None
+    }
+    return settings.model_copy(update={"price_per_hour": {**found, **settings.price_per_hour}})
+
+
+def _list_price(aws: Aws, instance_type: str) -> float | None:
+    """USD an hour of one instance for training, on demand."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    asked = {"regionCode": aws.region, "instanceName": instance_type, "component": "Training"}
+    try:
+        answer = aws.session.client("pricing", region_name=PRICE_LIST_REGION).get_products(
+            ServiceCode="AmazonSageMaker",
+            Filters=[
+                {"Type": "TERM_MATCH", "Field": field, "Value": value}
+                for field, value in asked.items()
+            ],
+        )
+    except (ClientError, BotoCoreError):
+        return None
+    prices = {_hourly(json.loads(each)) for each in answer["PriceList"]} - {None, 0.0}
+    return prices.pop() if len(prices) == 1 else None  # several: not ours to choose
+
+
+def _hourly(product: dict[str, Any]) -> float | None:
+    for term in product.get("terms", {}).get("OnDemand", {}).values():
+        for dimension in term["priceDimensions"].values():
+            if dimension["unit"] == "Hrs":
+                return float(dimension["pricePerUnit"]["USD"])
+    return None

@@ -1,0 +1,43 @@
+"""The name of a run whose job is followed anew."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from llm_engineering.commands.finetune import _free_name
+from llm_engineering.errors import ConfigError
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Names that ZenML has runs of."""
+    import zenml.client
+
+    taken = set()
+
+    class Client:
+        def list_pipeline_runs(self, *, name, size):
+            return SimpleNamespace(total=int(name in taken))
+
+    monkeypatch.setattr(zenml.client, "Client", Client)
+    return taken
+
+
+def test_a_free_name_stays(runs, tmp_path, capsys):
+    assert _free_name("mine", tmp_path, numbered=True) == "mine"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_taken_one_gets_a_number_where_a_job_may_be_followed(runs, tmp_path, capsys):
+    runs |= {"mine", "mine-2"}
+    (tmp_path / "mine-3").mkdir()
+    assert _free_name("mine", tmp_path, numbered=True) == "mine-4"
+    assert "this one is mine-4" in capsys.readouterr().err
+
+
+def test_a_taken_one_is_refused_for_a_local_run(runs, tmp_path):
+    runs.add("mine")
+    with pytest.raises(ConfigError, match="ZenML has a run mine already"):
+        _free_name("mine", tmp_path, numbered=False)
