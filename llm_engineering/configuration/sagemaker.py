@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,7 +12,7 @@ S3Folder = Annotated[
     str,
     Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()=+,@-]+)+/?$"),
 ]
-PINNED_PYTHON = "3.12"
+PINNED_PYTHON: Final = "3.12"
 """Python of the pinned PyTorch training image, the one that AWS builds for it."""
 
 

@@ -18,7 +18,7 @@ def ceiling_text(settings: SagemakerSettings) -> str:
         return "unknown; give sagemaker.price_per_hour for each instance type"
     warm = f" and {settings.warm_pool_seconds} s of warm pool" if settings.warm_pool_seconds else ""
     return (
-        f"{ceiling:,.2f} USD ({settings.max_run_seconds} s{warm} at the dearest configured price; "
+        f"{ceiling:,.2f} USD ({settings.max_run_seconds} s{warm} at the dearest type's price; "
         "storage and transfers come on top)"
     )
 

@@ -46,7 +46,7 @@ PLACEHOLDERS = {
     "INSTANCE_TYPES": "ml.g*",
     "MAX_RUN_SECONDS": "86400",
 }
-ADMIN_KEY = "AKIAADMINISTRATOREXA"
+ADMIN_KEY = "AKIAADMINISTREXAMPLE"
 """A test's own calls: no policy counts for them."""
 
 

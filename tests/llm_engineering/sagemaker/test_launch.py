@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tarfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +22,7 @@ from llm_engineering.model import live
 from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
 from llm_engineering.model.finetuning.load import describe_model, load_model
 from llm_engineering.planning.shape import read_shape
+from llm_engineering.sagemaker import start
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.follow import (
     JobFailedError,
@@ -27,6 +31,7 @@ from llm_engineering.sagemaker.follow import (
     JobWaitedTooLongError,
 )
 from llm_engineering.sagemaker.launch import Launch, train_in_job
+from llm_engineering.sagemaker.submission import requirements
 from llm_engineering.training.production import ProductionAdapter
 from llm_engineering.training.run import train
 
@@ -464,3 +469,74 @@ def test_a_gpu_that_is_too_small_is_refused_before_anything_is_sent(
         planned.go()
     assert jobs(sagemaker_service) == []
     assert sagemaker_service.keys() == []
+
+
+@pytest.fixture
+def model_in_s3(sagemaker_service, tiny_model):
+    """The tiny model's files in S3, as somebody else has put them there; returns the folder."""
+
+    def put(**changed):
+        for path in tiny_model.iterdir():
+            sagemaker_service.client("s3").put_object(
+                Bucket=sagemaker_service.bucket,
+                Key=f"llm-engineering-finetuning/own/tiny/{path.name}",
+                Body=changed.get(path.suffix[1:], path.read_bytes()),
+            )
+        return f"s3://{sagemaker_service.bucket}/llm-engineering-finetuning/own/tiny"
+
+    return put
+
+
+@pytest.fixture
+def wheels_in_s3(sagemaker_service, tmp_path):
+    """A wheelhouse of what this test's "image" lacks of the lock; returns the folder."""
+    image = start.installed()
+    lines = requirements(SimpleNamespace(image_python="3.11")).splitlines()
+    missing = [
+        line
+        for line in lines
+        if "==" in line and image.get(line.split("==")[0]) != line.split(" ")[0].split("==")[1]
+    ]
+    (tmp_path / "missing.txt").write_text("\n".join(missing))
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "README").write_text("wheels for the job")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    command += ["--dest", str(wheels), "--requirement", str(tmp_path / "missing.txt")]
+    if missing:
+        subprocess.run(command, check=True)
+    for path in wheels.iterdir():
+        sagemaker_service.client("s3").upload_file(
+            str(path),
+            sagemaker_service.bucket,
+            f"llm-engineering-finetuning/own/wheels/{path.name}",
+        )
+    return f"s3://{sagemaker_service.bucket}/llm-engineering-finetuning/own/wheels"
+
+
+def test_an_isolated_job_trains_a_base_model_of_s3(
+    plan, sagemaker_service, model_in_s3, wheels_in_s3, tmp_path
+):
+    """Without any network: packages of a wheelhouse, weights as a stream."""
+    planned = plan(
+        base_model=model_in_s3(),
+        base_model_mode="FastFile",
+        network_isolation=True,
+        packages={"wheelhouse": wheels_in_s3},
+    )
+    adapter, _ = planned.go()
+    digest, _ = local_digest(planned, tmp_path / "local")
+    assert adapter.digest == digest
+    assert not [key for key in sagemaker_service.keys() if "/models/" in key]  # nothing was sent
+    (lines,) = sagemaker_service.log_lines(planned.told[0].name).values()
+    assert any("packages of the lock from sagemaker.packages.wheelhouse" in line for line in lines)
+
+
+def test_a_base_model_of_s3_with_other_weights_is_not_trained(
+    plan, sagemaker_service, model_in_s3, tiny_model
+):
+    weights = bytearray((tiny_model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    planned = plan(base_model=model_in_s3(safetensors=bytes(weights)))
+    with pytest.raises(JobFailedError, match=r"model\.safetensors of the base model are not those"):
+        planned.go()

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.checks import cost_ceiling
@@ -47,3 +48,25 @@ def test_not_permitted_or_out_of_reach_changes_nothing(priced, sagemaker_service
     assert priced().price_per_hour == {}
     sagemaker_service.set_faults(dropped={"pricing:GetProducts": 99})
     assert priced().price_per_hour == {}
+
+
+def test_a_launch_tells_costs_by_the_prices_that_it_found(sagemaker_service, capsys):
+    from llm_engineering.commands.finetune import _check_aws
+
+    config = FinetuningConfig.model_validate(
+        {
+            "model": {"id": "owner/name"},
+            "data": {"sources": [{"source": "a.jsonl"}], "held_out": {"fraction": 0.1}},
+            "sagemaker": {
+                "instance_types": ["ml.g5.2xlarge"],
+                "role": sagemaker_service.role_arn,
+                "bucket": sagemaker_service.bucket,
+                "region": "us-east-1",
+                "max_run_seconds": 7200,
+            },
+        }
+    )
+    launched = _check_aws(config)
+    assert "cost ceiling: 3.03 USD" in capsys.readouterr().out
+    assert launched.sagemaker.price_per_hour == {"ml.g5.2xlarge": 1.515}
+    assert launched.model_copy(update={"sagemaker": config.sagemaker}) == config

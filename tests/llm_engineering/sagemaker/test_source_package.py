@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from llm_engineering.errors import LaunchError, SecretError
-from llm_engineering.sagemaker.source_package import stage_source
+from llm_engineering.sagemaker.source_package import pack_source, stage_source
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -182,3 +184,19 @@ def test_an_extra_file_has_a_path_of_its_own_inside(
 ) -> None:
     with pytest.raises(ValueError, match="not a new path inside the source"):
         stage_source(project, tmp_path / "staged", {name: ""})
+
+
+def test_packed_source_has_the_same_bytes_whenever_it_is_packed(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_source(project, tmp_path / "staged", {"requirements.txt": "peft==0.21.2\n"})
+    first = pack_source(tmp_path / "staged", tmp_path / "first")
+    for path in (tmp_path / "staged").rglob("*"):
+        os.utime(path, (1, 1))
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    second = pack_source(tmp_path / "staged", tmp_path / "second")
+    for name in ("source.tar.gz", "start.py"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    with tarfile.open(first / "source.tar.gz") as archive:
+        names = archive.getnames()
+    assert names == sorted([*SENT, "requirements.txt"])

@@ -79,12 +79,17 @@ def test_a_line_without_a_digest_is_refused(installing, tmp_path):
         installing("alpha==1.0")
 
 
-def test_what_a_wheelhouse_lacks_is_named(installing, tmp_path):
+def test_what_a_wheelhouse_lacks_is_named_and_asked_of_no_index(installing, tmp_path, monkeypatch):
     wheel(tmp_path / "wheels", "alpha", "1.0")
+    index = tmp_path / "simple"
+    line = wheel(index / "beta", "beta", "2.0")
+    (index / "beta" / "index.html").write_text('<a href="beta-2.0-py3-none-any.whl">beta</a>')
+    monkeypatch.setenv("PIP_INDEX_URL", index.as_uri())
     with pytest.raises(
         start.StartError, match=r"from sagemaker\.packages\.wheelhouse: ERROR: .*beta==2\.0"
     ):
-        installing("beta==2.0 --hash=sha256:" + "0" * 64)
+        installing(line)
+    assert (installing(line, wheelhouse=False) / "beta.py").exists()  # the index has it
 
 
 class CodeArtifact:
@@ -113,14 +118,21 @@ def test_codeartifact_is_asked_as_the_sdk_asks_it(codeartifact):
 
 def test_no_log_shows_the_token_of_codeartifact(codeartifact, installing, monkeypatch, capsys):
     monkeypatch.setenv(start.CODEARTIFACT, ARN)
-    monkeypatch.setattr(
-        CodeArtifact,
-        "get_repository_endpoint",
-        lambda self, **asked: {"repositoryEndpoint": "http://127.0.0.1:9/pypi/repo/"},
-    )
-    with pytest.raises(start.StartError, match=r"sagemaker\.packages\.codeartifact") as error:
+
+    def pip(command, env, **options):  # one that says the address that it was given
+        assert "t0ken" not in " ".join(command)
+        return SimpleNamespace(
+            returncode=1,
+            stdout="",
+            stderr=f"WARNING: x\nERROR: cannot reach {env['PIP_INDEX_URL']}",
+        )
+
+    monkeypatch.setattr(start.subprocess, "run", pip)
+    with pytest.raises(start.StartError, match=r"packages\.codeartifact: ERROR: cannot") as error:
         installing("alpha==1.0 --hash=sha256:" + "0" * 64, wheelhouse=False)
-    assert "t0ken" not in capsys.readouterr().out + str(error.value)
+    out = capsys.readouterr().out
+    assert "https://...@domain-1.d.codeartifact" in out
+    assert "t0ken" not in out + str(error.value)
 
 
 def test_a_role_that_may_not_log_in_is_told_what_to_give_it(monkeypatch):

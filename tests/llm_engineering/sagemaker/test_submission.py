@@ -65,7 +65,9 @@ def make(service, tmp_path, monkeypatch):
             aws=MemoryAws(config.sagemaker, service),
             config=config,
             settings=config.sagemaker,
-            lora=SimpleNamespace(model=SimpleNamespace(digest="m")),
+            lora=SimpleNamespace(
+                model=SimpleNamespace(digest="m", weight_digests={"model.safetensors": "w"})
+            ),
             dataset=SimpleNamespace(folder=data, summary=SimpleNamespace(digest="d")),
             run=run,
             folder=folder,
