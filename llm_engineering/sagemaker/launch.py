@@ -460,7 +460,11 @@ def _ending_leaves_the_job() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise LauncherEndedError(128 + number)
 
-    former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    former = {
+        number: signal.signal(number, end)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup wants it
+    }
     try:
         yield
     finally:
