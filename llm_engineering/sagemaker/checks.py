@@ -10,6 +10,7 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.distributed.share import share_of_step
 from llm_engineering.errors import ConfigError, HardwareError, LaunchError, SecretError
+from llm_engineering.export.gguf import require_converter
 from llm_engineering.model.base_model import is_hub_model
 from llm_engineering.planning.cards import GIB, usable_bytes
 from llm_engineering.planning.choice import choose_plans
@@ -35,16 +36,13 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
         LaunchError: An instance type has no GPU, or none that computes in the configured type, or a
             smaller volume than asked for; an export or a base model cannot be had in a job.
         SecretError: A value looks like a secret.
+        SetupError: A GGUF is to be exported, and its converter is not here to travel.
     """
     for name, value in settings.environment.items():
         _require_no_secret_variable(name, value)
     require_no_secrets("configuration", text)
     if config.export.gguf:
-        raise LaunchError(
-            f"export.gguf ({config.export.gguf}): a job has no llama.cpp converter, and would fail "
-            "after the whole training; leave it out, set export.merged_16bit: true, and convert the "
-            "merged model here once it has come"
-        )
+        require_converter()  # it travels with the source
     if settings.network_isolation and settings.base_model is None and is_hub_model(config.model):
         raise LaunchError(
             f"sagemaker.network_isolation: the job could not fetch {config.model.id} from the Hub; "

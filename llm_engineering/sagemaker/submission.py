@@ -12,6 +12,7 @@ from llm_engineering.configuration import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import AwsUnavailableError, LaunchError
+from llm_engineering.export.gguf import CONVERTER
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning.shape import read_shape
 from llm_engineering.planning.workload import prepared_workload
@@ -44,8 +45,18 @@ class NameTakenError(LaunchError):
 
 
 def stage(config: FinetuningConfig, settings: SagemakerSettings, folder: Path) -> SourceListing:
-    """Put the source that travels into ``folder``: this package, and what it needs installed."""
-    return stage_source(ROOT, folder, {"requirements.txt": requirements(settings)})
+    """Put the source that travels into ``folder``: this package, and what it needs installed.
+
+    llama.cpp's converter too where a GGUF is exported: a job has no other.
+    """
+    extra = {"requirements.txt": requirements(settings)}
+    if config.export.gguf:
+        extra |= {
+            path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+            for path in sorted(CONVERTER.parent.rglob("*"))
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+    return stage_source(ROOT, folder, extra)
 
 
 def requirements(settings: SagemakerSettings) -> str:

@@ -9,7 +9,8 @@ pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 from llm_engineering.configuration import to_yaml
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
-from llm_engineering.errors import LaunchError, SecretError
+from llm_engineering.errors import LaunchError, SecretError, SetupError
+from llm_engineering.export import gguf
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.checks import (
     check_account,
@@ -101,12 +102,16 @@ def test_a_token_in_pips_index_is_refused_with_what_to_do_instead():
     assert "codeartifact" not in str(error.value)
 
 
-def test_gguf_is_refused_before_anything_is_paid_for():
-    whole = config().model_copy(
-        update={"export": config().export.model_copy(update={"gguf": "q8_0"})}
-    )
-    with pytest.raises(LaunchError, match=r"export\.gguf \(q8_0\): a job has no llama\.cpp"):
+def test_gguf_without_a_converter_to_travel_is_refused_before_anything_is_paid_for(
+    tmp_path, monkeypatch
+):
+    export = {"merged_16bit": True, "gguf": "q8_0"}
+    whole = config().model_copy(update={"export": config().export.model_copy(update=export)})
+    monkeypatch.setattr(gguf, "CONVERTER", tmp_path / "convert_hf_to_gguf.py")
+    with pytest.raises(SetupError, match=r"export\.gguf: llama\.cpp's converter is not here"):
         local(whole)
+    gguf.CONVERTER.touch()
+    local(whole)
 
 
 @pytest.mark.parametrize(

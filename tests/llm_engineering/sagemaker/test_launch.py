@@ -17,6 +17,7 @@ pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import LaunchError
+from llm_engineering.export.gguf import CONVERTER, read_metadata
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
 from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
@@ -38,6 +39,7 @@ from llm_engineering.training.run import train
 pytestmark = pytest.mark.slow
 
 POLL = 0.2
+EMBEDDED = Path(__file__).resolve().parents[3] / "models" / "SmolLM2-135M-Instruct"
 # Without the proof of the exports, which is a process of its own in every job.
 QUICK = {"evaluate.parity_rows": 0, "registry.promote": False}
 
@@ -540,3 +542,23 @@ def test_a_base_model_of_s3_with_other_weights_is_not_trained(
     planned = plan(base_model=model_in_s3(safetensors=bytes(weights)))
     with pytest.raises(JobFailedError, match=r"model\.safetensors of the base model are not those"):
         planned.go()
+
+
+@pytest.mark.skipif(not CONVERTER.is_file(), reason="`make gguf-converter` has not been run")
+@pytest.mark.skipif(not EMBEDDED.is_dir(), reason="`make model` has not been run")
+def test_a_job_converts_to_gguf_with_the_converter_that_travels(plan, sagemaker_service):
+    planned = plan(
+        {
+            "model.id": str(EMBEDDED),
+            "train.max_steps": 1,
+            "train.checkpoint_every": None,
+            "evaluate.samples": 0,
+            "evaluate.generic_passages": 0,
+            "export.merged_16bit": True,
+            "export.gguf": "f16",
+        }
+    )
+    planned.go()
+    (file,) = (planned.folder / "job" / "gguf").glob("*.gguf")
+    template, _, _ = read_metadata(file)
+    assert template == (EMBEDDED / "chat_template.jinja").read_text()

@@ -147,3 +147,31 @@ def test_what_a_refusal_means(service, make, monkeypatch, code, kind, says):
     service.always["create_training_job"] = client_error(code)
     with pytest.raises(kind, match=says):
         make().submit("j", ["ml.g5.2xlarge"], "j")
+
+
+def test_the_converter_travels_where_a_gguf_is_exported(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    (root / "llm_engineering").mkdir(parents=True)
+    (root / "llm_engineering" / "a.py").write_text("")
+    converter = root / ".gguf-converter" / "convert_hf_to_gguf.py"
+    (converter.parent / "conversion" / "__pycache__").mkdir(parents=True)
+    for path in (converter, converter.parent / "conversion" / "llama.py"):
+        path.write_text("# converts")
+    (converter.parent / "conversion" / "__pycache__" / "x.pyc").write_bytes(b"\xff")
+    monkeypatch.setattr(submitting, "ROOT", root)
+    monkeypatch.setattr(submitting, "CONVERTER", converter)
+    monkeypatch.setattr(submitting, "requirements", lambda settings: "a==1\n")
+    plain, exporting = (
+        SimpleNamespace(export=SimpleNamespace(gguf=None)),
+        SimpleNamespace(export=SimpleNamespace(gguf="f16")),
+    )
+    assert set(submitting.stage(plain, None, tmp_path / "plain").files) == {
+        "llm_engineering/a.py",
+        "requirements.txt",
+    }
+    assert set(submitting.stage(exporting, None, tmp_path / "exporting").files) == {
+        ".gguf-converter/conversion/llama.py",
+        ".gguf-converter/convert_hf_to_gguf.py",
+        "llm_engineering/a.py",
+        "requirements.txt",
+    }
