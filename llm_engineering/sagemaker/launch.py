@@ -50,7 +50,6 @@ from llm_engineering.sagemaker.job_states import (
     instance_of,
 )
 from llm_engineering.sagemaker.near_jobs import near_jobs
-from llm_engineering.sagemaker.prices import with_list_prices
 from llm_engineering.sagemaker.request import job_name
 from llm_engineering.sagemaker.results import console_link, fetch_results
 from llm_engineering.sagemaker.submission import NameTakenError, Submission, requirements
@@ -180,8 +179,7 @@ def train_in_job(
             image=image,
             production=production,
         )
-        priced = with_list_prices(aws, launch.settings)
-        launcher = _Launcher(aws, launch, identity, submission, priced, on_submitted)
+        launcher = _Launcher(aws, launch, identity, submission, on_submitted)
         with _ending_leaves_the_job():
             try:
                 job = launcher.attached() if launch.attach else launcher.completed()
@@ -225,7 +223,6 @@ class _Launcher:
     launch: Launch
     identity: JobIdentity
     submission: Submission
-    priced: SagemakerSettings
     on_submitted: Callable[[SubmittedJob], None] | None
     state: str = "nothing was submitted"
     """What becomes of the job if this process ends now."""
@@ -297,7 +294,9 @@ class _Launcher:
             f"  fetch its results:  {self.launch.again}"
         )
         try:
-            return fetch_results(self.aws, job, lora, self.priced, folder, pace=self.launch.pace)
+            return fetch_results(
+                self.aws, job, lora, self.launch.settings, folder, pace=self.launch.pace
+            )
         except AwsUnavailableError as error:
             raise AwsUnavailableError(
                 f"the results cannot be fetched now: {error}; {self.state}"
@@ -415,7 +414,7 @@ class _Launcher:
     def _goes_on(self, name: str) -> str:
         """That a job goes on, what it costs at most, and what can be done about it."""
         return (
-            f"job {name} goes on, and costs at most {ceiling_text(self.priced)}\n"
+            f"job {name} goes on, and costs at most {ceiling_text(self.launch.settings)}\n"
             f"  follow it again:  {self._attach(name)}\n"
             f"  stop it:          {self.launch.typed('--stop', name)}"
         )
@@ -461,7 +460,11 @@ def _ending_leaves_the_job() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise LauncherEndedError(128 + number)
 
-    former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    former = {
+        number: signal.signal(number, end)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup wants it
+    }
     try:
         yield
     finally:

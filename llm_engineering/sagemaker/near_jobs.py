@@ -36,7 +36,7 @@ def near_jobs(aws: Aws, settings: SagemakerSettings, identity: JobIdentity) -> l
 
 def _sentence(job: ProjectJob, identity: JobIdentity) -> str | None:
     tag = job.tags.get(TAG)
-    if tag is None or identity.is_of(job.name):
+    if tag is None:
         return None
     differ = identity.differences(tag)
     has_trained = job.is_unfinished and "TrainingStartTime" in job.description

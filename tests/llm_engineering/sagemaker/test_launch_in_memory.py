@@ -399,6 +399,20 @@ def test_a_signal_from_outside_leaves_the_job_and_says_so(service, caplog, numbe
     assert signal.getsignal(number) == before
 
 
+def test_under_nohup_a_hangup_ends_nothing(service):
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    launch = Launch(config=make_config(), code="c", poll_seconds=POLL)
+
+    def hang_up(job):
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    try:
+        made = train_in_job(launch, None, None, run="r", folder=None, on_submitted=hang_up)
+    finally:
+        signal.signal(signal.SIGHUP, former)
+    assert made == name()
+
+
 def test_a_signal_before_the_request_says_that_nothing_was_submitted(service, caplog, monkeypatch):
     monkeypatch.setattr(Prepared, "prepare", lambda self: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(LauncherEndedError):
