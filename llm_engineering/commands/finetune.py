@@ -98,7 +98,7 @@ def run(
     if target == "local":
         placement = _check_host(config, gpus, resume=resume)
     else:
-        _check_aws(config)
+        launched = _check_aws(config)
 
     from llm_engineering.export.requirements import require_exports
 
@@ -140,7 +140,7 @@ def run(
         arguments |= {"placement": placement, "described_dtype": resolve_dtype(config.model)}
     if target == "sagemaker":
         arguments |= _launch(
-            config,
+            launched,
             fingerprints,
             attach,
             detach,
@@ -176,7 +176,12 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     return Placement(ranks_per_host=ranks)
 
 
-def _check_aws(config: FinetuningConfig) -> None:
+def _check_aws(config: FinetuningConfig) -> FinetuningConfig:
+    """Check what can be checked before anything is paid for.
+
+    Returns:
+        The configuration, with AWS's list prices where it has none: a job's cost is told by them.
+    """
     from llm_engineering.sagemaker.aws import Aws
     from llm_engineering.sagemaker.checks import check_account, check_locally
     from llm_engineering.sagemaker.cost import ceiling_text
@@ -193,7 +198,9 @@ def _check_aws(config: FinetuningConfig) -> None:
     aws = Aws(settings)
     for warning in check_account(aws, settings):
         click.secho(f"warning: {warning}", fg="yellow", err=True)
-    print(f"cost ceiling: {ceiling_text(with_list_prices(aws, settings))}")
+    settings = with_list_prices(aws, settings)
+    print(f"cost ceiling: {ceiling_text(settings)}")
+    return config.model_copy(update={"sagemaker": settings})
 
 
 def _launch(

@@ -550,7 +550,7 @@ def test_a_job_converts_to_gguf_with_the_converter_that_travels(plan, sagemaker_
     planned = plan(
         {
             "model.id": str(EMBEDDED),
-            "train.max_steps": 1,
+            "train.max_steps": 2,
             "train.checkpoint_every": None,
             "evaluate.samples": 0,
             "evaluate.generic_passages": 0,

@@ -50,7 +50,7 @@ def test_not_permitted_or_out_of_reach_changes_nothing(priced, sagemaker_service
     assert priced().price_per_hour == {}
 
 
-def test_the_ceiling_is_told_by_the_prices_that_are_found(sagemaker_service, capsys):
+def test_a_launch_tells_costs_by_the_prices_that_it_found(sagemaker_service, capsys):
     from llm_engineering.commands.finetune import _check_aws
 
     config = FinetuningConfig.model_validate(
@@ -66,5 +66,7 @@ def test_the_ceiling_is_told_by_the_prices_that_are_found(sagemaker_service, cap
             },
         }
     )
-    _check_aws(config)
+    launched = _check_aws(config)
     assert "cost ceiling: 3.03 USD" in capsys.readouterr().out
+    assert launched.sagemaker.price_per_hour == {"ml.g5.2xlarge": 1.515}
+    assert launched.model_copy(update={"sagemaker": config.sagemaker}) == config
