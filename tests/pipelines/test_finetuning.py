@@ -142,8 +142,8 @@ def test_one_chat_template_in_data_evaluation_adapter_and_card(
 
     template = tmp_path / "own.jinja"
     template.write_text(
-        "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|im_end|>{% endfor %}"
-        "{% if add_generation_prompt %}[assistant] {% endif %}"
+        "{% for m in messages %}[{{ m.role }}]\n{{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]\n{% endif %}"
     )
     prompted = []
     real = evaluate.answers
@@ -158,9 +158,9 @@ def test_one_chat_template_in_data_evaluation_adapter_and_card(
     run = run_pipeline(config, "one-template")
 
     dataset = run.steps["prepare_data"].outputs["dataset"][0].load()
-    assert dataset.summary.train.example[0].text.startswith("[user] ")
+    assert dataset.summary.train.example[0].text.startswith("[user]\n")
     assert prompted
-    assert all(p.startswith("[user] ") and p.endswith("<|im_end|>[assistant] ") for p in prompted)
+    assert all(p.startswith("[user]\n") and p.endswith("<|im_end|>[assistant]\n") for p in prompted)
     adapter = Path(config.run.output_dir) / "one-template" / "adapter"
     assert AutoTokenizer.from_pretrained(adapter).chat_template == template.read_text()
     assert str(template) in (adapter / "README.md").read_text()

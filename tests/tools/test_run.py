@@ -154,7 +154,7 @@ def test_bad_rows_are_named_by_file_and_line(make_config, tmp_path):
 
 
 def test_kill_9_then_resume(make_config, tmp_path):
-    changes = {"train.max_steps": 150, "train.checkpoint_every": 10, "train.keep_checkpoints": 1}
+    changes = {"train.max_steps": 300, "train.checkpoint_every": 30, "train.keep_checkpoints": 1}
     config = make_config(changes)
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     arguments = ["--finetune", "--config", str(tmp_path / "config.yaml")]
@@ -176,8 +176,8 @@ def test_kill_9_then_resume(make_config, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     manifest = json.loads((outputs / "latest" / "manifest.json").read_text())
     metrics = json.loads((outputs / "latest" / "metrics.json").read_text())
-    assert manifest["resumed_from_step"] >= 10
-    assert metrics["train_steps"] == 150
+    assert manifest["resumed_from_step"] >= 30
+    assert metrics["train_steps"] == 300
     assert list((outputs / ".work").iterdir()) == []
 
 
@@ -188,7 +188,7 @@ def test_the_embedded_default_end_to_end(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     latest = tmp_path / "latest"
     metrics = json.loads((latest / "metrics.json").read_text())
-    assert metrics["held_out_loss_before"] == pytest.approx(3.508, abs=0.01)
+    assert metrics["held_out_loss_before"] == pytest.approx(3.642, abs=0.01)
     assert metrics["held_out_loss_change"] < -0.20
     assert metrics["trainable_parameters"] == 9_768_960
     assert metrics["total_parameters"] == 134_515_008 + 9_768_960

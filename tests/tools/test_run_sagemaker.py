@@ -211,7 +211,11 @@ def test_what_a_command_that_is_ended_prints_works_as_typed(tiny, sagemaker_serv
         [*look, "--stop", job["TrainingJobName"]], capture_output=True, text=True
     )
     assert "has ended already: completed; it has cost about" in stopped.stdout, stopped.stderr
-    cleaned = subprocess.run([*look, "--clean", "--dry-run"], capture_output=True, text=True)
+    # In a store of its own: other tests' production versions came from jobs that nobody noted.
+    cleaned = subprocess.run(
+        [*look, "--clean", "--dry-run"], capture_output=True, text=True,
+        env=os.environ | {"ZENML_CONFIG_PATH": str(tmp_path / "store")},
+    )  # fmt: skip
     assert "nothing that jobs of 30 days ago" in cleaned.stdout, cleaned.stderr
     assert (tmp_path / "outputs" / "mine-2" / "adapter" / "adapter_model.safetensors").is_file()
     assert len(listed()["TrainingJobSummaries"]) == 1

@@ -135,7 +135,7 @@ def test_a_run_from_before_the_server_is_all_there(
             assert f"On {len(config_rows(config))} held-out rows" in report
             data = shown_preview(page, "dataset")
             assert config.data.sources[0].source in data
-            assert "highlighted text is trained" in data
+            assert "Underlined text is trained" in data
     finally:
         stopped = command("--dashboard", "--stop")
     assert "stopped ZenML's local server" in stopped

@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import threading
+from functools import partial
 
 import pytest
 
@@ -383,7 +384,9 @@ def test_a_record_in_zenml_that_fails_does_not_lose_the_job(service, caplog):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_from_outside_leaves_the_job_and_says_so(service, caplog, number):
+def test_a_signal_from_outside_leaves_the_job_and_says_so(service, caplog, request, number):
+    # Tests that run under nohup have a hangup ignored, which the launcher respects.
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
     before = signal.getsignal(number)
     launch = Launch(config=make_config(), code="c", command=COMMAND, poll_seconds=POLL)
     with pytest.raises(LauncherEndedError) as ended:

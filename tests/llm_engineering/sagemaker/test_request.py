@@ -226,6 +226,7 @@ def test_the_metrics_find_the_figures_in_the_line_that_a_training_logs(caplog):
         steps=40,
         points=[SimpleNamespace(loss=3.2564, tokens_per_second=1234.5)],
         held_out=[SimpleNamespace(step=0, metrics=SimpleNamespace(loss=4.1142))],
+        validation=[],
     )
     with caplog.at_level("INFO"):
         display.show(record)

@@ -110,7 +110,7 @@ def test_trained_biases_are_not_taken_for_the_base_models(trained):
     """They stay when the adapter is switched off, so the base model is loaded anew."""
     config, lora, dataset, adapter, record = trained(**{"lora.bias": "lora_only"})
     found = evaluate(lora, adapter, dataset, record, config.evaluate)
-    assert found.trained_probe.effect is None
+    assert found.trained_probe.effect > 0
     assert found.generic.before.loss != found.generic.after.loss
 
 

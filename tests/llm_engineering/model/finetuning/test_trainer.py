@@ -22,9 +22,7 @@ def make(make_config, tmp_path):
     def make(overrides=None, checkpointing="none"):
         live.release()
         config = make_config({"train.max_steps": 2, **(overrides or {})})
-        dataset = prepare_data(
-            config.data, config.model, objective="sft", seed=0, folder=tmp_path / "data"
-        )
+        dataset = prepare_data(config.data, config.model, objective="sft", folder=tmp_path / "data")
         lora = inject_lora(load_model(config.model), config.lora)
         plan = BatchPlan(
             micro_batch=2, gradient_accumulation=2, gradient_checkpointing=checkpointing
