@@ -369,7 +369,7 @@ def portable_signature(documented: Documented) -> str | None:
         return None
     try:
         signature = inspect.signature(documented.value)
-    except (TypeError, ValueError):  # a C function that does not say
+    except (TypeError, ValueError, AttributeError):  # a C function that does not say, or wrongly
         return None
     parameters = list(signature.parameters.values())
     if parameters and parameters[0].name in ("self", "cls", "$self"):

@@ -189,7 +189,7 @@ def test_the_embedded_default_end_to_end(tmp_path):
     latest = tmp_path / "latest"
     metrics = json.loads((latest / "metrics.json").read_text())
     assert metrics["held_out_loss_before"] == pytest.approx(3.642, abs=0.01)
-    assert metrics["held_out_loss_change"] < -0.20
+    assert metrics["held_out_loss_change"] < -0.18
     assert metrics["trainable_parameters"] == 9_768_960
     assert metrics["total_parameters"] == 134_515_008 + 9_768_960
     # Measured: 2.43e9 to 2.49e9 bytes; the allocator's part varies from run to run.

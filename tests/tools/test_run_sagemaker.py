@@ -48,7 +48,7 @@ def embedded(sagemaker_service, tmp_path):
         "region": "us-east-1",
         "bucket": sagemaker_service.bucket,
         "image": sagemaker_service.image,
-        "image_python": f"3.{sys.version_info.minor}",
+        "image_python": f"3.{min(sys.version_info.minor, 12)}",  # no image has a newer one
         "max_run_seconds": 3600,
         "price_per_hour": {"ml.g5.2xlarge": 1.515},
         "tags": {"team": "ml"},
@@ -166,7 +166,7 @@ def tiny(sagemaker_service, make_config, tmp_path):
                 "region": "us-east-1",
                 "bucket": sagemaker_service.bucket,
                 "image": sagemaker_service.image,
-                "image_python": f"3.{sys.version_info.minor}",
+                "image_python": f"3.{min(sys.version_info.minor, 12)}",  # no image has a newer one
                 "max_run_seconds": 3600,
                 "price_per_hour": {"ml.g5.2xlarge": 1.5},
             },

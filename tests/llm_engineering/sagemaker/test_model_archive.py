@@ -149,7 +149,8 @@ def test_a_negative_size_does_not_make_room(tmp_path: Path) -> None:
     header[148:156] = f"{sum(header):06o}\0 ".encode()
     archive = tmp_path / "m.tar.gz"
     archive.write_bytes(gzip.compress(bytes(header) + b"\0" * 1024))
-    with pytest.raises(LaunchError, match="'minus' has a negative size"):
+    # From Python 3.13 on tarfile itself refuses the header.
+    with pytest.raises(LaunchError, match=r"'minus' has a negative size|is no tar\.gz"):
         extract(archive, tmp_path / "out")
 
 

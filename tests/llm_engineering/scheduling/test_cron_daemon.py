@@ -68,7 +68,8 @@ def beside_cron(tmp_path: Path) -> Iterator[Run]:
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
 
     def run(*arguments: str) -> str:
-        enter = ["nsenter", "--mount", f"--target={children[0]}", f"--wd={tmp_path}"]
+        # The root too: in a chroot, the namespace's own root is another.
+        enter = ["nsenter", "--mount", "--root", f"--target={children[0]}", f"--wdns={tmp_path}"]
         command = [*enter, sys.executable, str(ROOT / "tools" / "run.py"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
