@@ -200,6 +200,52 @@ def preference_config(
     return make
 
 
+@pytest.fixture
+def run() -> Callable[..., tuple[Any, ...]]:
+    """Prepare, load, inject and train: ``run_training``."""
+    return run_training
+
+
+def run_training(
+    config: FinetuningConfig,
+    folder: Path,
+    *,
+    resume: Any = "never",
+    on_progress: Any = None,
+    stop: Any = None,
+) -> tuple[Any, ...]:
+    """Prepare, load, inject and train in a row, as a remote job does, whatever the objective."""
+    from llm_engineering.data.prepare import prepare_data
+    from llm_engineering.model.finetuning.inject import inject_lora
+    from llm_engineering.model.finetuning.load import load_model
+    from llm_engineering.registry.starting_adapter import starting_adapter
+    from llm_engineering.training.run import train
+
+    dataset = prepare_data(
+        config.data,
+        config.model,
+        objective=config.train.objective,
+        folder=folder / "data",
+        validates=config.train.validates,
+    )
+    lora = inject_lora(load_model(config.model), config.lora)
+    start_from = config.train.start_from
+    adapter, record = train(
+        lora,
+        dataset,
+        config.train,
+        config.evaluate,
+        seed=config.run.seed,
+        work=folder / "work",
+        name="run",
+        start=starting_adapter(start_from) if start_from else None,
+        resume=resume,
+        on_progress=on_progress,
+        stop=stop,
+    )
+    return lora, dataset, adapter, record
+
+
 def short_rows(name: str, count: int) -> list[dict[str, Any]]:
     """The first ``count`` rows of the embedded data that fit the tiny model's 128 tokens."""
     fitting = (row for row in _rows(name) if len(row["instruction"] + row["response"]) <= SHORT_ROW)

@@ -83,37 +83,10 @@ def on_gpu(small_model, make_config, preference_config):
     return configure
 
 
-@pytest.fixture
-def run() -> Iterator[object]:
-    """Prepare, load, inject and train in a row; at the end the model is let go of."""
+@pytest.fixture(autouse=True)
+def release() -> Iterator[None]:
+    """At the end of a test its model is let go of."""
     from llm_engineering.model import live
 
-    yield run_training
+    yield
     live.release()
-
-
-def run_training(config, folder, **options):
-    """Recipe, rows, adapter and record of a training."""
-    from llm_engineering.data.prepare import prepare_data
-    from llm_engineering.model.finetuning.inject import inject_lora
-    from llm_engineering.model.finetuning.load import load_model
-    from llm_engineering.training.run import train
-
-    dataset = prepare_data(
-        config.data,
-        config.model,
-        objective=config.train.objective,
-        folder=folder / "data",
-    )
-    lora = inject_lora(load_model(config.model), config.lora)
-    adapter, record = train(
-        lora,
-        dataset,
-        config.train,
-        config.evaluate,
-        seed=config.run.seed,
-        work=folder / "work",
-        name="run",
-        **options,
-    )
-    return lora, dataset, adapter, record

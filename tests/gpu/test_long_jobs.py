@@ -74,7 +74,7 @@ def test_samples_leave_the_training_as_it_was(on_gpu, tmp_path, kind):
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    sys.path[:0] = [{root!r}, {gpu!r}]
+    sys.path[:0] = [{root!r}, {tests!r}]
     from conftest import run_training
     from llm_engineering.configuration.load import load_config
     config = load_config(Path({config!r}))
@@ -103,7 +103,7 @@ def test_killed_it_resumes_on_the_same_trajectory(run, on_gpu, tmp_path, optimiz
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     script = KILLED.format(
         root=str(ROOT),
-        gpu=str(Path(__file__).parent),
+        tests=str(ROOT / "tests"),
         config=str(tmp_path / "config.yaml"),
         folder=str(tmp_path / "killed"),
     )

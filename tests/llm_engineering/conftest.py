@@ -1,4 +1,4 @@
-"""Trainings in a row for the tests of what they learn, and a registered model with versions."""
+"""Trainings that are interrupted, and a registered model with versions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
-
-from llm_engineering.data.prepare import prepare_data
-from llm_engineering.model.finetuning.inject import inject_lora
-from llm_engineering.model.finetuning.load import load_model
-from llm_engineering.registry.starting_adapter import starting_adapter
-from llm_engineering.training.run import train
 
 AddVersion = Callable[..., str]
 
@@ -42,12 +36,6 @@ def add_version(model: str) -> AddVersion:
 
 
 @pytest.fixture
-def run():
-    """Prepare, load, inject and train: ``run_training``."""
-    return run_training
-
-
-@pytest.fixture
 def interruption():
     """Ends a run between two steps; a kill -9 there leaves the same folder (test_train)."""
 
@@ -58,7 +46,7 @@ def interruption():
 
 
 @pytest.fixture
-def run_interrupted(interruption):
+def run_interrupted(run, interruption):
     """Run, interrupted after ``step`` steps, and resume in a run of its own."""
 
     def go(config, folder, *, step):
@@ -67,35 +55,8 @@ def run_interrupted(interruption):
                 raise interruption
 
         with pytest.raises(interruption):
-            run_training(config, folder, on_progress=interrupt)
+            run(config, folder, on_progress=interrupt)
         (folder / "work" / "run").rename(folder / "work" / "before")
-        return run_training(config, folder, resume="required")
+        return run(config, folder, resume="required")
 
     return go
-
-
-def run_training(config, folder, *, resume="never", on_progress=None, stop=None):
-    """Prepare, load, inject and train in a row, as a remote job does, whatever the objective."""
-    dataset = prepare_data(
-        config.data,
-        config.model,
-        objective=config.train.objective,
-        folder=folder / "data",
-        validates=config.train.validates,
-    )
-    lora = inject_lora(load_model(config.model), config.lora)
-    start_from = config.train.start_from
-    adapter, record = train(
-        lora,
-        dataset,
-        config.train,
-        config.evaluate,
-        seed=config.run.seed,
-        work=folder / "work",
-        name="run",
-        start=starting_adapter(start_from) if start_from else None,
-        resume=resume,
-        on_progress=on_progress,
-        stop=stop,
-    )
-    return lora, dataset, adapter, record

@@ -13,6 +13,7 @@ from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.data.rows.keys import (
     RowKeys,
     answers_key,
+    as_text,
     first_prompt,
     plain_text,
     prompt_key,
@@ -94,7 +95,7 @@ class PreferenceRows:
         answers = list(item.answers.values())
         sense = item.label
         if sense is None:
-            first, second = (answers_key(item.prompt, [one]) for one in answers)
+            first, second = map(as_text, answers)
             sense = first < second
         return RowKeys(
             equal=answers_key(item.prompt, answers) & ~1 | sense,

@@ -5,30 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO, Any
 
-from llm_engineering.data.read.row import BadRow, Row
-from llm_engineering.data.read.table import table_rows
-from llm_engineering.errors import DataError
+from llm_engineering.data.read.row import Row
+from llm_engineering.data.read.table import file_rows
 
 _MAGIC = b"ARROW1"  # begins a file, and no stream
 
 
-def read_arrow(name: str, stream: IO[bytes]) -> Iterator[Row | BadRow]:
-    """Yield the rows of a file in order; they are numbered from 1.
-
-    Raises:
-        DataError: It is not readable Arrow, as a whole or from a row on.
-    """
-    import pyarrow
-
-    number = 0
-    try:
-        for batch in _batches(stream):
-            for values in table_rows(batch):
-                number += 1
-                yield Row(f"{name}:row {number}", values)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        where = f"{name}:row {number + 1}" if number else name
-        raise DataError(f"{where}: is not a readable Arrow file: {error}") from None
+def read_arrow(name: str, stream: IO[bytes]) -> Iterator[Row]:
+    """The rows of a file, as ``file_rows``."""
+    return file_rows(name, "Arrow", _batches(stream))
 
 
 def _batches(stream: IO[bytes]) -> Iterator[Any]:

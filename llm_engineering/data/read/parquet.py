@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
-from llm_engineering.data.read.row import BadRow, Row
-from llm_engineering.data.read.table import table_rows
-from llm_engineering.errors import DataError
+from llm_engineering.data.read.row import Row
+from llm_engineering.data.read.table import file_rows
 
 _ROWS = 256  # in memory at a time
 
 
-def read_parquet(name: str, stream: IO[bytes]) -> Iterator[Row | BadRow]:
-    """Yield the rows of a file in order; they are numbered from 1.
+def read_parquet(name: str, stream: IO[bytes]) -> Iterator[Row]:
+    """The rows of a file, as ``file_rows``."""
+    return file_rows(name, "Parquet", _batches(stream))
 
-    Raises:
-        DataError: It is not a readable Parquet file, as a whole or from a row on.
-    """
-    import pyarrow
+
+def _batches(stream: IO[bytes]) -> Iterator[Any]:
     import pyarrow.parquet
 
-    number = 0
-    try:
-        table = pyarrow.parquet.ParquetFile(stream)
-        for batch in table.iter_batches(batch_size=_ROWS):
-            for values in table_rows(batch):
-                number += 1
-                yield Row(f"{name}:row {number}", values)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        where = f"{name}:row {number + 1}" if number else name
-        raise DataError(f"{where}: is not a readable Parquet file: {error}") from None
+    yield from pyarrow.parquet.ParquetFile(stream).iter_batches(batch_size=_ROWS)

@@ -5,7 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from llm_engineering.data.read.row import Row
+from llm_engineering.errors import DataError
+
 _ROWS = 256  # in memory at a time
+
+
+def file_rows(name: str, kind: str, batches: Iterator[Any]) -> Iterator[Row]:
+    """Yield the rows of a file in order; they are numbered from 1.
+
+    Args:
+        name: Of the file.
+        kind: Of it, as readers know it.
+        batches: Its ``pyarrow.RecordBatch`` objects; the file is opened as they are taken.
+
+    Raises:
+        DataError: It is not readable, as a whole or from a row on.
+    """
+    import pyarrow
+
+    number = 0
+    try:
+        for batch in batches:
+            for values in table_rows(batch):
+                number += 1
+                yield Row(f"{name}:row {number}", values)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        where = f"{name}:row {number + 1}" if number else name
+        raise DataError(f"{where}: is not a readable {kind} file: {error}") from None
 
 
 def table_rows(batch: Any) -> Iterator[dict[str, object]]:

@@ -77,7 +77,7 @@ def conversation_key(conversation: Conversation) -> int:
 
 def answers_key(prompt: Conversation, answers: Sequence[Message]) -> int:
     """A hash of 64 bits of a prompt and its answers, as they stand and in any order."""
-    return _hash(json.dumps([prompt.to_dict(), sorted(map(_as_text, answers))], sort_keys=True))
+    return _hash(json.dumps([prompt.to_dict(), sorted(map(as_text, answers))], sort_keys=True))
 
 
 def spread(keys: NDArray[numpy.uint64], seed: int) -> NDArray[numpy.uint64]:
@@ -106,7 +106,8 @@ def plain_text(messages: Sequence[Message]) -> str:
     return " ".join("\n".join(map(_said, messages)).casefold().split())
 
 
-def _as_text(message: Message) -> str:
+def as_text(message: Message) -> str:
+    """All of a message as it stands, by which it is compared and ordered."""
     return json.dumps(message.to_dict(), sort_keys=True)
 
 

@@ -275,7 +275,7 @@ def test_killed_in_the_middle_it_resumes_on_the_same_trajectory(run, make_config
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     script = KILLED.format(
         root=str(ROOT),
-        tests=str(Path(__file__).parents[1]),
+        tests=str(ROOT / "tests"),
         config=str(tmp_path / "config.yaml"),
         folder=str(tmp_path / "killed"),
     )
