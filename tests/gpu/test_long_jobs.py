@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import subprocess
 import sys
 import textwrap
+import traceback
 import warnings
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,10 @@ def checkpointing(model):
     return [bool(vars(part).get("gradient_checkpointing")) for part in model.modules()]
 
 
-@pytest.mark.compiled
-@pytest.mark.parametrize("kind", ["plain", "unsloth"])
-def test_samples_leave_the_training_as_it_was(on_gpu, tmp_path, kind):
+def test_samples_leave_the_training_as_it_was(on_gpu, tmp_path):
     """Activations are recomputed in every step, and the same is learned as without samples."""
     courses = []
-    for samples_every in (None, 1):
+    for kind, samples_every in [("plain", None), ("plain", 1), ("unsloth", 1)]:
         config = on_gpu(
             "sft",
             {
@@ -46,7 +45,7 @@ def test_samples_leave_the_training_as_it_was(on_gpu, tmp_path, kind):
                 "train.evaluate_every": 2 if samples_every else None,
             },
         )
-        folder = tmp_path / str(samples_every)
+        folder = tmp_path / f"{kind}-{samples_every}"
         dataset = prepare_data(config.data, config.model, objective="sft", folder=folder / "data")
         lora = inject_lora(load_model(config.model), config.lora)
         model = live_lora_model(lora).model
@@ -68,7 +67,8 @@ def test_samples_leave_the_training_as_it_was(on_gpu, tmp_path, kind):
         courses.append([point.loss for point in record.points])
         live.release()
     # Not to the digit: attention's backward pass adds up in an order of its own.
-    assert courses[0] == pytest.approx(courses[1], rel=1e-3)
+    for course in courses[1:]:
+        assert course == pytest.approx(courses[0], rel=1e-3)
 
 
 KILLED = """
@@ -85,13 +85,13 @@ KILLED = """
 """
 
 
-@pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_8bit"])
-def test_killed_it_resumes_on_the_same_trajectory(run, on_gpu, tmp_path, optimizer):
+def test_killed_it_resumes_on_the_same_trajectory(run, on_gpu, tmp_path):
+    """With the 8-bit optimizer, whose state a checkpoint has to keep as it is."""
     config = on_gpu(
         "sft",
         {
             "model.dtype": "bfloat16",
-            "train.optimizer": optimizer,
+            "train.optimizer": "adamw_8bit",
             "train.max_steps": 10,
             "train.checkpoint_every": 3,
             "train.keep_checkpoints": 1,
@@ -122,23 +122,13 @@ def test_killed_it_resumes_on_the_same_trajectory(run, on_gpu, tmp_path, optimiz
     assert record.after.loss == pytest.approx(whole.after.loss, rel=1e-3)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_every_type_of_weights_learns(run, on_gpu, tmp_path, dtype):
-    config = on_gpu("sft", {"model.dtype": dtype, "train.max_steps": 12})
-    lora, *_, record = run(config, tmp_path)
-    assert lora.model.dtype == dtype
-    assert all(math.isfinite(point.loss) for point in record.points)
-    assert record.after.loss < record.before.loss - 0.1
-
-
-def test_between_logged_steps_the_device_is_not_waited_for(run, on_gpu, tmp_path):
+@pytest.mark.parametrize("objective", ["sft", "dpo", "orpo", "kto"])
+def test_between_logged_steps_the_device_is_not_waited_for(run, on_gpu, tmp_path, objective):
     """Far fewer waits than forward passes: those of start, end and held-out rows do not grow."""
-    import torch
-
     waits = {}
-    for steps in (6, 18):
+    for steps in (4, 12):
         config = on_gpu(
-            "sft",
+            objective,
             {
                 "model.dtype": "bfloat16",
                 "train.max_steps": steps,
@@ -148,17 +138,33 @@ def test_between_logged_steps_the_device_is_not_waited_for(run, on_gpu, tmp_path
                 "train.checkpoint_every": None,
             },
         )
+        with counted_waits() as waits[steps]:
+            run(config, tmp_path / str(steps))
+        live.release()
+    more = waits[12] - waits[4]
+    a_step = more.total() / 8
+    where = "\n".join(f"{count} x {place}" for place, count in more.most_common())
+    print(f"{objective}: {a_step:.2f} waits a step of 4 forward passes\n{where}")
+    assert a_step <= 1.0, f"{a_step:.2f} waits a step of 4 forward passes:\n{where}"
+
+
+@contextmanager
+def counted_waits():
+    """Counts by the calls that led to it how often the device is waited for."""
+    import torch
+
+    waits = Counter()
+
+    def count(message, *_, **__):
+        if "synchroniz" in str(message):
+            calls = traceback.extract_stack()[:-1]
+            waits[" <- ".join(f"{Path(c.filename).name}:{c.lineno}" for c in calls[:-7:-1])] += 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = count
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                run(config, tmp_path / str(steps))
+            yield waits
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        live.release()
-        waits[steps] = Counter(
-            f"{one.filename}:{one.lineno}" for one in caught if "synchroniz" in str(one.message)
-        )
-    more = waits[18] - waits[6]
-    a_step = more.total() / 12
-    assert a_step <= 1.0, f"{a_step:.1f} waits a step of 4 forward passes: {more.most_common()}"
