@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from llm_engineering.configuration.section import Section
 
@@ -15,6 +15,32 @@ _SET_BY_US = {
     *("return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
     *("strftime_now", "raise_exception", "bos_token", "eos_token", "pad_token"),
 }
+
+
+class RopeScaling(Section):
+    """How rotary positions are stretched for rows longer than the model was made for.
+
+    ``dynamic`` is not among the rules: it depends on each row's length, and the kernels of training
+    compute positions once.
+    """
+
+    rope_type: Literal["yarn", "linear"] = Field(
+        description="yarn (arXiv 2309.00071), which loses least, or linear interpolation of positions "
+        "(arXiv 2306.15595); 'type' is read too."
+    )
+    factor: float = Field(
+        gt=1.0, description="Positions then, by those that the model was made for."
+    )
+    original_max_position_embeddings: int | None = Field(
+        None, description="Those that the model was made for; default: what its config.json says."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reads_the_older_name(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "type" in values and "rope_type" not in values:
+            return {"rope_type" if key == "type" else key: value for key, value in values.items()}
+        return values
 
 
 class ModelSettings(Section):
@@ -33,7 +59,12 @@ class ModelSettings(Section):
     max_seq_length: Annotated[int, Field(ge=16)] = Field(
         2048,
         description="Longest training row, in tokens; longer rows are cut at the end. At most the "
-        "positions that the model was made for.",
+        "positions that the model was made for, or to which model.rope_scaling stretches them.",
+    )
+    rope_scaling: RopeScaling | None = Field(
+        None,
+        description="Stretch the model's positions, as {rope_type: yarn, factor: 4}, in training and "
+        "for whoever loads the result; default: as the model was made.",
     )
     chat_template: str | None = Field(
         None,

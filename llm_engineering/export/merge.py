@@ -13,6 +13,7 @@ from typing import Any
 from llm_engineering.errors import ExportError
 from llm_engineering.export.tensor_file import FLOATS, TensorSlot, torch_dtype, write_tensors
 from llm_engineering.model.base_model import read_config, weight_files
+from llm_engineering.model.rope_scaling import HF_OVERRIDES
 
 _INDEX = "model.safetensors.index.json"
 _PREFIX = "base_model.model."
@@ -37,7 +38,7 @@ _REFUSED = {
 
 _OF_THE_ADAPTER = (
     *("adapter_config.json", "adapter_model.safetensors"),
-    *("generation_config.json", "README.md"),
+    *("generation_config.json", "README.md", HF_OVERRIDES),
 )
 
 

@@ -33,6 +33,7 @@ from llm_engineering.model.evaluation.probe import (
     positions,
 )
 from llm_engineering.model.recipes import ModelRecipe
+from llm_engineering.model.rope_scaling import told
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -188,7 +189,7 @@ def _difference(
     """What is wrong with an export, on one line; None: nothing."""
     if found.error is not None or found.probe is None:
         return f"cannot be loaded: {found.error}"
-    wrong = [*_text_faults(found, trained, model)]
+    wrong = [*_text_faults(found, trained, model), *_position_fault(found, model)]
     if stored is not None and stored.fault:
         wrong.append(stored.fault)
     if export.is_proven:
@@ -230,6 +231,14 @@ def _text_faults(found: Reloaded, trained: TrainedProbe, model: ModelRecipe) -> 
             f"its generation configuration stops at {found.stop_ids or 'no token'}, not at "
             f"{lacking}, which ends an answer"
         )
+
+
+def _position_fault(found: Reloaded, model: ModelRecipe) -> Iterator[str]:
+    """Positions other than trained, which short rows may not show."""
+    asked = told(model.rope_scaling)
+    stated = {name: found.rope.get(name) for name in asked}
+    if stated != asked:
+        yield f"its positions are {stated}, not {asked} as in training (model.rope_scaling)"
 
 
 def _output_faults(

@@ -68,6 +68,7 @@ class Reloaded(BaseModel):
     chat_template: str | None = Field(None, description="The text of its chat template.")
     vocabulary: str | None = Field(None, description="SHA-256 of its tokenizer's vocabulary.")
     stop_ids: list[int] = Field([], description="Tokens at which its configuration stops.")
+    rope: dict[str, Any] = Field({}, description="The positions that it was loaded with.")
     scaling: dict[str, float] = Field({}, description="Of each module of an adapter, by PEFT.")
     adapter_names: list[str] = Field([], description="Tensors that PEFT computes an adapter with.")
     tensors: int = Field(0, description="A GGUF's tensors that were compared with its model's.")
@@ -127,6 +128,7 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
         chat_template=tokenizer.chat_template,
         vocabulary=vocabulary_digest(tokenizer),
         stop_ids=sorted(stops - {None}),
+        rope=getattr(model.config, "rope_parameters", None) or {},
     )
     if export.kind == "adapter":
         found.scaling, found.adapter_names = scalings(model), adapter_names(model)

@@ -14,6 +14,7 @@ from typing import Any
 
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ModelError
+from llm_engineering.model.rope_scaling import stretched_folder
 
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")
 _INDEX = "model.safetensors.index.json"
@@ -52,6 +53,18 @@ def is_hub_model(settings: ModelSettings) -> bool:
 
 
 def model_folder(settings: ModelSettings, *, weights: bool) -> Path:
+    """Return the folder that a base model is loaded from: its own, or one of stretched positions.
+
+    Raises:
+        ModelError: As ``original_folder``, or its positions cannot be stretched as configured.
+    """
+    folder = original_folder(settings, weights=weights)
+    if settings.rope_scaling is None:
+        return folder
+    return stretched_folder(folder, settings.rope_scaling, _cache_folder())
+
+
+def original_folder(settings: ModelSettings, *, weights: bool) -> Path:
     """Return the folder of a base model, fetching a Hub model into the Hub's own cache.
 
     Args:
@@ -148,7 +161,7 @@ def weight_digests(settings: ModelSettings) -> dict[str, str]:
     Raises:
         ModelError: There are no safetensors, or the Hub is asked and does not answer.
     """
-    folder = model_folder(settings, weights=False)
+    folder = original_folder(settings, weights=False)
     if not is_hub_model(settings) or settings.id in _relocated:
         return {path.name: file_digest(path) for path in weight_files(folder)}
     names = _weight_names(folder)
@@ -186,9 +199,17 @@ def require_positions(settings: ModelSettings) -> None:
         raise ModelError(
             f"model.max_seq_length: {settings.max_seq_length} tokens are more than the {known} "
             f"positions that {settings.id} was made for (its config.json), and what it computes "
-            f"beyond them is not what it learned. Set model.max_seq_length to at most {known}, or "
-            "take a model of longer context; this project does not stretch positions (RoPE scaling)"
+            f"beyond them is not what it learned. Set model.max_seq_length to at most {known}, take a "
+            f"model of longer context, or stretch its positions{_by_which(settings, known)}"
         )
+
+
+def _by_which(settings: ModelSettings, known: int) -> str:
+    """The factor of ``model.rope_scaling`` that would do."""
+    scaling = settings.rope_scaling
+    made_for = known / scaling.factor if scaling else known
+    factor = -(-settings.max_seq_length // (made_for / 10)) / 10  # rounded up to a tenth
+    return f": model.rope_scaling: {{rope_type: yarn, factor: {factor:g}}}"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

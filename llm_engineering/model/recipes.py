@@ -7,7 +7,7 @@ import hashlib
 from pydantic import BaseModel, ConfigDict, Field
 
 from llm_engineering.configuration.lora import LoraSettings
-from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.configuration.model import ModelSettings, RopeScaling
 
 
 class Recipe(BaseModel):
@@ -30,6 +30,7 @@ class ModelRecipe(Recipe):
     dtype: str = Field(description="Type of the frozen weights, resolved.")
     quantisation: str = Field(description="'none' or 'nf4'.")
     max_seq_length: int = Field(description="Tokens.")
+    rope_scaling: RopeScaling | None = Field(None, description="As model.rope_scaling.")
     chat_template: str = Field(description="Jinja text of the run's chat template.")
     eos_token: str | None = Field(None, description="As model.eos_token.")
     stop_ids: tuple[int, ...] = Field(description="Token ids that end an answer.")
@@ -46,6 +47,7 @@ class ModelRecipe(Recipe):
             dtype=self.dtype,
             load_in_4bit=self.quantisation == "nf4",
             max_seq_length=self.max_seq_length,
+            rope_scaling=self.rope_scaling,
             eos_token=self.eos_token,
             trust_remote_code=self.trust_remote_code,
         )

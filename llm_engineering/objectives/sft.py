@@ -27,6 +27,10 @@ class Sft(Objective):
         from trl import SFTConfig
 
         packing = ingredients.packing
+        rows = ingredients.rows.select_columns(["input_ids", "labels"])
+        # Said to unsloth, which takes the word of whoever cut the rows. Else it goes over all of them,
+        # and pads micro-batches where it would line their rows up (varlen_attention.py).
+        rows._unsloth_truncated_to = ingredients.max_length
         return ingredients.sft_trainer(
             model=ingredients.model,
             processing_class=ingredients.tokenizer,
@@ -39,5 +43,5 @@ class Sft(Objective):
                 # trl would go over rows that are cut already, and copy all of them.
                 dataset_kwargs=None if packing else {"skip_prepare_dataset": True},
             ),
-            train_dataset=ingredients.rows.select_columns(["input_ids", "labels"]),
+            train_dataset=rows,
         )

@@ -120,6 +120,8 @@ def _base_kwargs(run: RunReport) -> str:
     model = run.lora.model
     kwargs = f", dtype=torch.{model.dtype}"
     kwargs += f", revision={_python(model.revision)}" if model.revision else ""
+    if model.rope_scaling:
+        kwargs += ", **stretched"
     return kwargs + (", trust_remote_code=True" if model.trust_remote_code else "")
 
 
@@ -140,7 +142,12 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         f"{formats.count(lora.total_parameters)} ({formats.percent(lora.trainable_share)})",
         "Base weights": lora.model.dtype
         + ("" if lora.model.quantisation == "none" else f", {lora.model.quantisation}"),
-        "Longest row": f"{formats.count(lora.model.max_seq_length)} tokens",
+        "Longest row": f"{formats.count(lora.model.max_seq_length)} tokens"
+        + (
+            f", positions stretched {scaling.factor:g} times by {scaling.rope_type}"
+            if (scaling := lora.model.rope_scaling)
+            else ""
+        ),
         "Objective": run.record.objective
         + (f", beta {run.record.beta:g}" if _objective(run).is_preference else ""),
         "Loss on": run.config.data.loss_on,

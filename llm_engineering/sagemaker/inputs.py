@@ -12,7 +12,7 @@ from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.base_model import (
     TOKENIZER_FILES,
     is_hub_model,
-    model_folder,
+    original_folder,
     weight_files,
 )
 from llm_engineering.model.chat_template import read_chat_template
@@ -89,7 +89,7 @@ def upload_base_model(
         return f"{settings.base_model.rstrip('/')}/"
     if is_hub_model(config.model):
         return None
-    folder = model_folder(config.model, weights=True)
+    folder = original_folder(config.model, weights=True)
     paths = set(weight_files(folder))
     for pattern in TOKENIZER_FILES:
         paths |= {path for path in folder.glob(pattern) if path.is_file()}

@@ -12,7 +12,6 @@ from llm_engineering.distributed.trainer import (
     distributed_arguments,
     fill_last_step,
     name_cpu_plainly,
-    rows_learned_twice,
 )
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.initialisations.initialisation import Beginning
@@ -62,16 +61,10 @@ def train_here(
         live_model, dataset.split("train"), lora, settings, attempt.plan, attempt.seed,
         attempt.checkpoints, distributed_arguments(),
     )  # fmt: skip
-    if not OBJECTIVES[settings.objective].is_preference:
-        fill_last_step(trainer)
-    elif twice := rows_learned_twice(trainer):
-        logger.warning(
-            "%d rows are learned twice in each pass over the data: the ranks need equally many, and %d "
-            "are no multiple of %d ranks x micro-batch %d",
-            twice, len(trainer.train_dataset), world.ranks(), attempt.plan.micro_batch,
-        )  # fmt: skip
+    objective = OBJECTIVES[settings.objective]
+    fill_last_step(trainer, objective.blank_row)
     name_cpu_plainly(trainer)
-    tokens = TokenCount(OBJECTIVES[settings.objective].tokens_read)
+    tokens = TokenCount(objective.tokens_read)
     trainer.data_collator = tokens.collating(trainer.data_collator)
     for callback in _callbacks(attempt, dataset, live_model, display, on_progress, stop, tokens):
         trainer.add_callback(callback)

@@ -18,8 +18,15 @@ from llm_engineering.training.evaluate import evaluate
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("settings", [{"model.load_in_4bit": True, "model.dtype": "bfloat16"},
-                                      {"model.dtype": "float16"}], ids=["nf4", "float16"])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model.load_in_4bit": True, "model.dtype": "bfloat16"},
+        {"model.dtype": "float16"},
+        {"model.rope_scaling": {"rope_type": "yarn", "factor": 2}, "model.dtype": "bfloat16"},
+    ],
+    ids=["nf4", "float16", "yarn"],
+)
 def test_it_learns_and_is_proven_and_no_attack_is(run, on_gpu, tmp_path, monkeypatch, settings):
     """One process reads all of them back, as it would one; it takes longer to start than to read."""
     config = on_gpu("sft", {**settings, "train.max_steps": 30, "evaluate.parity_rows": 4})
@@ -44,9 +51,11 @@ def test_it_learns_and_is_proven_and_no_attack_is(run, on_gpu, tmp_path, monkeyp
         shutil.copytree(saved, folder)
         attack(folder)
         exports[name] = sound.model_copy(update={"path": str(folder)})
+    if config.model.rope_scaling:
+        exports["plain positions"] = sound.model_copy(update={"base": config.model.id})
     read_back = parity.reload(list(exports.values()), trained, lora.model)
-    found = {export.path: one for export, one in zip(exports.values(), read_back, strict=True)}
-    monkeypatch.setattr(parity, "reload", lambda asked, *_: [found[one.path] for one in asked])
+    found = {id(export): one for export, one in zip(exports.values(), read_back, strict=True)}
+    monkeypatch.setattr(parity, "reload", lambda asked, *_: [found[id(one)] for one in asked])
 
     (proof,) = prove_exports([sound], trained, lora)
     assert proof.effect > 10 * proof.mean_kl

@@ -8,13 +8,15 @@ from typing import Any
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.model import RopeScaling
 from llm_engineering.errors import LoraError
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.model import live
-from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.base_model import file_digest, original_folder, read_config
 from llm_engineering.model.finetuning.inject import live_lora_model
 from llm_engineering.model.finetuning.record import AdapterFolder
 from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.model.rope_scaling import HF_OVERRIDES, overrides, told
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -43,6 +45,11 @@ def save_adapter(
     values["base_model_name_or_path"] = lora.model.id
     values["revision"] = lora.model.revision
     config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
+    scaling = lora.model.rope_scaling
+    if scaling is not None:
+        base = read_config(original_folder(lora.model.settings, weights=False))
+        stretched = overrides(base, scaling, lora.model.id)
+        (folder / HF_OVERRIDES).write_text(json.dumps(stretched, indent=2), encoding="utf-8")
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; ours comes with the save
     return AdapterFolder(folder, file_digest(folder / ADAPTER_WEIGHTS))
 
@@ -72,6 +79,7 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
         wrong.append(
             f"model.id: {config.model.id}, the adapter is for {base or 'an unnamed model'}"
         )
+    wrong += _other_positions(adapter, config.model.rope_scaling)
     if wrong:
         raise LoraError(
             f"train.start_from: {config.train.start_from} does not fit:\n" + "\n".join(wrong)
@@ -91,6 +99,18 @@ def differing_settings(adapter: AdapterFolder, lora: LoraSettings) -> list[str]:
     if named and set(targets) != set(ours["target_modules"]):
         wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(targets))}")
     return wrong
+
+
+def _other_positions(adapter: AdapterFolder, scaling: RopeScaling | None) -> list[str]:
+    path = adapter.folder / HF_OVERRIDES
+    theirs = json.loads(path.read_text())["rope_parameters"] if path.is_file() else {}
+    ours = told(scaling)
+    if {key: theirs.get(key) for key in ours or ("rope_type",)} == (ours or {"rope_type": None}):
+        return []
+    made = (
+        f"{{rope_type: {theirs['rope_type']}, factor: {theirs['factor']:g}}}" if theirs else "none"
+    )
+    return [f"model.rope_scaling: the adapter was trained with {made}"]
 
 
 def _peft_settings(adapter: AdapterFolder) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration.model import ModelSettings
@@ -11,6 +10,7 @@ from llm_engineering.errors import ModelError
 from llm_engineering.model import live
 from llm_engineering.model.base_model import (
     model_folder,
+    original_folder,
     read_config,
     require_positions,
     weight_digests,
@@ -19,6 +19,7 @@ from llm_engineering.model.base_model import (
 from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.learned_tokens import require_learned_tokens
 from llm_engineering.model.recipes import ModelRecipe
+from llm_engineering.model.rope_scaling import require_stretched
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 from llm_engineering.planning.hardware import resolve_dtype
 from llm_engineering.training_stack import import_unsloth
@@ -47,7 +48,8 @@ def load_model(settings: ModelSettings) -> ModelRecipe:
     tokenizer = load_tokenizer(settings)
     require_learned_tokens(settings, tokenizer, weight_files(folder))
     model = backend().load(folder, settings, dtype)
-    recipe = _recipe(settings, folder, dtype, digests, tokenizer, count_parameters(model))
+    require_stretched(model, settings.rope_scaling, settings.id)
+    recipe = _recipe(settings, dtype, digests, tokenizer, count_parameters(model))
     live.keep(recipe.digest, live.LiveModel(model, tokenizer))
     return recipe
 
@@ -61,10 +63,10 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
         ModelError: As ``load_model``.
     """
     require_positions(settings)
-    folder = model_folder(settings, weights=False)
     tokenizer = load_tokenizer(settings)
-    parameters = count_parameters(meta_model(settings))
-    return _recipe(settings, folder, dtype, weight_digests(settings), tokenizer, parameters)
+    model = meta_model(settings)
+    require_stretched(model, settings.rope_scaling, settings.id)
+    return _recipe(settings, dtype, weight_digests(settings), tokenizer, count_parameters(model))
 
 
 def meta_model(settings: ModelSettings) -> Any:
@@ -117,12 +119,12 @@ def count_parameters(model: Any) -> int:
 
 def _recipe(
     settings: ModelSettings,
-    folder: Path,
     dtype: str,
     digests: dict[str, str],
     tokenizer: PreTrainedTokenizerBase,
     parameters: int,
 ) -> ModelRecipe:
+    folder = original_folder(settings, weights=False)
     return ModelRecipe(
         id=settings.id,
         revision=folder.name if folder.parent.name == "snapshots" else settings.revision,
@@ -130,6 +132,7 @@ def _recipe(
         dtype=dtype,
         quantisation="nf4" if settings.load_in_4bit else "none",
         max_seq_length=settings.max_seq_length,
+        rope_scaling=settings.rope_scaling,
         chat_template=str(tokenizer.chat_template),
         eos_token=settings.eos_token,
         stop_ids=tuple(sorted(stop_token_ids(settings, tokenizer))),

@@ -1,0 +1,76 @@
+"""The trainer of preferences: it waits for the device no more than trl's fused head does."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from llm_engineering.model import live
+
+pytestmark = pytest.mark.slow
+
+HEAD = {"trl/trainer/utils.py: aten.index.Tensor": 2}
+"""What trl's fused head waits for in each pass: how many positions have a label, asked twice
+(``hidden_states[mask]`` and ``labels[mask]`` in ``add_fused_lm_head``)."""
+PASSES = {"dpo": 1, "orpo": 1, "kto": 2}
+"""kto's reference point takes a pass of its own."""
+STEPS, ACCUMULATION = 2, 3
+
+HOT = ("get_batch_samples", "training_step")  # of transformers' trainer
+OWN = (__file__, str(Path(torch.__file__).parent))
+READ = (
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten.masked_select.default,
+    torch.ops.aten.equal.default,
+)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for which a GPU would be waited for: those whose result the host reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        masks = args[1] if func is torch.ops.aten.index.Tensor else []
+        if func in READ or any(mask is not None and mask.dtype == torch.bool for mask in masks):
+            calls = [frame.f_code for frame in frames()]
+            if any(call.co_name in HOT for call in calls):
+                asks = next(call for call in calls if not call.co_filename.startswith(OWN))
+                place = asks.co_filename.rpartition("/site-packages/")[2]
+                self.found[f"{place}: {func}"] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def frames():
+    frame = sys._getframe(2)
+    while frame:
+        yield frame
+        frame = frame.f_back
+
+
+@pytest.mark.parametrize("objective", PASSES)
+def test_between_logged_steps_nothing_else_is_waited_for(
+    run, preference_config, tmp_path, objective
+):
+    config = preference_config(
+        objective,
+        {
+            "train.max_steps": STEPS,
+            "train.micro_batch": 2,
+            "train.gradient_accumulation": ACCUMULATION,
+            "train.log_every": 1000,
+            "train.checkpoint_every": None,
+            "evaluate.samples": 0,
+        },
+    )
+    with Waits() as waits:
+        run(config, tmp_path)
+    live.release()
+    passes = STEPS * ACCUMULATION * PASSES[objective]
+    assert waits.found == {place: count * passes for place, count in HEAD.items()}
