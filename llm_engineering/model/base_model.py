@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.configuration.model import ModelSettings, RopeScaling
 from llm_engineering.errors import ModelError
-from llm_engineering.model.rope_scaling import stretched_folder
+from llm_engineering.model.rope_scaling import overrides, stretched_folder
 
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")
 _INDEX = "model.safetensors.index.json"
@@ -199,17 +199,24 @@ def require_positions(settings: ModelSettings) -> None:
         raise ModelError(
             f"model.max_seq_length: {settings.max_seq_length} tokens are more than the {known} "
             f"positions that {settings.id} was made for (its config.json), and what it computes "
-            f"beyond them is not what it learned. Set model.max_seq_length to at most {known}, take a "
-            f"model of longer context, or stretch its positions{_by_which(settings, known)}"
+            f"beyond them is not what it learned. Set model.max_seq_length to at most {known}, or "
+            f"take a model of longer context{_stretching(settings, known)}"
         )
 
 
-def _by_which(settings: ModelSettings, known: int) -> str:
-    """The factor of ``model.rope_scaling`` that would do."""
+def _stretching(settings: ModelSettings, known: int) -> str:
+    """The ``model.rope_scaling`` that would do, as an advice; none where it would be refused."""
     scaling = settings.rope_scaling
     made_for = known / scaling.factor if scaling else known
     factor = -(-settings.max_seq_length // (made_for / 10)) / 10  # rounded up to a tenth
-    return f": model.rope_scaling: {{rope_type: yarn, factor: {factor:g}}}"
+    config = read_config(original_folder(settings, weights=False))
+    try:
+        overrides(config, RopeScaling(rope_type="yarn", factor=factor), settings.id)
+    except ModelError:
+        return ""
+    return (
+        f", or stretch its positions (model.rope_scaling: {{rope_type: yarn, factor: {factor:g}}})"
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.configuration.model import RopeScaling
+from llm_engineering.configuration.model import ModelSettings, RopeScaling
 from llm_engineering.errors import ModelError
+
+logger = logging.getLogger(__name__)
 
 HF_OVERRIDES = "hf_overrides.json"
 """In an adapter's folder: what the base model's configuration must say, by vLLM's name for it."""
@@ -91,14 +94,15 @@ def stretched_folder(folder: Path, scaling: RopeScaling, cache: Path) -> Path:
     return target
 
 
-def require_stretched(model: Any, scaling: RopeScaling | None, name: str) -> None:
-    """Check that a loaded model computes the positions that its configuration states.
+def require_stretched(model: Any, settings: ModelSettings) -> None:
+    """Check that a loaded model computes the positions that its configuration states, and say so.
 
     A model of PyTorch's meta device has no numbers: of it only the rule's name is checked.
 
     Raises:
         ModelError: The model has rotary positions of its own kind, or none.
     """
+    scaling, name = settings.rope_scaling, settings.id
     if scaling is None:
         return
     import torch
@@ -125,6 +129,17 @@ def require_stretched(model: Any, scaling: RopeScaling | None, name: str) -> Non
             f"model.rope_scaling: {name} ({model.config.model_type}) computes its positions by other "
             f"rules than {scaling.rope_type}; leave the key out, and set model.max_seq_length to at "
             "most the positions that the model was made for"
+        )
+    positions = model.config.max_position_embeddings
+    logger.info(
+        "%s: %d positions, stretched %g times by %s",
+        name, positions, scaling.factor, scaling.rope_type,
+    )  # fmt: skip
+    if settings.max_seq_length <= positions / scaling.factor:
+        logger.warning(
+            "model.rope_scaling: rows of model.max_seq_length (%d) do not need it, and every row is "
+            "computed otherwise than the model has learned",
+            settings.max_seq_length,
         )
 
 

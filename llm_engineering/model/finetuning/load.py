@@ -48,7 +48,7 @@ def load_model(settings: ModelSettings) -> ModelRecipe:
     tokenizer = load_tokenizer(settings)
     require_learned_tokens(settings, tokenizer, weight_files(folder))
     model = backend().load(folder, settings, dtype)
-    require_stretched(model, settings.rope_scaling, settings.id)
+    require_stretched(model, settings)
     recipe = _recipe(settings, dtype, digests, tokenizer, count_parameters(model))
     live.keep(recipe.digest, live.LiveModel(model, tokenizer))
     return recipe
@@ -65,7 +65,7 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
     require_positions(settings)
     tokenizer = load_tokenizer(settings)
     model = meta_model(settings)
-    require_stretched(model, settings.rope_scaling, settings.id)
+    require_stretched(model, settings)
     return _recipe(settings, dtype, weight_digests(settings), tokenizer, count_parameters(model))
 
 

@@ -44,11 +44,11 @@ def test_it_is_configured_by_either_name():
 
 
 @pytest.mark.parametrize("scaling", [YARN, LINEAR])
-def test_every_loader_computes_the_same_positions(tiny_model, scaling):
+def test_every_loader_computes_the_same_positions(tiny_model, scaling, caplog):
     """unsloth's way and ours, by the folder; and whoever loads the original with the overrides."""
     from transformers import AutoModelForCausalLM
 
-    settings = ModelSettings(id=str(tiny_model), rope_scaling=scaling)
+    settings = ModelSettings(id=str(tiny_model), max_seq_length=512, rope_scaling=scaling)
     folder = model_folder(settings, weights=True)
     assert folder != tiny_model
     by_folder = AutoModelForCausalLM.from_pretrained(folder)
@@ -57,13 +57,14 @@ def test_every_loader_computes_the_same_positions(tiny_model, scaling):
     )
     by_overrides = AutoModelForCausalLM.from_pretrained(tiny_model, **told)
     plain = AutoModelForCausalLM.from_pretrained(tiny_model)
-    require_stretched(by_folder, settings.rope_scaling, "it")
-    with pytest.raises(ModelError, match=r"it was loaded with the positions.*'default'"):
-        require_stretched(plain, settings.rope_scaling, "it")
+    require_stretched(by_folder, settings)
+    assert "rows of model.max_seq_length (512) do not need it" in caplog.text
+    with pytest.raises(ModelError, match=r"was loaded with the positions.*'default'"):
+        require_stretched(plain, settings)
     own = copy.deepcopy(by_folder)
     own.model.rotary_emb.inv_freq = plain.model.rotary_emb.inv_freq
     with pytest.raises(ModelError, match="computes its positions by other rules"):
-        require_stretched(own, settings.rope_scaling, "it")
+        require_stretched(own, settings)
     ids = torch.arange(40)[None]
     with torch.no_grad():
         first, second, third = (m(ids).logits for m in (by_folder, by_overrides, plain))
@@ -86,7 +87,7 @@ def test_the_folder_follows_the_original(tiny_model, tmp_path):
     assert original_folder(settings, weights=True) == copy
 
 
-def test_rows_fit_the_stretched_positions(tiny_model):
+def test_rows_fit_the_stretched_positions(tiny_model, tmp_path):
     def settings(length, **scaling):
         return ModelSettings(id=str(tiny_model), max_seq_length=length, **scaling)
 
@@ -95,6 +96,10 @@ def test_rows_fit_the_stretched_positions(tiny_model):
     require_positions(settings(2048, rope_scaling=YARN))
     with pytest.raises(ModelError, match=r"the 2048 positions.*factor: 4.1\}"):
         require_positions(settings(2049, rope_scaling=YARN))
+    config = json.loads((tiny_model / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "gemma2"}))
+    with pytest.raises(ModelError, match=r"take a model of longer context$"):
+        require_positions(ModelSettings(id=str(tmp_path), max_seq_length=2048))
 
 
 REFUSED = {
