@@ -21,6 +21,7 @@ STEPS, ACCUMULATION = 2, 3
 
 HOT = ("get_batch_samples", "training_step")  # of transformers' trainer
 OWN = (__file__, str(Path(torch.__file__).parent))
+LOADING = "accelerate/data_loader.py"  # rows that are on the host yet
 READ = (
     torch.ops.aten._local_scalar_dense.default,
     torch.ops.aten.nonzero.default,
@@ -40,7 +41,8 @@ class Waits(TorchDispatchMode):
         masks = args[1] if func is torch.ops.aten.index.Tensor else []
         if func in READ or any(mask is not None and mask.dtype == torch.bool for mask in masks):
             calls = [frame.f_code for frame in frames()]
-            if any(call.co_name in HOT for call in calls):
+            loading = any(call.co_filename.endswith(LOADING) for call in calls)
+            if any(call.co_name in HOT for call in calls) and not loading:
                 asks = next(call for call in calls if not call.co_filename.startswith(OWN))
                 place = asks.co_filename.rpartition("/site-packages/")[2]
                 self.found[f"{place}: {func}"] += 1
