@@ -25,7 +25,7 @@ class RopeScaling(Section):
     """
 
     rope_type: Literal["yarn", "linear"] = Field(
-        description="yarn (arXiv 2309.00071), which loses least, or linear interpolation of positions "
+        description="Rule: yarn (arXiv 2309.00071), which loses least, or linear interpolation "
         "(arXiv 2306.15595); 'type' is read too."
     )
     factor: float = Field(
