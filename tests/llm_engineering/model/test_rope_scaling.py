@@ -172,7 +172,6 @@ def test_trained_proven_and_told(run, make_config, tmp_path):
     said = str(caught.value).splitlines()[1:]
     assert len(said) == 2, "the two of plain positions, and neither sound one"
     assert all("its positions are {'rope_type': 'default'" in line for line in said)
-    assert "logits differ" in said[0], "outputs tell too"
     merged = json.loads((saved / MERGED / "config.json").read_text())
     assert merged["rope_parameters"] == told["rope_parameters"]
     assert not (saved / MERGED / HF_OVERRIDES).exists()

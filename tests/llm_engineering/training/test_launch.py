@@ -166,7 +166,8 @@ def test_ranks_learn_preferences(preference_config, tmp_path, objective):
     _, whole = run(config, tmp_path / "one")
     _, record = run(config, tmp_path / "two", TWO)
     assert record.ranks == 2
-    assert record.epochs == whole.epochs > 1
+    assert record.epochs == pytest.approx(whole.epochs, rel=0.01), "it counts forward passes"
+    assert whole.epochs > 1
     assert losses(record) == pytest.approx(losses(whole), rel=1e-4)
     margins = [[point.reward_margin for point in one.points] for one in (record, whole)]
     assert margins[0] == pytest.approx(margins[1], rel=1e-3, abs=1e-6)
