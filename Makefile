@@ -2,7 +2,7 @@
 # make dashboard  set up what is missing, then open the ZenML dashboard on the newest run
 # make test       set up what is missing, then lint, type-check and test
 # make test-quick likewise, without the tests that train or start a run: for a change of a line
-# make test-gpu   the tests that need an NVIDIA GPU, 8 minutes on an H200
+# make test-gpu   the tests that need an NVIDIA GPU, 3 minutes on an H200
 # make test-fresh make finetune and make test on a bare Debian of their own; needs root, debootstrap
 # make mutants    change the code that the proof rests on in every small way; the tests must notice each
 # make setup-launcher    set up what --target sagemaker needs, 51 MB; alone, on a fresh host, without PyTorch
@@ -37,7 +37,7 @@ test-quick: setup lint types
 	.venv/bin/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-gpu: setup
-	.venv/bin/python -m pytest -n0 -m gpu tests/gpu
+	.venv/bin/python -m pytest -n4 -m gpu tests/gpu
 
 test-fresh:
 	tests/fresh_machine/run.sh --write

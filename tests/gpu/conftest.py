@@ -1,6 +1,6 @@
 """What the tests on a GPU share: a small random Llama, and a training in a row.
 
-``make test-gpu`` (``python -m pytest -n0 -m gpu tests/gpu``), by hand before a release: the rest of the tests run on CPUs,
+``make test-gpu`` (``python -m pytest -n4 -m gpu tests/gpu``), by hand before a release: the rest of the tests run on CPUs,
 where unsloth trains by transformers' own forward pass and trl's loss. It needs the training stack and
 this checkout alone, and takes minutes.
 """
