@@ -1,0 +1,153 @@
+"""Mutation check: change a module in every small way, one at a time; do its tests notice?
+
+``make mutants`` tries all modules of ``MODULES``, in an hour or two;
+``make mutants ONLY=llm_engineering/registry/checks.py`` one of them, or several. A second call goes on:
+what was killed stays so, survivors are tried again, and functions that changed are tried anew.
+
+Each module has a folder of its own under mutants/, with mutmut's settings (those of [tool.mutmut] in
+pyproject.toml, and the tests that answer for the module).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "mutants"
+LINKED = ("llm_engineering", "pipelines", "steps", "tools", "configs", "data", "tests")
+
+MODULES: dict[str, tuple[str, ...]] = {
+    "data/tokens/tokenization.py": (),
+    "data/tokens/audit.py": (),
+    "data/objective_rows/supervised_rows.py": (),
+    "data/select/split.py": (),
+    "data/select/selection.py": (),
+    "data/select/duplicates.py": (),
+    "data/select/near.py": (),
+    "data/select/bands.py": (),
+    "export/parity.py": (),
+    "export/stored_tensors.py": (),
+    "export/merge.py": (),
+    "registry/checks.py": (),
+    "registry/bootstrap.py": (),
+    "registry/promotion.py": (),
+    "registry/lock.py": (),
+    "model/finetuning/checkpoints.py": (),
+    "sagemaker/secret_scan.py": (),
+    "sagemaker/model_archive.py": (),
+    "planning/memory.py": (),
+    "planning/batch_plan.py": (),
+}
+"""Modules below llm_engineering/, and the tests below tests/llm_engineering/ that answer for each
+beside the one of its own name; those with a minus are left out."""
+
+
+def main(only: list[str]) -> int:
+    """Try the modules named, or all."""
+    chosen = [name.removeprefix("llm_engineering/") for name in only] or list(MODULES)
+    if unknown := [name for name in chosen if name not in MODULES]:
+        print(f"not among the modules of {Path(__file__).name}: {', '.join(unknown)}")
+        return 2
+    rows = []
+    for name in chosen:
+        began = time.monotonic()
+        folder = prepare(name)
+        code = mutmut(folder, "run", "--max-children", "1")
+        if code:
+            return code
+        rows.append(summary(name, folder, time.monotonic() - began))
+        print(*rows[-1:], sep="\n", flush=True)
+    print(
+        "\n| module | mutants | killed | survived | took |",
+        "|---|--:|--:|--:|--:|",
+        *rows,
+        sep="\n",
+    )
+    return 0
+
+
+def prepare(name: str) -> Path:
+    """The module's folder, with the project in it and its own settings."""
+    folder = WORK / name.removesuffix(".py").replace("/", ".")
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    for part in LINKED:
+        if not (folder / part).is_symlink():
+            (folder / part).symlink_to(ROOT / part)
+    path = Path(name)
+    named = [str(path.parent / f"test_{path.name}"), *MODULES[name]]
+    tests = [test for test in named if not test.startswith("-")]
+    left_out = [test[1:] for test in named if test.startswith("-")]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    settings["mutmut"] |= {
+        "only_mutate": [f"llm_engineering/{name}"],
+        "pytest_add_cli_args_test_selection": [f"tests/llm_engineering/{test}" for test in tests],
+    }
+    settings["mutmut"]["pytest_add_cli_args"] += [
+        f"--basetemp={folder / 'tmp' / 'pytest'}",
+        *(f"--deselect=tests/llm_engineering/{test}" for test in left_out),
+    ]
+    lines = []
+    for section, values in (
+        ("pytest.ini_options", settings["pytest"]["ini_options"]),
+        ("mutmut", settings["mutmut"]),
+    ):
+        # JSON's strings, lists, numbers and truths are TOML's too.
+        lines += [f"[tool.{section}]", *(f"{key} = {json.dumps(values[key])}" for key in values)]
+    (folder / "pyproject.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for meta in verdicts(name, folder):
+        found = json.loads(meta.read_text(encoding="utf-8"))
+        codes = found["exit_code_by_key"]
+        found["exit_code_by_key"] = {key: 1 if codes[key] in KILLED else None for key in codes}
+        meta.write_text(json.dumps(found), encoding="utf-8")
+    return folder
+
+
+KILLED = (1, 3)
+"""Exit codes of pytest: a test failed, or pytest did. Whatever else, a time-out too, is tried again."""
+
+
+def verdicts(name: str, folder: Path) -> list[Path]:
+    """Mutmut's record of a module, if there is one."""
+    return list(folder.glob(f"mutants/llm_engineering/{name}.meta"))
+
+
+def mutmut(folder: Path, *arguments: str) -> int:
+    """Run mutmut on a module, as nobody else's process."""
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT / '.mutmut'}:{ROOT / 'tests' / 'mutants'}",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "TMPDIR": str(folder / "tmp"),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "mutmut", *arguments]
+    log = folder / "mutmut.log"
+    with log.open("w", encoding="utf-8") as output:
+        code = subprocess.run(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, check=False
+        ).returncode
+    if code:
+        print(log.read_text(encoding="utf-8")[-3000:])
+    return code
+
+
+def summary(name: str, folder: Path, seconds: float) -> str:
+    """A line of the table."""
+    (meta,) = verdicts(name, folder)
+    codes = json.loads(meta.read_text(encoding="utf-8"))["exit_code_by_key"]
+    killed = sum(code in (*KILLED, -24, 36) for code in codes.values())
+    survivors = [key for key, code in codes.items() if code not in (*KILLED, -24, 36)]
+    print(*(f"    {key}: {codes[key]}" for key in survivors), sep="\n")
+    return (
+        f"| `{name}` | {len(codes)} | {killed} ({killed / max(1, len(codes)):.1%}) "
+        f"| {len(survivors)} | {seconds / 60:.1f} min |"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
