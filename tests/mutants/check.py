@@ -4,8 +4,8 @@
 ``make mutants ONLY=llm_engineering/registry/checks.py`` one of them, or several. A second call goes on:
 what was killed stays so, survivors are tried again, and functions that changed are tried anew.
 
-Each module has a folder of its own under mutants/, with mutmut's settings (those of [tool.mutmut] in
-pyproject.toml, and the tests that answer for the module).
+In the folder mutants/, mutmut's settings are those of [tool.mutmut] in pyproject.toml, and the tests that
+answer for the module.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "mutants"
@@ -75,11 +76,10 @@ def main(only: list[str]) -> int:
     rows = []
     for name in chosen:
         began = time.monotonic()
-        folder = prepare(name)
-        code = mutmut(folder, "run", "--max-children", "1")
-        if code:
+        prepare(name)
+        if code := mutmut("run", "--max-children", "1"):
             return code
-        rows.append(summary(name, folder, time.monotonic() - began))
+        rows.append(summary(name, time.monotonic() - began))
         print(*rows[-1:], sep="\n", flush=True)
     print(
         "\n| module | mutants | killed | survived | took |",
@@ -90,13 +90,12 @@ def main(only: list[str]) -> int:
     return 0
 
 
-def prepare(name: str) -> Path:
-    """The module's folder, with the project in it and its own settings."""
-    folder = WORK / name.removesuffix(".py").replace("/", ".")
-    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+def prepare(name: str) -> None:
+    """Write mutmut's settings for a module, beside the project, and forget who survived last time."""
+    (WORK / "tmp").mkdir(parents=True, exist_ok=True)
     for part in LINKED:
-        if not (folder / part).is_symlink():
-            (folder / part).symlink_to(ROOT / part)
+        if not (WORK / part).is_symlink():
+            (WORK / part).symlink_to(ROOT / part)
     path = Path(name)
     named = [str(path.parent / f"test_{path.name}"), *MODULES[name]]
     left_out = [test[1:] for test in named if test.startswith("-")]
@@ -107,7 +106,7 @@ def prepare(name: str) -> Path:
         "pytest_add_cli_args_test_selection": [f"tests/llm_engineering/{test}" for test in tests],
     }
     settings["mutmut"]["pytest_add_cli_args"] += [
-        f"--basetemp={folder / 'tmp' / 'pytest'}",
+        f"--basetemp={WORK / 'tmp' / 'pytest'}",
         *(f"--deselect=tests/llm_engineering/{test}" for test in left_out),
     ]
     lines = []
@@ -117,15 +116,15 @@ def prepare(name: str) -> Path:
     ):
         # JSON's strings, lists, numbers and truths are TOML's too.
         lines += [f"[tool.{section}]", *(f"{key} = {json.dumps(values[key])}" for key in values)]
-    (folder / "pyproject.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for meta in verdicts(name, folder):
-        found = json.loads(meta.read_text(encoding="utf-8"))
-        codes = found["exit_code_by_key"]
+    (WORK / "pyproject.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    # Else mutmut takes a copy, from when another module was tried, for what it made of the file.
+    (WORK / "mutants" / "llm_engineering" / name).unlink(missing_ok=True)
+    found = read_verdicts(name)
+    if found:
         found["exit_code_by_key"] = {
-            key: code if code in KILLED else None for key, code in codes.items()
+            key: code if code in KILLED else None for key, code in found["exit_code_by_key"].items()
         }
-        meta.write_text(json.dumps(found), encoding="utf-8")
-    return folder
+        verdicts(name).write_text(json.dumps(found), encoding="utf-8")
 
 
 KILLED = (1, 3)
@@ -134,34 +133,39 @@ TIMED_OUT = (-24, 24, 36, 152)
 """Killed too, if it was no other process's doing: an end that does not come."""
 
 
-def verdicts(name: str, folder: Path) -> list[Path]:
-    """Mutmut's record of a module, if there is one."""
-    return list(folder.glob(f"mutants/llm_engineering/{name}.meta"))
+def verdicts(name: str) -> Path:
+    """Mutmut's record of a module."""
+    return WORK / "mutants" / "llm_engineering" / f"{name}.meta"
 
 
-def mutmut(folder: Path, *arguments: str) -> int:
-    """Run mutmut on a module, as nobody else's process."""
+def read_verdicts(name: str) -> dict[str, Any]:
+    """What is recorded of a module so far."""
+    path = verdicts(name)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def mutmut(*arguments: str) -> int:
+    """Run mutmut on the module that the settings name."""
     environment = os.environ | {
         "PYTHONPATH": f"{ROOT / '.mutmut'}:{ROOT / 'tests' / 'mutants'}",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "TMPDIR": str(folder / "tmp"),
+        "TMPDIR": str(WORK / "tmp"),
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, str(ROOT / "tests" / "mutants" / "run_mutmut.py"), *arguments]
-    log = folder / "mutmut.log"
+    log = WORK / "mutmut.log"
     with log.open("w", encoding="utf-8") as output:
         code = subprocess.run(
-            command, cwd=folder, env=environment, stdout=output, stderr=output, check=False
+            command, cwd=WORK, env=environment, stdout=output, stderr=output, check=False
         ).returncode
     if code:
         print(log.read_text(encoding="utf-8")[-3000:])
     return code
 
 
-def summary(name: str, folder: Path, seconds: float) -> str:
+def summary(name: str, seconds: float) -> str:
     """A line of the table."""
-    (meta,) = verdicts(name, folder)
-    codes = json.loads(meta.read_text(encoding="utf-8"))["exit_code_by_key"]
+    codes = read_verdicts(name)["exit_code_by_key"]
     survivors = [key for key, code in codes.items() if code not in (*KILLED, *TIMED_OUT)]
     killed = len(codes) - len(survivors)
     print(*(f"    {key}: {code}" for key, code in codes.items() if code not in KILLED), sep="\n")

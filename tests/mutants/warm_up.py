@@ -23,7 +23,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     Nothing here may start a thread: it would be missing in the fork, and waited for.
     """
     import numpy  # noqa: F401
-    import safetensors.torch  # noqa: F401
 
     asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     if "tiny_model" in asked:
