@@ -128,9 +128,8 @@ def prepare(name: str) -> None:
 
 
 KILLED = (1, 3)
-"""Exit codes of pytest: a test failed, or pytest did. Whatever else is tried again by a second call."""
-TIMED_OUT = (-24, 24, 36, 152)
-"""Killed too, if it was no other process's doing: an end that does not come."""
+"""Exit codes of pytest: a test failed, or pytest did. Whatever else is tried again by a second call; a
+time-out may be an end that does not come, or others that compute."""
 
 
 def verdicts(name: str) -> Path:
@@ -166,9 +165,9 @@ def mutmut(*arguments: str) -> int:
 def summary(name: str, seconds: float) -> str:
     """A line of the table."""
     codes = read_verdicts(name)["exit_code_by_key"]
-    survivors = [key for key, code in codes.items() if code not in (*KILLED, *TIMED_OUT)]
+    survivors = [key for key, code in codes.items() if code not in KILLED]
     killed = len(codes) - len(survivors)
-    print(*(f"    {key}: {code}" for key, code in codes.items() if code not in KILLED), sep="\n")
+    print(*(f"    {key}: {codes[key]}" for key in survivors), sep="\n")
     return (
         f"| `{name}` | {len(codes)} | {killed} ({killed / max(1, len(codes)):.1%}) "
         f"| {len(survivors)} | {seconds / 60:.1f} min |"

@@ -90,6 +90,7 @@ class Training:
         for name, stand_in in replaced.items():
             monkeypatch.setattr(run, name, stand_in)
         monkeypatch.setattr(run.hardware, "free_gpu_memory", self.free)
+        monkeypatch.setattr(run.hardware, "is_out_of_memory", lambda e: "out of memory" in str(e))
 
     def free(self) -> None:
         self.freed += 1
