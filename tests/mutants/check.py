@@ -49,7 +49,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "training/run.py": ("-training/test_run.py", "training/test_resume.py"),
     "planning/batch_plan.py": (),
     "planning/choice.py": (),
-    "planning/device_plans.py": (),
     "planning/hardware.py": (),
     "planning/host_memory.py": (),
     "planning/host_plan.py": (),
@@ -117,8 +116,10 @@ def prepare(name: str) -> None:
         # JSON's strings, lists, numbers and truths are TOML's too.
         lines += [f"[tool.{section}]", *(f"{key} = {json.dumps(values[key])}" for key in values)]
     (WORK / "pyproject.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    # Else mutmut takes a copy, from when another module was tried, for what it made of the file.
+    # Else mutmut takes a copy, from when another module was tried, for what it made of the file; and what
+    # it knows of that one's tests for a reason to try all of this one's mutants again.
     (WORK / "mutants" / "llm_engineering" / name).unlink(missing_ok=True)
+    (WORK / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     found = read_verdicts(name)
     if found:
         found["exit_code_by_key"] = {
