@@ -4,7 +4,7 @@
 # make test-quick likewise, without the tests that train or start a run: for a change of a line
 # make test-gpu   the tests that need an NVIDIA GPU, 3 minutes on an H200
 # make test-fresh make finetune and make test on a bare Debian of their own; needs root, debootstrap
-# make mutants    change the code that the proof rests on in every small way; the tests must notice each
+# make mutants    change the code that the claims rest on in every small way; the tests must notice each
 # make setup-launcher    set up what --target sagemaker needs, 51 MB; alone, on a fresh host, without PyTorch
 # make setup-sagemaker   set up AWS's whole SDK too, which tests compare with, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
@@ -50,10 +50,9 @@ lint: .venv/.installed
 types: .venv/.installed
 	.venv/bin/mypy
 
-# [tool.mutmut] of pyproject.toml says of which files; tests/MUTANTS.md what was found.
+# tests/mutants/check.py says of which modules, tests/MUTANTS.md what was found.
 mutants: .mutmut/.installed
-	OMP_NUM_THREADS=1 PYTHONPATH=.mutmut .venv/bin/python -m mutmut run
-	@PYTHONPATH=.mutmut .venv/bin/python -m mutmut results
+	.venv/bin/python tests/mutants/check.py $(ONLY)
 
 .mutmut/.installed: tests/mutants-requirements.txt | .venv/.installed
 	@rm -rf .mutmut
