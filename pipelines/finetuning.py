@@ -69,6 +69,7 @@ def finetuning(
         settings=config.model,
         fingerprints=model_inputs,
         described_dtype=described_dtype,
+        launched=launch is not None,
         after=["prepare_data"],  # bad data stops the run before a weight is loaded
     )
     lora = inject_lora(
@@ -76,6 +77,7 @@ def finetuning(
         settings=config.lora,
         fingerprints=code_inputs,
         described=described_dtype is not None,
+        launched=launch is not None,
     )
     order = TrainOrder(
         settings=config.train,

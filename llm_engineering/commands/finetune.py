@@ -91,13 +91,14 @@ def run(
         return
     set_up_terminal()
 
-    from llm_engineering.training_stack import require_training_stack
+    from llm_engineering.training_stack import leave_unsloth_out, require_training_stack
 
-    require_training_stack()
     placement = None
     if target == "local":
+        require_training_stack()
         placement = _check_host(config, gpus, resume=resume)
     else:
+        leave_unsloth_out()  # nothing is trained here, and PyTorch may not be installed
         launched = _check_aws(config)
 
     from llm_engineering.export.requirements import require_exports

@@ -60,10 +60,20 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
     Raises:
         ModelError: As ``load_model``.
     """
+    require_positions(settings)  # before PyTorch is imported
+    parameters = count_parameters(meta_model(settings))
+    return recipe_of(settings, dtype=dtype, parameters=parameters)
+
+
+def recipe_of(settings: ModelSettings, *, dtype: str, parameters: int) -> ModelRecipe:
+    """The recipe of a model of so many parameters, by its configuration and its tokenizer.
+
+    Raises:
+        ModelError: It was made for shorter rows, or its tokenizer or digests cannot be had.
+    """
     require_positions(settings)
     folder = model_folder(settings, weights=False)
     tokenizer = load_tokenizer(settings)
-    parameters = count_parameters(meta_model(settings))
     return _recipe(settings, folder, dtype, weight_digests(settings), tokenizer, parameters)
 
 
