@@ -7,7 +7,7 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.lineage.fingerprints import Fingerprints
 from llm_engineering.registry.versions import model_name, zenml_model
-from llm_engineering.sagemaker.launch import Launch
+from llm_engineering.sagemaker.launch_order import Launch
 from llm_engineering.training.identity import deciding_settings
 from llm_engineering.training.order import ORDER, TrainOrder
 from llm_engineering.training.run import Resume

@@ -186,7 +186,7 @@ def _check_aws(config: FinetuningConfig) -> FinetuningConfig:
     from llm_engineering.sagemaker.aws import Aws
     from llm_engineering.sagemaker.checks import check_account, check_locally
     from llm_engineering.sagemaker.cost import ceiling_text
-    from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.launch_order import sagemaker_settings
     from llm_engineering.sagemaker.prices import with_list_prices
 
     if config.train.trackers:
@@ -215,7 +215,7 @@ def _launch(
 ) -> dict[str, Any]:
     from llm_engineering.lineage.fingerprints import source_digest
     from llm_engineering.sagemaker.checks import job_dtype
-    from llm_engineering.sagemaker.launch import Launch, sagemaker_settings
+    from llm_engineering.sagemaker.launch_order import Launch, sagemaker_settings
     from llm_engineering.sagemaker.project_jobs import configuration_of
 
     settings = sagemaker_settings(config)
@@ -284,7 +284,7 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, g
         "",
     ]
     if target == "sagemaker":
-        from llm_engineering.sagemaker.launch import sagemaker_settings
+        from llm_engineering.sagemaker.launch_order import sagemaker_settings
         from llm_engineering.sagemaker.plan import launch_plan
 
         # Nobody is asked, the Hub neither: what it has given before is on this disk.

@@ -11,8 +11,8 @@ from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.checks import check_locally, gpu_instances
 from llm_engineering.sagemaker.cost import ceiling_text
 from llm_engineering.sagemaker.image import TrainingImage, image_uri
-from llm_engineering.sagemaker.launch import name_of, redacted
-from llm_engineering.sagemaker.request import JobInputs, build_request
+from llm_engineering.sagemaker.launch_order import name_of
+from llm_engineering.sagemaker.request import JobInputs, build_request, redacted
 from llm_engineering.sagemaker.submission import stage
 
 _NO_DIGEST = "0" * 64

@@ -5,6 +5,7 @@ Nothing is asked or sent to build it, so that a dry run shows what a launch send
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -248,3 +249,10 @@ def _matches(value: str, pattern: str) -> bool:
     }.items():
         pattern = pattern.replace(java, python)
     return re.fullmatch(pattern, value, re.DOTALL) is not None
+
+
+def redacted(request: dict[str, Any]) -> str:
+    """A request as text, without the values of environment variables."""
+    shown = json.loads(json.dumps(request, default=str))
+    shown["Environment"] = dict.fromkeys(shown.get("Environment", {}), "...")
+    return json.dumps(shown, indent=2)

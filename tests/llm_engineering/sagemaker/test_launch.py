@@ -31,7 +31,8 @@ from llm_engineering.sagemaker.follow import (
     JobStoppedError,
     JobWaitedTooLongError,
 )
-from llm_engineering.sagemaker.launch import Launch, train_in_job
+from llm_engineering.sagemaker.launch import train_in_job
+from llm_engineering.sagemaker.launch_order import Launch
 from llm_engineering.sagemaker.submission import requirements
 from llm_engineering.training.production import ProductionAdapter
 from llm_engineering.training.run import train

@@ -19,10 +19,13 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import AwsUnavailableError, LaunchError
 from llm_engineering.sagemaker import follow as following
 from llm_engineering.sagemaker import launch as launching
+from llm_engineering.sagemaker import launcher as carrying_out
+from llm_engineering.sagemaker.ended_from_outside import LauncherEndedError
 from llm_engineering.sagemaker.follow import JobFailedError, NoCapacityError, ServiceFailedError
 from llm_engineering.sagemaker.identity import JobIdentity
 from llm_engineering.sagemaker.image import TrainingImage
-from llm_engineering.sagemaker.launch import Launch, LauncherEndedError, name_of, train_in_job
+from llm_engineering.sagemaker.launch import train_in_job
+from llm_engineering.sagemaker.launch_order import Launch, name_of
 from llm_engineering.sagemaker.submission import Submission
 
 IDENTITY = JobIdentity({"data": "1", "settings": "2"})
@@ -94,10 +97,10 @@ def service(monkeypatch):
     monkeypatch.setattr(launching, "identity_at", lambda *args: IDENTITY)
     monkeypatch.setattr(launching, "pin_image", lambda aws, settings: TrainingImage("an/image"))
     monkeypatch.setattr(
-        launching, "types_with_quota", lambda aws, settings: (settings.instance_types, [])
+        carrying_out, "types_with_quota", lambda aws, settings: (settings.instance_types, [])
     )
     monkeypatch.setattr(
-        launching, "fetch_results", lambda aws, job, *args, **kw: job["TrainingJobName"]
+        carrying_out, "fetch_results", lambda aws, job, *args, **kw: job["TrainingJobName"]
     )
     return service
 
@@ -245,7 +248,7 @@ def test_without_capacity_the_types_are_gone_through_with_a_pause_between_rounds
 ):
     fail(service, "CapacityError: none")
     pauses = []
-    monkeypatch.setattr(launching.time, "sleep", pauses.append)
+    monkeypatch.setattr(carrying_out.time, "sleep", pauses.append)
     with pytest.raises(NoCapacityError, match=r"tried 3 time\(s\).*run the same command again"):
         go(service, make_config(capacity_retries=2, spot=SPOT), capacity_pause_seconds=60.0)
     types = [job["ResourceConfig"]["InstanceType"] for job in service.jobs.values()]
