@@ -189,11 +189,6 @@ def _check_aws(config: FinetuningConfig) -> FinetuningConfig:
     from llm_engineering.sagemaker.launch_order import sagemaker_settings
     from llm_engineering.sagemaker.prices import with_list_prices
 
-    if config.train.trackers:
-        raise ConfigError(
-            "train.trackers: a SageMaker job has no tracker's package; set it to [] "
-            "(ZenML shows the job's figures)"
-        )
     settings = sagemaker_settings(config)
     check_locally(config, settings, to_yaml(config))
     aws = Aws(settings)

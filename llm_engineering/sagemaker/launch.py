@@ -19,6 +19,7 @@ from llm_engineering.sagemaker.identity import JobIdentity, job_identity
 from llm_engineering.sagemaker.image import TrainingImage, pin_image
 from llm_engineering.sagemaker.launch_order import Launch, SubmittedJob
 from llm_engineering.sagemaker.launcher import Launcher
+from llm_engineering.sagemaker.model_package import register_package, require_group
 from llm_engineering.sagemaker.submission import Submission, requirements
 from llm_engineering.training.production import ProductionAdapter
 
@@ -43,7 +44,7 @@ def train_in_job(
 
     Args:
         launch: Configuration and options.
-        lora: The recipe that the launch described on the meta device.
+        lora: The recipe that the launch described.
         dataset: The prepared data.
         run: Name of the run, for tags.
         folder: Receives the job's results.
@@ -59,6 +60,9 @@ def train_in_job(
     if image.warning:
         logger.warning("%s", image.warning)
     identity = identity_at(launch, lora, dataset, image)
+    package = launch.settings.model_package
+    if package is not None:
+        require_group(aws, package)
     with tempfile.TemporaryDirectory(prefix="job-") as temporary:
         submission = Submission(
             aws=aws,
@@ -77,7 +81,12 @@ def train_in_job(
         with ending_leaves_the_job():
             try:
                 job = launcher.attached() if launch.attach else launcher.completed()
-                return launcher.bring_home(job, lora, folder)
+                adapter, record = launcher.bring_home(job, lora, folder)
+                if package is not None and record.job is not None:
+                    record.job.model_package = register_package(
+                        aws, package, record.job, adapter, run
+                    )
+                return adapter, record
             except LauncherEndedError:
                 logger.warning("this process is asked to end; %s", launcher.state)
                 raise

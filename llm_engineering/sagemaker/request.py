@@ -102,7 +102,7 @@ def build_request(
         "ResourceConfig": _resources(settings, instance_types),
         "StoppingCondition": _stopping(settings),
         "EnableManagedSpotTraining": settings.spot.enabled,
-        "Environment": _environment(settings),
+        "Environment": _environment(settings, name),
         "Tags": [{"Key": k, "Value": v} for k, v in sorted({**settings.tags, **tags}.items())],
     }
     if settings.kms_key:
@@ -198,10 +198,14 @@ def _stopping(settings: SagemakerSettings) -> dict[str, int]:
     return stopping
 
 
-def _environment(settings: SagemakerSettings) -> dict[str, str]:
+def _environment(settings: SagemakerSettings, name: str) -> dict[str, str]:
     ours = {"HF_HOME": HUB_CACHE}  # /root/.cache, the default, is no part of the large volume
     if settings.packages.codeartifact is not None:
         ours[CODEARTIFACT] = settings.packages.codeartifact
+    if settings.mlflow is not None:  # read by MLflow and by transformers' callback
+        ours["MLFLOW_TRACKING_URI"] = settings.mlflow
+        ours["MLFLOW_EXPERIMENT_NAME"] = settings.job_prefix
+        ours["MLFLOW_TAGS"] = json.dumps({"job": name})
     return {**ours, **settings.environment}
 
 

@@ -34,6 +34,7 @@ from sagemaker_service.front import CONTROL, SERVICE_ACCESS_KEY, Front
 from sagemaker_service.images import batch_get_image
 from sagemaker_service.jobs import Job
 from sagemaker_service.lifecycle import World
+from sagemaker_service.model_registry import ModelRegistry
 from sagemaker_service.permissions import require_permissions
 from sagemaker_service.policies import EVERYTHING, Statement
 from sagemaker_service.prices import get_products
@@ -96,6 +97,7 @@ class Server(ThreadedMotoServer):
         )
         training = TrainingApi(world, clients["iam"])
         self._training = training
+        registry = ModelRegistry(clients["s3"])
 
         def quotas() -> dict[str, float]:
             return self._faults.now.quotas
@@ -125,6 +127,7 @@ class Server(ThreadedMotoServer):
         def reset(_: str, __: dict[str, Any]) -> dict[str, Any]:
             self._faults.replace({"grace_s": 0.0, "spot_grace_s": 0.0})
             training.clear()
+            registry.clear()
             self._faults.replace({})
             urlopen(Request(f"{self.endpoint}/moto-api/reset", method="POST")).close()
             return {}
@@ -134,6 +137,7 @@ class Server(ThreadedMotoServer):
             self._faults,
             operations={
                 **training.operations(),
+                **registry.operations(),
                 "servicequotas:ListServiceQuotas": lambda call: list_quotas(call, quotas()),
                 "servicequotas:ListAWSDefaultServiceQuotas": lambda call: list_default_quotas(
                     call, self._faults.now.default_quotas

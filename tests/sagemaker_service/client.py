@@ -45,6 +45,12 @@ PLACEHOLDERS = {
     "IMAGE_REPOSITORY": "training",
     "INSTANCE_TYPES": "ml.g*",
     "MAX_RUN_SECONDS": "86400",
+    "KMS_KEY": "0123abcd",
+    "DOMAIN": "own",
+    "REPOSITORY": "python",
+    "OTHER_BUCKET": "other",
+    "MODEL_GROUP": "finetuned",
+    "MLFLOW_RESOURCE": "mlflow-tracking-server/team",
 }
 ADMIN_KEY = "AKIAADMINISTREXAMPLE"
 """A test's own calls: no policy counts for them."""
@@ -148,11 +154,18 @@ class Service:
         iam.create_role(RoleName=ROLE_NAME, AssumeRolePolicyDocument=json.dumps(TRUST))
         self.use_shipped_policies()
 
-    def use_shipped_policies(self, **placeholders: str) -> None:
-        """Give the caller and the job's role what docs/sagemaker/ ships, and nothing more."""
+    def use_shipped_policies(self, options: Sequence[str] = (), **placeholders: str) -> None:
+        """Give the caller and the job's role what docs/sagemaker/ ships, and nothing more.
+
+        ``options``: statements of launcher-options.json that the caller has too, by their Sid.
+        """
         values = PLACEHOLDERS | placeholders
+        optional = shipped("launcher-options.json", values)
         self.set_policies(
-            caller=shipped("launcher-policy.json", values),
+            caller=[
+                *shipped("launcher-policy.json", values),
+                *(each for each in optional if each["Sid"] in options),
+            ],
             role=shipped("job-role-policy.json", values),
         )
 

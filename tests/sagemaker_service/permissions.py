@@ -102,6 +102,9 @@ def _deleted_keys(body: bytes) -> list[str]:
 
 def _sagemaker(call: ApiCall) -> Iterator[Need]:
     asked = call.parameters
+    if "ModelPackageGroup" in call.operation or call.operation == "CreateModelPackage":
+        yield from _model_registry(call)
+        return
     name = asked.get("TrainingJobName")
     if name is None and "ResourceArn" not in asked:
         yield call.action, "*", {}
@@ -123,6 +126,15 @@ def _sagemaker(call: ApiCall) -> Iterator[Need]:
     if asked.get("Tags"):
         yield "sagemaker:AddTags", arn, {}
     yield "iam:PassRole", asked["RoleArn"], {"iam:PassedToService": "sagemaker.amazonaws.com"}
+
+
+def _model_registry(call: ApiCall) -> Iterator[Need]:
+    """Names in these ARNs are of lower case, whatever the group's name is."""
+    group = call.parameters["ModelPackageGroupName"].lower()
+    base = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}"
+    yield call.action, f"{base}:model-package-group/{group}", {}
+    if call.operation == "CreateModelPackage":
+        yield call.action, f"{base}:model-package/{group}/*", {}
 
 
 def _log_resource(call: ApiCall) -> str:
