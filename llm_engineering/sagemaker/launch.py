@@ -81,15 +81,15 @@ def train_in_job(
         with ending_leaves_the_job():
             try:
                 job = launcher.attached() if launch.attach else launcher.completed()
-                adapter, record = launcher.bring_home(job, lora, folder)
-                if package is not None and record.job is not None:
-                    record.job.model_package = register_package(
-                        aws, package, record.job, adapter, run
-                    )
-                return adapter, record
+                made = launcher.bring_home(job, lora, folder)
             except LauncherEndedError:
                 logger.warning("this process is asked to end; %s", launcher.state)
                 raise
+    if package is not None:
+        adapter, record = made
+        if record.job is not None:
+            record.job.model_package = register_package(aws, package, record.job, adapter, run)
+    return made
 
 
 def identity_at(

@@ -95,6 +95,8 @@ class Launcher:
                         self.submission.prepare()  # takes its time: then look again
                     case Submit(number, chain):
                         name = name_of(self.launch.config, self.identity.digest, number)
+                        if chain is not None:
+                            self._tell_lost_checkpoints(chain)
                         return self._submit(name, choices[lost % len(choices)], chain or name)
             except NameTakenError as taken:
                 logger.info("%s: another launcher was quicker", taken)
@@ -161,6 +163,27 @@ class Launcher:
         except Exception as error:  # only spares a refusal; check_account has told of it
             logger.debug("quotas: %s", error)
             return self.launch.settings.instance_types
+
+    def _tell_lost_checkpoints(self, chain: str) -> None:
+        """Say so where there is nothing to go on from: a lifecycle rule removes old checkpoints."""
+        settings = self.launch.settings
+        prefix = f"{settings.prefix}/checkpoints/{chain}/"
+        try:
+            pages = self.aws.client("s3").get_paginator("list_objects_v2")
+            found = any(
+                page.get("Contents")
+                for page in pages.paginate(Bucket=settings.bucket, Prefix=prefix)
+            )
+        except Exception as error:  # it only tells more
+            logger.debug("checkpoints: %s", error)
+            return
+        if not found:
+            logger.warning(
+                "no checkpoint is in s3://%s/%s: an earlier job saved none, or they were removed (by "
+                "--clean, or a lifecycle rule); this job begins from the first step",
+                settings.bucket,
+                prefix,
+            )
 
     def _submit(self, name: str, instance_types: list[str], chain: str) -> dict[str, Any]:
         self.state = self._goes_on(name)

@@ -66,6 +66,8 @@ def needs(call: ApiCall) -> Iterator[Need]:
         repository = call.parameters.get("repositoryName")
         where = f"arn:aws:ecr:{call.region}:{registry}:repository/{repository}"
         yield call.action, where if repository else "*", {}
+    elif call.service == "sagemaker-mlflow":
+        yield call.action, call.resource, {}
     elif call.service == "secretsmanager":
         name = call.parameters.get("SecretId", "")
         arn = f"arn:aws:secretsmanager:{call.region}:{ACCOUNT}:secret:{name}-AbCdEf"

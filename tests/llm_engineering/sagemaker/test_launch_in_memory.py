@@ -257,6 +257,26 @@ def test_without_capacity_the_types_are_gone_through_with_a_pause_between_rounds
     assert service.calls["prepare"] == 1, "the inputs were put into S3 once"
 
 
+@pytest.mark.parametrize("has_checkpoints", [True, False])
+def test_checkpoints_that_are_gone_are_told_before_a_job_goes_on_from_nothing(
+    service, caplog, has_checkpoints
+):
+    complete = service.on_describe
+
+    def stop(job):
+        if job["TrainingJobName"] == name():
+            service.move(name(), "Stopped")
+
+    service.on_describe = stop
+    with pytest.raises(LaunchError, match="was stopped"):
+        go(service)
+    service.on_describe = complete
+    if has_checkpoints:
+        service.put(f"llm-engineering-finetuning/checkpoints/{name()}/checkpoint-2/x")
+    assert go(service) == name(2)
+    assert ("this job begins from the first step" in caplog.text) is not has_checkpoints
+
+
 def test_fifteen_launches_without_capacity_are_followed_by_one_that_trains(service):
     complete = service.on_describe
     fail(service, "CapacityError: none")
