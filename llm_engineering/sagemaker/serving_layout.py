@@ -57,6 +57,22 @@ def unservable(config: FinetuningConfig) -> str | None:
     return f"{problem}; export.merged_16bit: true makes a model that it serves" if problem else None
 
 
+def layout_text(config: FinetuningConfig, served: ServedFrom) -> str:
+    """What a container will make of the archive, or why none can."""
+    if config.export.merged_16bit:
+        return "LMI: the merged model, at the root"
+    problem = unservable(config)
+    if problem is not None:
+        return f"none: {problem}"
+    text = f"LMI: the adapter {served.name}, on {served.base}"
+    if config.model.chat_template is not None:
+        text += (
+            "; a container applies the base model's own chat template, not model.chat_template: "
+            "send rendered prompts, or export.merged_16bit"
+        )
+    return text
+
+
 def arrange(folder: Path, served: ServedFrom, config: FinetuningConfig) -> Layout:
     """Give a model folder the layout, and note how in ``records/layout.json``.
 
@@ -66,20 +82,18 @@ def arrange(folder: Path, served: ServedFrom, config: FinetuningConfig) -> Layou
         config: What was trained.
     """
     lines = ["engine=Python"]
-    problem = unservable(config)
-    if (folder / MERGED).is_dir():
-        files = sorted(path.name for path in (folder / MERGED).iterdir())
-        for name in files:
+    layout = Layout(text=layout_text(config, served))
+    if config.export.merged_16bit:
+        layout.merged = sorted(path.name for path in (folder / MERGED).iterdir())
+        for name in layout.merged:
             shutil.move(folder / MERGED / name, folder / name)
         (folder / MERGED).rmdir()
-        layout = Layout(merged=files, text="LMI: the merged model, at the root")
-    elif problem is not None:
-        layout = Layout(text=f"none: {problem}")
+    elif unservable(config) is not None:
         lines = []
     else:
-        place = f"{ADAPTERS}/{served.name}"
+        layout.adapter = f"{ADAPTERS}/{served.name}"
         (folder / ADAPTERS).mkdir()
-        shutil.move(folder / ADAPTER, folder / place)
+        shutil.move(folder / ADAPTER, folder / layout.adapter)
         rank = _highest_rank(config.lora)
         lines += [
             f"option.model_id={served.base}",
@@ -87,13 +101,6 @@ def arrange(folder: Path, served: ServedFrom, config: FinetuningConfig) -> Layou
             "option.enable_lora=true",
             f"option.max_lora_rank={next(each for each in MAX_RANKS if each >= rank)}",
         ]
-        text = f"LMI: the adapter {served.name}, on {served.base}"
-        if config.model.chat_template is not None:
-            text += (
-                "; a container applies the base model's own chat template, not model.chat_template: "
-                "send rendered prompts, or export.merged_16bit"
-            )
-        layout = Layout(adapter=place, text=text)
     if lines:
         if config.model.trust_remote_code:
             lines.append("option.trust_remote_code=true")

@@ -83,6 +83,7 @@ def test_dry_run_sends_nothing(embedded, sagemaker_service):
         *(["base_model"] if EMBEDDED.is_dir() else []),
     ]
     assert "llm_engineering/training/run.py" in text
+    assert "# model.tar.gz for serving: LMI: the adapter trained-in-a-job, on " in text
     assert ".env" not in text
     assert "# cost ceiling: 1.51 USD" in text or "# cost ceiling: 1.52 USD" in text
     sagemaker_service.set_faults()
