@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 TAG = "model-package"
 _NOT_THERE = ("ValidationException", "ResourceNotFound")
+_NOTHING_SUBMITTED = "nothing was submitted"
 _STATEMENTS = "(RegisterModels and MakeTheModelGroup in docs/sagemaker/launcher-options.json)"
 
 
@@ -35,14 +36,16 @@ def require_group(aws: Aws, settings: ModelPackageSettings) -> None:
         return
     except Exception as error:
         if error_code(error) not in _NOT_THERE:
-            raise _refusal(error, settings, "DescribeModelPackageGroup") from None
+            raise _refusal(
+                error, settings, "DescribeModelPackageGroup", _NOTHING_SUBMITTED
+            ) from None
     try:
         client.create_model_package_group(
             ModelPackageGroupName=settings.group,
             ModelPackageGroupDescription="Made by llm-engineering-finetuning",
         )
     except Exception as error:
-        raise _refusal(error, settings, "CreateModelPackageGroup") from None
+        raise _refusal(error, settings, "CreateModelPackageGroup", _NOTHING_SUBMITTED) from None
     logger.info("made the model package group %s", settings.group)
 
 
@@ -73,7 +76,10 @@ def register_package(
         arn = str(made["ModelPackageArn"])
         client.add_tags(ResourceArn=job.arn, Tags=[{"Key": TAG, "Value": arn}])
     except Exception as error:
-        raise _refusal(error, settings, "CreateModelPackage") from None
+        paid = (
+            f"job {job.name} has completed, and nothing more is paid: the same command registers it"
+        )
+        raise _refusal(error, settings, "CreateModelPackage", paid) from None
     logger.info("registered %s; it waits for approval", arn)
     return arn
 
@@ -101,13 +107,13 @@ def package_request(
     }
 
 
-def _refusal(error: Exception, settings: ModelPackageSettings, operation: str) -> LaunchError:
+def _refusal(
+    error: Exception, settings: ModelPackageSettings, operation: str, stand: str
+) -> LaunchError:
     where = f"sagemaker.model_package.group: {settings.group}"
     trouble = passing_trouble(error)
     if trouble is not None:
-        return AwsUnavailableError(
-            f"{where}: {trouble} ({error_code(error)}); the same command again goes on from here"
-        )
+        return AwsUnavailableError(f"{where}: {trouble} ({error_code(error)}); {stand}")
     if is_denied(error):
-        return LaunchError(f"{where}: allow sagemaker:{operation} {_STATEMENTS}")
-    return LaunchError(f"{where}: AWS refuses it ({error_code(error)}): {error}")
+        return LaunchError(f"{where}: allow sagemaker:{operation} {_STATEMENTS}; {stand}")
+    return LaunchError(f"{where}: AWS refuses it ({error_code(error)}): {error}; {stand}")
