@@ -258,7 +258,8 @@ def _broken_constraints(value: Any, shape: Shape) -> Iterator[str]:
 def _python_pattern(pattern: str) -> str:
     for java, python in JAVA_CLASSES.items():
         pattern = pattern.replace(java, python)
-    return pattern
+    # Two patterns of metadata end in a repeated "$", which Python cannot read.
+    return re.sub(r"\$\{\d+,\d+\}$", "$", pattern)
 
 
 def _join(path: str, name: str) -> str:

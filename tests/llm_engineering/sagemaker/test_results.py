@@ -13,6 +13,7 @@ pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 from botocore.exceptions import EndpointConnectionError
 from sagemaker_service.memory import MemoryAws, MemoryService, client_error
 
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.errors import AwsUnavailableError, LaunchError
 from llm_engineering.sagemaker import results
@@ -53,7 +54,7 @@ def fetch(service, recipe, tmp_path):
     def fetch(job=JOB):
         return fetch_results(
             MemoryAws(SETTINGS, service), job, recipe, SETTINGS, tmp_path / "run",
-            pace=Pace(poll_s=0.001, patience_s=0.02),
+            pace=Pace(poll_s=0.001, patience_s=0.5),
         )  # fmt: skip
 
     return fetch
@@ -131,11 +132,15 @@ def test_a_file_that_was_altered_alone_is_refused(service, fetch, left_by_a_job,
         fetch()
 
 
-def test_what_serves_comes_home_as_a_local_run_has_it(
-    service, fetch, left_by_a_job, tmp_path, make_config
-):
+def test_what_serves_comes_home_as_a_local_run_has_it(service, fetch, left_by_a_job, tmp_path):
     served = ServedFrom(name="tiny", base="owner/name")
-    model = left_by_a_job(tmp_path / "model", arranged=lambda f: arrange(f, served, make_config()))
+    config = FinetuningConfig.model_validate(
+        {
+            "model": {"id": "owner/name"},
+            "data": {"sources": [{"source": "a.jsonl"}], "held_out": {"fraction": 0.1}},
+        }
+    )
+    model = left_by_a_job(tmp_path / "model", arranged=lambda f: arrange(f, served, config))
     put(service, model)
     adapter, record = fetch()
     assert (adapter.folder / "adapter_model.safetensors").is_file()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import LaunchError
 from llm_engineering.sagemaker.serving_layout import (
     LAYOUT,
@@ -15,6 +18,18 @@ from llm_engineering.sagemaker.serving_layout import (
 )
 
 HUB = ServedFrom(name="tiny-qa", base="owner/name", revision="0123abc")
+
+
+def make_config(changes) -> FinetuningConfig:
+    """A configuration: ``make_config({"lora.r": 8})``."""
+    values = {
+        "model": {"id": "owner/name"},
+        "data": {"sources": [{"source": "a.jsonl"}], "held_out": {"fraction": 0.1}},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        values.setdefault(section, {})[name] = value
+    return FinetuningConfig.model_validate(values)
 
 
 @pytest.fixture
@@ -46,7 +61,7 @@ def properties(folder):
     return dict(line.split("=", 1) for line in lines)
 
 
-def test_an_adapter_lies_in_its_folder_beside_its_base(folder, make_config):
+def test_an_adapter_lies_in_its_folder_beside_its_base(folder):
     made = folder()
     before = files(made)
     config = make_config({"lora.r": 20})
@@ -66,7 +81,7 @@ def test_an_adapter_lies_in_its_folder_beside_its_base(folder, make_config):
     assert files(made) == before
 
 
-def test_a_merged_model_lies_at_the_root_without_lora(folder, make_config):
+def test_a_merged_model_lies_at_the_root_without_lora(folder):
     made = folder(merged=True)
     before = files(made)
     arrange(made, HUB, make_config({"export.merged_16bit": True, "lora.use_dora": True}))
@@ -88,9 +103,7 @@ def test_a_merged_model_lies_at_the_root_without_lora(folder, make_config):
         ({"lora.r": 8, "lora.rank_pattern": {"q_proj": 600}}, "of rank 600"),
     ],
 )
-def test_what_no_container_takes_is_said(folder, make_config, changes, why):
-    import re
-
+def test_what_no_container_takes_is_said(folder, changes, why):
     made = folder()
     config = make_config(changes)
     layout = arrange(made, HUB, config)
@@ -101,12 +114,12 @@ def test_what_no_container_takes_is_said(folder, make_config, changes, why):
     assert unservable(make_config({**changes, "export.merged_16bit": True})) is None
 
 
-def test_another_chat_template_than_the_base_models_is_told(folder, make_config):
+def test_another_chat_template_than_the_base_models_is_told(folder):
     layout = arrange(folder(), HUB, make_config({"model.chat_template": "alpaca"}))
     assert "not model.chat_template: send rendered prompts" in layout.text
 
 
-def test_the_ranks_of_the_saved_adapter_count(folder, make_config):
+def test_the_ranks_of_the_saved_adapter_count(folder):
     config = make_config({"lora.r": 16, "lora.init": "pissa", "lora.rank_pattern": {"q_proj": 48}})
     made = folder()
     arrange(made, HUB, config)
