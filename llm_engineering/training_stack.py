@@ -29,7 +29,8 @@ _left_out = False
 
 
 def leave_unsloth_out() -> None:
-    """From now on ``import_unsloth`` imports nothing: this process trains by another backend."""
+    """From now on ``import_unsloth`` imports nothing: this process trains by another backend, or
+    not at all."""
     global _left_out
     _left_out = True
 
@@ -40,9 +41,9 @@ def import_unsloth() -> None:
     unsloth patches those three when it is imported, so every module of this project that needs
     one of them calls this first.
     """
-    require_training_stack()
     if _left_out:
         return
+    require_training_stack()
     # unsloth writes generated trainers beside the process; keep them out of the user's folder.
     os.environ.setdefault(
         "UNSLOTH_COMPILE_LOCATION",

@@ -7,7 +7,7 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.lineage.fingerprints import Fingerprints
 from llm_engineering.registry.versions import model_name, zenml_model
-from llm_engineering.sagemaker.launch import Launch
+from llm_engineering.sagemaker.launch_order import Launch
 from llm_engineering.training.identity import deciding_settings
 from llm_engineering.training.order import ORDER, TrainOrder
 from llm_engineering.training.run import Resume
@@ -69,6 +69,7 @@ def finetuning(
         settings=config.model,
         fingerprints=model_inputs,
         described_dtype=described_dtype,
+        launched=launch is not None,
         after=["prepare_data"],  # bad data stops the run before a weight is loaded
     )
     lora = inject_lora(
@@ -76,6 +77,7 @@ def finetuning(
         settings=config.lora,
         fingerprints=code_inputs,
         described=described_dtype is not None,
+        launched=launch is not None,
     )
     order = TrainOrder(
         settings=config.train,

@@ -91,13 +91,14 @@ def run(
         return
     set_up_terminal()
 
-    from llm_engineering.training_stack import require_training_stack
+    from llm_engineering.training_stack import leave_unsloth_out, require_training_stack
 
-    require_training_stack()
     placement = None
     if target == "local":
+        require_training_stack()
         placement = _check_host(config, gpus, resume=resume)
     else:
+        leave_unsloth_out()  # nothing is trained here, and PyTorch may not be installed
         launched = _check_aws(config)
 
     from llm_engineering.export.requirements import require_exports
@@ -185,14 +186,9 @@ def _check_aws(config: FinetuningConfig) -> FinetuningConfig:
     from llm_engineering.sagemaker.aws import Aws
     from llm_engineering.sagemaker.checks import check_account, check_locally
     from llm_engineering.sagemaker.cost import ceiling_text
-    from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.launch_order import sagemaker_settings
     from llm_engineering.sagemaker.prices import with_list_prices
 
-    if config.train.trackers:
-        raise ConfigError(
-            "train.trackers: a SageMaker job has no tracker's package; set it to [] "
-            "(ZenML shows the job's figures)"
-        )
     settings = sagemaker_settings(config)
     check_locally(config, settings, to_yaml(config))
     aws = Aws(settings)
@@ -214,7 +210,7 @@ def _launch(
 ) -> dict[str, Any]:
     from llm_engineering.lineage.fingerprints import source_digest
     from llm_engineering.sagemaker.checks import job_dtype
-    from llm_engineering.sagemaker.launch import Launch, sagemaker_settings
+    from llm_engineering.sagemaker.launch_order import Launch, sagemaker_settings
     from llm_engineering.sagemaker.project_jobs import configuration_of
 
     settings = sagemaker_settings(config)
@@ -283,7 +279,7 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, g
         "",
     ]
     if target == "sagemaker":
-        from llm_engineering.sagemaker.launch import sagemaker_settings
+        from llm_engineering.sagemaker.launch_order import sagemaker_settings
         from llm_engineering.sagemaker.plan import launch_plan
 
         # Nobody is asked, the Hub neither: what it has given before is on this disk.

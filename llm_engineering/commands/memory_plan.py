@@ -76,7 +76,7 @@ def _on_this_host(config: FinetuningConfig, gpus: str) -> list[str]:
 def _on_instances(config: FinetuningConfig) -> list[str]:
     from llm_engineering.planning.workload import configured_workload
     from llm_engineering.sagemaker.checks import check_memory, job_dtype
-    from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.launch_order import sagemaker_settings
 
     settings = sagemaker_settings(config)
     work = configured_workload(config, job_dtype(config, settings))

@@ -157,7 +157,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _check_target(config: FinetuningConfig, target: str) -> None:
     if target == "sagemaker":
-        from llm_engineering.sagemaker.launch import sagemaker_settings
+        from llm_engineering.sagemaker.launch_order import sagemaker_settings
 
         sagemaker_settings(config)
 

@@ -97,7 +97,7 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ModelError: No safetensors file, a shard named in the index is missing, or one is cut.
     """
-    paths = [folder / name for name in _weight_names(folder)]
+    paths = [folder / name for name in weight_names(folder)]
     if not paths:
         raise ModelError(
             f"model.id: {folder} holds no .safetensors file; other weight formats are not read"
@@ -111,7 +111,7 @@ def weight_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _weight_names(folder: Path) -> list[str]:
+def weight_names(folder: Path) -> list[str]:
     """The weight files that transformers reads: those of the index, or the one file, if it is there.
 
     A repository may hold the same weights once more (Mistral's ``consolidated.safetensors``).
@@ -164,7 +164,7 @@ def weight_digests(settings: ModelSettings) -> dict[str, str]:
     folder = original_folder(settings, weights=False)
     if not is_hub_model(settings) or settings.id in _relocated:
         return {path.name: file_digest(path) for path in weight_files(folder)}
-    names = _weight_names(folder)
+    names = weight_names(folder)
     if names and all((folder / name).is_file() for name in names):
         return {path.name: file_digest(path) for path in weight_files(folder)}
     from huggingface_hub import HfApi
@@ -172,7 +172,7 @@ def weight_digests(settings: ModelSettings) -> dict[str, str]:
     try:
         info = HfApi().model_info(settings.id, revision=folder.name, files_metadata=True)
     except Exception as error:  # the library raises whatever its transport raised
-        raise _hub_error(settings, error) from error
+        raise hub_error(settings, error) from error
     files = {f.rfilename: f.lfs.sha256 for f in info.siblings or [] if f.lfs is not None}
     wanted = names or [name for name in files if name == _ONE_FILE]
     wanted = wanted or [name for name in files if name.endswith(".safetensors")]
@@ -251,21 +251,21 @@ def _fetch(settings: ModelSettings, *, weights: bool) -> Path:
             # Offline it asks for the list of a commit's files, unless an earlier call has kept it.
             with contextlib.suppress(Exception):
                 return Path(snapshot_download(settings.id, **asked, local_files_only=True))
-            raise _hub_error(settings, error) from error
+            raise hub_error(settings, error) from error
 
     folder = fetch(settings.revision, TOKENIZER_FILES)
     if not weights:
         return folder
     # Only what will be read: a repository may hold its weights in two forms.
-    wanted = _weight_names(folder) if (folder / _INDEX).is_file() else [_ONE_FILE]
+    wanted = weight_names(folder) if (folder / _INDEX).is_file() else [_ONE_FILE]
     if not all((folder / name).is_file() for name in wanted):
         fetch(folder.name, wanted)
-    if not _weight_names(folder):
+    if not weight_names(folder):
         fetch(folder.name, ["*.safetensors"])
     return folder
 
 
-def _hub_error(settings: ModelSettings, error: Exception) -> ModelError:
+def hub_error(settings: ModelSettings, error: Exception) -> ModelError:
     reason = (str(error).strip().splitlines() or ["no message"])[0]
     return ModelError(
         f"model.id: {settings.id} is no folder here, and the Hub did not give it "

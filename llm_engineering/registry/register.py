@@ -45,6 +45,12 @@ def _figures(run: RunReport) -> dict[str, Any]:
         "git_commit": manifest.git_commit or "",
         JOB_NAME: job.name if job is not None else "",
     }
+    if job is not None:
+        figures["model_artifact"] = job.model_artifact
+        figures["model_artifact_layout"] = job.serving
+        figures["model_artifact_anchored"] = job.is_anchored
+    if job is not None and job.model_package is not None:
+        figures["model_package"] = job.model_package
     if job is not None and job.cost_usd is not None:
         figures["job_cost_usd"] = job.cost_usd
     return figures

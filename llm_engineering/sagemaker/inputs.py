@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from llm_engineering.sagemaker.job import (
     START,
     JobOrder,
 )
+
+SOURCE_KEPT = timedelta(days=30)
+"""Source that was uploaded longer ago is uploaded again, so that no rule removes it under a job."""
 
 
 def write_config_channel(config: FinetuningConfig, order: JobOrder, folder: Path) -> Path:
@@ -59,7 +63,10 @@ def upload_dataset(s3: Any, dataset: PreparedDataset, settings: SagemakerSetting
 
 
 def upload_source(s3: Any, packed: Path, digest: str, settings: SagemakerSettings) -> str:
-    """Upload packed source under its digest, unless it is there; returns the S3 URI.
+    """Upload packed source under its digest, unless it is there and young; returns the S3 URI.
+
+    docs/sagemaker/lifecycle.json removes it 90 days after its last upload, and a job may run, and
+    start again, for 28 days after this.
 
     Args:
         s3: The client.
@@ -69,7 +76,7 @@ def upload_source(s3: Any, packed: Path, digest: str, settings: SagemakerSetting
     """
     key = f"code/{digest}"
     for path in sorted(packed.iterdir()):
-        if not _is_there(s3, path, settings, f"{key}/{path.name}"):
+        if not _is_there(s3, path, settings, f"{key}/{path.name}", younger_than=SOURCE_KEPT):
             _upload(s3, path, settings, f"{key}/{path.name}")
     return f"s3://{settings.bucket}/{settings.prefix}/{key}/"
 
@@ -109,7 +116,14 @@ def _upload(s3: Any, path: Path, settings: SagemakerSettings, key: str) -> None:
     s3.upload_file(str(path), settings.bucket, f"{settings.prefix}/{key}", ExtraArgs=extra)
 
 
-def _is_there(s3: Any, path: Path, settings: SagemakerSettings, key: str) -> bool:
+def _is_there(
+    s3: Any,
+    path: Path,
+    settings: SagemakerSettings,
+    key: str,
+    *,
+    younger_than: timedelta | None = None,
+) -> bool:
     from botocore.exceptions import ClientError
 
     try:
@@ -118,4 +132,6 @@ def _is_there(s3: Any, path: Path, settings: SagemakerSettings, key: str) -> boo
         if error_code(error) in ("404", "NoSuchKey", "NotFound", "403"):
             return False
         raise
+    if younger_than is not None and datetime.now(UTC) - head["LastModified"] > younger_than:
+        return False
     return bool(head["ContentLength"] == path.stat().st_size)

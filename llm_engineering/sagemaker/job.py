@@ -27,6 +27,7 @@ from llm_engineering.distributed.placement import Placement
 from llm_engineering.errors import FinetuningError, LaunchError
 from llm_engineering.outputs import unproven
 from llm_engineering.sagemaker.cluster_network import cluster_environment
+from llm_engineering.sagemaker.serving_layout import ServedFrom, arrange
 
 if TYPE_CHECKING:
     from llm_engineering.training.production import ProductionAdapter
@@ -54,6 +55,7 @@ class JobOrder(BaseModel):
     region: str
     secrets: dict[str, str]
     has_base_model: bool
+    served: ServedFrom
     weights: dict[str, str] = {}
     """SHA-256 of the base model's weight files by name, as the launcher knew them."""
 
@@ -178,7 +180,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     records = {"lora": lora, "training_record": record, "evaluation": evaluation}
     # The checkpoints stay: what the service deletes here it deletes in S3, and the model is not
     # uploaded yet. A lifecycle rule, or --clean, removes them once they are old.
-    leave_results(saved.folder, records, folders.model)
+    leave_results(saved.folder, records, folders.model, order.served, config)
 
 
 def require_same_weights(order: JobOrder, found: dict[str, str]) -> None:
@@ -232,8 +234,18 @@ def read_config(channel: Path) -> FinetuningConfig:
     return load_config(channel / CONFIG_FILE, overrides)
 
 
-def leave_results(saved: Path, records: dict[str, BaseModel], model: Path) -> None:
-    """Put the run's output, its records and an inventory into the model folder."""
+def leave_results(
+    saved: Path,
+    records: dict[str, BaseModel],
+    model: Path,
+    served: ServedFrom,
+    config: FinetuningConfig,
+) -> None:
+    """Put the run's output, its records and an inventory into the model folder, ready to be served.
+
+    The digest of the inventory is the last line of the job's log: see ``anchor``.
+    """
+    from llm_engineering.sagemaker.anchor import anchor_line
     from llm_engineering.sagemaker.model_archive import write_inventory
 
     model.mkdir(parents=True, exist_ok=True)
@@ -243,7 +255,8 @@ def leave_results(saved: Path, records: dict[str, BaseModel], model: Path) -> No
     for name, record in records.items():
         text = record.model_dump_json(indent=1)
         (model / RECORDS / f"{name}.json").write_text(text, encoding="utf-8")
-    write_inventory(model)
+    arrange(model, served, config)
+    logger.info("%s", anchor_line(write_inventory(model)))
 
 
 def leave_unproven(output: Path, run: str, checkpoints: Path) -> None:

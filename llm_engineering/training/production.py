@@ -17,6 +17,7 @@ from llm_engineering.model.finetuning.adapter_folder import (
     ADAPTER_WEIGHTS,
     differing_settings,
     live_trained_model,
+    peft_settings,
 )
 from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.record import (
@@ -55,10 +56,8 @@ def require_switchable(lora: LoraRecipe, production: ProductionAdapter) -> None:
     Raises:
         RegistryError: One of the two did.
     """
-    from peft import PeftConfig
-
-    theirs: Any = PeftConfig.from_pretrained(str(production.adapter.folder))
-    for name, bias in (("this run", lora.settings.bias), (production.version, theirs.bias)):
+    theirs = peft_settings(production.adapter).get("bias", "none")  # PEFT's own default
+    for name, bias in (("this run", lora.settings.bias), (production.version, theirs)):
         if bias != "none":
             raise RegistryError(
                 f"{name} trains biases (lora.bias: {bias}), which belong to the base model and are "

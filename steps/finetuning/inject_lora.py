@@ -6,6 +6,7 @@ from zenml import log_metadata, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.model.finetuning import described as descriptions
 from llm_engineering.model.finetuning import inject
 from llm_engineering.model.recipes import LoraRecipe, ModelRecipe
 
@@ -16,10 +17,15 @@ def inject_lora(
     settings: LoraSettings,
     fingerprints: list[str],
     described: bool = False,
+    launched: bool = False,
 ) -> Annotated[LoraRecipe, "lora_model"]:
     """Put a fresh adapter into the base model's projections, or describe what others will do."""
-    make = inject.describe_lora if described else inject.inject_lora
-    lora = make(model, settings)
+    if launched:
+        lora = descriptions.describe_launched_lora(model, settings)
+    elif described:
+        lora = inject.describe_lora(model, settings)
+    else:
+        lora = inject.inject_lora(model, settings)
     log_metadata(
         metadata={
             "trainable_parameters": lora.trainable_parameters,

@@ -12,7 +12,8 @@ from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.outputs import work_folder
 from llm_engineering.registry.promotion import production_to_measure
 from llm_engineering.registry.starting_adapter import starting_adapter
-from llm_engineering.sagemaker.launch import Launch, train_in_job
+from llm_engineering.sagemaker.launch import train_in_job
+from llm_engineering.sagemaker.launch_order import Launch
 from llm_engineering.training import run as training
 from llm_engineering.training.order import ORDER, TrainOrder
 

@@ -72,7 +72,7 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
     Raises:
         LoraError: Lists every setting that differs, with the value that fits.
     """
-    theirs = _peft_settings(adapter)
+    theirs = peft_settings(adapter)
     wrong = differing_settings(adapter, config.lora)
     base = str(theirs.get("base_model_name_or_path") or "")
     if Path(base).name != Path(config.model.id).name:
@@ -88,7 +88,7 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
 
 def differing_settings(adapter: AdapterFolder, lora: LoraSettings) -> list[str]:
     """A line for each setting that makes an adapter's shape, or its effect, another than ``lora``."""
-    theirs, ours = _peft_settings(adapter), lora.model_dump()
+    theirs, ours = peft_settings(adapter), lora.model_dump()
     wrong = [
         f"lora.{name}: {ours[name]}, the adapter has {theirs[name]}"
         for name in _SAME
@@ -113,7 +113,8 @@ def _other_positions(adapter: AdapterFolder, scaling: RopeScaling | None) -> lis
     return [f"model.rope_scaling: the adapter was trained with {made}"]
 
 
-def _peft_settings(adapter: AdapterFolder) -> dict[str, Any]:
+def peft_settings(adapter: AdapterFolder) -> dict[str, Any]:
+    """What the adapter says of itself, under the names of ``peft.LoraConfig``."""
     text = (adapter.folder / ADAPTER_CONFIG).read_text(encoding="utf-8")
     return dict(json.loads(text))
 

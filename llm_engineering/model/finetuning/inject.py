@@ -37,7 +37,7 @@ def inject_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
         LoraError: A target matches no module, or the model cannot take these settings.
     """
     loaded = live_base_model(recipe)
-    _require_targets(loaded.model, settings)
+    _require_modules(loaded.model, settings)
     model = backend().add_adapter(loaded.model, settings, _peft_options(settings))
     lora = _recipe(recipe, settings, model)
     live.keep(lora.digest, live.LiveModel(model, loaded.tokenizer))
@@ -55,7 +55,7 @@ def describe_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
         LoraError: A target matches no module.
     """
     base = meta_model(recipe.settings)
-    _require_targets(base, settings)
+    _require_modules(base, settings)
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -143,11 +143,18 @@ def _recipe(recipe: ModelRecipe, settings: LoraSettings, model: Any) -> LoraReci
     )
 
 
-def _require_targets(model: Any, settings: LoraSettings) -> None:
-    _require_patterns(model, settings)
+def require_targets(known: Counter[str], settings: LoraSettings) -> None:
+    """Check that each target names a linear module.
+
+    Args:
+        known: Last names of the model's linear modules, with how many there are of each.
+        settings: The adapter.
+
+    Raises:
+        LoraError: One matches none, or is the output head.
+    """
     if settings.target_modules == "all-linear":
         return
-    known = linear_names(model)
     unmatched = [name for name in settings.target_modules if name not in known]
     if unmatched:
         listed = ", ".join(f"{name} ({count})" for name, count in known.items())
@@ -162,11 +169,16 @@ def _require_targets(model: Any, settings: LoraSettings) -> None:
         )
 
 
-def _require_patterns(model: Any, settings: LoraSettings) -> None:
-    """PEFT passes over a pattern that matches nothing; here it is an error."""
-    import torch
+def require_patterns(names: Sequence[str], settings: LoraSettings) -> None:
+    """PEFT passes over a pattern that matches nothing; here it is an error.
 
-    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    Args:
+        names: Full names of the model's linear modules.
+        settings: The adapter.
+
+    Raises:
+        LoraError: A pattern is no regular expression, or matches no target module.
+    """
     targets = settings.target_modules
     if targets != "all-linear":
         names = [name for name in names if name.rsplit(".", 1)[-1] in targets]
@@ -182,6 +194,14 @@ def _require_patterns(model: Any, settings: LoraSettings) -> None:
                 raise LoraError(
                     f"lora.{key}: {pattern!r} matches no target module; one is {names[0]}"
                 )
+
+
+def _require_modules(model: Any, settings: LoraSettings) -> None:
+    import torch
+
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    require_targets(linear_names(model), settings)
+    require_patterns(names, settings)
 
 
 def _peft_options(settings: LoraSettings) -> dict[str, Any]:

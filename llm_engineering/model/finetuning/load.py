@@ -62,11 +62,21 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
     Raises:
         ModelError: As ``load_model``.
     """
-    require_positions(settings)
-    tokenizer = load_tokenizer(settings)
+    require_positions(settings)  # before PyTorch is imported
     model = meta_model(settings)
     require_stretched(model, settings)
-    return _recipe(settings, dtype, weight_digests(settings), tokenizer, count_parameters(model))
+    return recipe_of(settings, dtype=dtype, parameters=count_parameters(model))
+
+
+def recipe_of(settings: ModelSettings, *, dtype: str, parameters: int) -> ModelRecipe:
+    """The recipe of a model of so many parameters, by its configuration and its tokenizer.
+
+    Raises:
+        ModelError: It was made for shorter rows, or its tokenizer or digests cannot be had.
+    """
+    require_positions(settings)
+    tokenizer = load_tokenizer(settings)
+    return _recipe(settings, dtype, weight_digests(settings), tokenizer, parameters)
 
 
 def meta_model(settings: ModelSettings) -> Any:

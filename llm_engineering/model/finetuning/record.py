@@ -66,6 +66,14 @@ class JobRecord(BaseModel):
     python: str
     platform: str
     parity: list[ParityProof] = Field([], description="Of its exports, proven in the job.")
+    model_artifact: str = Field("", description="S3 URI of its model.tar.gz.")
+    serving: str = Field("", description="What AWS's serving container takes model.tar.gz as.")
+    is_anchored: bool = Field(
+        False, description="Whether its results were held against the digest in the job's log."
+    )
+    model_package: str | None = Field(
+        None, description="ARN in SageMaker's Model Registry, where that was asked for."
+    )
 
 
 class TrainingRecord(BaseModel):

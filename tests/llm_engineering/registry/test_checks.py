@@ -169,6 +169,9 @@ def test_an_adapter_that_was_altered(candidate: Any, tmp_path: Path) -> None:
     [
         (torch.tensor([1.0, float("inf")]), "model.q_proj.lora_B.weight holds a value that is not"),
         (torch.zeros(2), "every lora_B is zero"),
+        (torch.tensor([1.0, float("nan")]).bfloat16(), "holds a value that is not finite"),
+        (torch.tensor([0.0, -0.0]).bfloat16(), "every lora_B is zero"),
+        (torch.tensor([1.0, float("inf")]).half(), "holds a value that is not finite"),
     ],
 )
 def test_an_adapter_that_is_not_sound(

@@ -173,6 +173,14 @@ def test_the_image_s_python_decides_not_this_one(
     assert ("backport" in packages(job_requirements(small_lock, python))) == has_backport
 
 
+def test_mlflows_client_comes_only_where_a_job_logs_to_it() -> None:
+    plain = set(packages(job_requirements(LOCK, "3.12")))
+    logging = set(packages(job_requirements(LOCK, "3.12", mlflow=True)))
+    assert {"sagemaker-mlflow", "mlflow-skinny", "boto3"} <= logging - plain
+    assert "sagemaker" not in logging, "AWS's SDK is not needed for it"
+    assert plain <= logging
+
+
 # --- refusals ----------------------------------------------------------------------------------
 
 
