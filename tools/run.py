@@ -102,8 +102,10 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 def main(**options: Any) -> None:
     """Fine-tune LoRA adapters through a ZenML pipeline."""
     from llm_engineering.errors import FinetuningError
+    from llm_engineering.signals import end_as_by_ctrl_c, signal_of
 
     action = _action(options)
+    end_as_by_ctrl_c()
     try:
         if _needs_store(action, options):
             _require_store()
@@ -111,11 +113,9 @@ def main(**options: Any) -> None:
     except FinetuningError as error:
         click.secho(f"error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        resumable = action is _finetune and options["target"] == "local"
-        hint = "; continue with --resume" if resumable else ""
-        click.secho(f"interrupted{hint}", fg="yellow", err=True)
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        click.secho("interrupted", fg="yellow", err=True)
+        sys.exit(128 + signal_of(interrupt))
 
 
 def _needs_store(action: Any, options: dict[str, Any]) -> bool:

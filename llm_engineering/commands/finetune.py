@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_engineering.commands.command_line import command_line
+from llm_engineering.commands.interruption import interrupted, stopped
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
-from llm_engineering.errors import ConfigError, FinetuningError
+from llm_engineering.errors import ConfigError, FinetuningError, TrainingStoppedError
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.outputs import run_name, work_folder
 
@@ -150,8 +151,14 @@ def run(
     try:
         with marked_as_running(work, name):
             finished = pipeline(**arguments)
+    except KeyboardInterrupt as interrupt:
+        if target == "sagemaker":
+            raise  # the launch has said what becomes of the job
+        raise interrupted(interrupt, config, name) from None
     except Exception as error:
         cause = _users_error(error)
+        if isinstance(cause, TrainingStoppedError):
+            raise stopped(cause, config) from None
         if cause is None:
             raise
         raise cause from None

@@ -58,9 +58,18 @@ def load_config(
         raise ConfigError("\n".join(messages)) from None
 
 
-def to_yaml(config: FinetuningConfig) -> str:
-    """The resolved configuration as YAML; reading it back gives an equal configuration."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def to_yaml(config: FinetuningConfig, *, schedule: bool = False) -> str:
+    """The resolved configuration as YAML; reading it back gives an equal configuration.
+
+    Args:
+        config: The configuration.
+        schedule: With the section ``schedule``, which no run depends on and which may hold
+            secrets; otherwise it is left out.
+    """
+    values = config.model_dump(mode="json")
+    if schedule:
+        values["schedule"] = config.schedule.model_dump(mode="json")
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
