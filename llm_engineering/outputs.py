@@ -13,7 +13,6 @@ from pathlib import Path
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import ConfigError
 
-
 UNPROVEN = "-unproven"
 """Ending of the folder of a run whose exports failed their proof."""
 

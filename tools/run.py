@@ -1,4 +1,8 @@
-"""The command of this project: fine-tune, on request or on a schedule, and look after the results.
+#!/bin/sh
+""":"
+exec "$(dirname -- "$0")/../.venv/bin/python" "$0" "$@"
+
+The command of this project: fine-tune, on request or on a schedule, and look after the results.
 
 poetry run python tools/run.py --finetune
 """
@@ -99,6 +103,9 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 @click.option("--models", is_flag=True, help="List registered adapters: stage and figures.")
 @click.option("--promote", metavar="VERSION", help="Make a registered adapter the production one.")
 @click.option("--rollback", is_flag=True, help="Put the former production adapter back.")
+@click.option(
+    "--disk", is_flag=True, help="Show what takes how much room, and what would be removed."
+)
 def main(**options: Any) -> None:
     """Fine-tune LoRA adapters through a ZenML pipeline."""
     from llm_engineering.errors import FinetuningError
@@ -240,6 +247,12 @@ def _rollback(options: dict[str, Any]) -> None:
     models.rollback(options["config_path"], options["overrides"])
 
 
+def _disk(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import disk
+
+    disk.show(options["config_path"], options["overrides"])
+
+
 _ACTIONS = {
     "finetune": _finetune,
     "schedules": _schedules,
@@ -254,6 +267,7 @@ _ACTIONS = {
     "models": _models,
     "promote": _promote,
     "rollback": _rollback,
+    "disk": _disk,
 }
 # An option that means nothing without its action is a mistake, not a silent nothing.
 _BELONGS_TO = {

@@ -7,11 +7,12 @@ tries again and raises the alarm.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -65,8 +66,35 @@ def run_attempt(
     Raises:
         RanTooLongError: It took longer, and was stopped.
     """
+    with _temporary_files(schedule) as folder:
+        return _run(_command(schedule, run), folder, log, locks, max_seconds)
+
+
+@contextmanager
+def _temporary_files(schedule: Schedule) -> Iterator[Path]:
+    """A folder for them that goes with the attempt: one that is killed cannot remove its own.
+
+    Were this process killed too, the next attempt removes them; the schedule's lock is held.
+    """
+    folder = schedule.folder / "tmp"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(
+    command: list[str],
+    temporary: Path,
+    log: IO[bytes],
+    locks: Sequence[int],
+    max_seconds: float | None,
+) -> int:
     process = subprocess.Popen(
-        _command(schedule, run),
+        command,
+        env=os.environ | {"TMPDIR": str(temporary)},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

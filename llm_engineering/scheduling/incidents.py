@@ -23,8 +23,9 @@ from llm_engineering.scheduling.table import span
 logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 86_400.0
-# Figures, digests and times differ from call to call where the cause is the same.
-_VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+")
+# Measurements, digests and times differ from call to call where the cause is the same; the number of a
+# line or an exit status does not.
+_VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+\.\d+|\d{4,}")
 
 Kind = Literal["failed", "overlap"]
 

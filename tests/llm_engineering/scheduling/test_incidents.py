@@ -40,7 +40,9 @@ def incidents(world: World, tmp_path: Path) -> Incidents:
 def test_the_same_cause_is_told_once_a_day(world, incidents):
     for hour in range(49):
         incidents.open(
-            "failed", f"row {hour}: run 2026{hour:04d} of a1b2c3d4e5 is bad", "It failed"
+            "failed",
+            f"a.jsonl:3: run 2026{hour:04d} of a1b2c3d4e{hour}, {hour}.5 GiB free",
+            "It failed",
         )
         world.now += HOUR
     assert len(world.told) == 3
@@ -50,8 +52,9 @@ def test_the_same_cause_is_told_once_a_day(world, incidents):
 
 def test_another_cause_is_told_at_once(world, incidents):
     incidents.open("failed", "the disk is full", "first")
-    incidents.open("failed", "no such file", "second")
-    assert world.told == ["first", "second"]
+    incidents.open("failed", "a.jsonl:3 is bad", "second")
+    incidents.open("failed", "a.jsonl:4 is bad", "third")
+    assert world.told == ["first", "second", "third"]
 
 
 def test_its_end_is_told_and_then_it_is_new_again(world, incidents, tmp_path):
