@@ -118,8 +118,10 @@ def run(
     from llm_engineering.lineage.fingerprints import take_fingerprints
     from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
     from llm_engineering.planning.hardware import resolve_dtype
+    from llm_engineering.registry.task import require_same_task
 
     fingerprints = take_fingerprints(config)
+    require_same_task(config)
 
     from zenml.utils import source_utils
 

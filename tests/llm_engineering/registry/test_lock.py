@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -62,6 +63,24 @@ def test_the_lock_of_a_killed_promotion_is_broken(
 
     with promotion_lock(model, wait_seconds=5):
         pass
+
+
+def test_a_hosts_own_clock_breaks_no_lock(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an hour ahead of the server's: the holder is at work all the same."""
+    Client().create_tag(f"promoting {model}")
+    real = time.time
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=1)
+
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)
+    monkeypatch.setattr(lock, "datetime", Ahead)
+    with pytest.raises(RegistryError, match="another promotion has held"):  # noqa: SIM117
+        with promotion_lock(model, wait_seconds=0.3):
+            pass
+    assert not Client().list_tags(name="contains:waiting").items
 
 
 def test_a_lock_that_is_released_while_it_is_looked_at_is_taken(

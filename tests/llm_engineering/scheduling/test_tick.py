@@ -238,7 +238,7 @@ def test_only_the_newest_logs_are_kept(schedule, ends, tmp_path):
 def test_old_outputs_are_pruned_but_never_because_tidying_failed(
     schedule, ends, monkeypatch, caplog
 ):
-    def broken(history, policy):
+    def broken(history, policy, before):
         raise PermissionError("outputs")
 
     monkeypatch.setattr(ticks, "prune", broken)
