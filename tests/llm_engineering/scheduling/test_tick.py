@@ -157,7 +157,8 @@ def test_what_the_user_must_mend_is_told_at_once(schedule, ends, tmp_path):
     ],
 )
 def test_what_is_missing_before_training_is_told_too(schedule, tmp_path, override, reason):
-    broken = schedule.model_copy(update={"overrides": [override]})
+    held_out = f"data.held_out.source={tmp_path}/stdlib_qa/held_out.jsonl"
+    broken = schedule.model_copy(update={"overrides": [override, held_out]})
     with pytest.raises(ScheduledRunError, match="nightly failed"):
         ticks.run_tick(broken)
     assert reason in alerts(tmp_path)
