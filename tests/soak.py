@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -144,11 +145,10 @@ class World:
         self.seconds_of_training = 20.0
 
     def _mount(self) -> bool:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(self.disk)],
-            capture_output=True,
-        )
-        return os.environ.get("SOAK_OWN_MOUNTS") == "1" and done.returncode == 0
+        if os.environ.get("SOAK_OWN_MOUNTS") != "1":
+            return False
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(self.disk)]
+        return subprocess.run(mount, capture_output=True).returncode == 0
 
     def load(self) -> None:
         """Load the libraries, and give the schedule its file."""
@@ -162,7 +162,12 @@ class World:
         schedules.FOLDER = self.disk / "schedules"
         host_queue.FOLDERS = (self.disk / "locks",)
         attempt.GRACE_SECONDS = 120.0
-        attempt.subprocess.Popen = Forked  # type: ignore[misc,assignment]
+        attempt.subprocess = SimpleNamespace(  # its alone: alerts are programs of their own
+            Popen=Forked,
+            DEVNULL=subprocess.DEVNULL,
+            STDOUT=subprocess.STDOUT,
+            TimeoutExpired=subprocess.TimeoutExpired,
+        )
         self.config = load_config(self.folder / "config.yaml")
         self.data = Path(self.config.data.sources[0].source)
         self.spare = self.data.read_text().splitlines(keepends=True)
@@ -180,6 +185,7 @@ class World:
             settings=self.config.schedule,
         )
         schedules.write_schedule(self.schedule)
+        self.known = set((self.disk / "tmp").iterdir())  # by importing the libraries
 
     # one call
 
@@ -290,7 +296,7 @@ class World:
         self.problems += seen["problems"]
 
     def _check_files(self) -> None:
-        left = [str(path) for path in (self.disk / "tmp").iterdir()]
+        left = [str(path) for path in (self.disk / "tmp").iterdir() if path not in self.known]
         left += [str(path) for path in self.schedule.folder.rglob("*.part")]
         outputs = self.disk / "outputs"
         if outputs.is_dir():
@@ -438,7 +444,7 @@ def main() -> None:
         fault = first[done] if done < len(first) else world.random.choices(names, weights)[0]
         at = time.monotonic()
         world.tick(fault)
-        if done == 0:
+        if fault == "none":
             world.seconds_of_training = time.monotonic() - at
         world.check()
         done += 1

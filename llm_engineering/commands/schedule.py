@@ -186,10 +186,11 @@ def _overdue(schedule: Schedule, ticks: list[Tick]) -> list[str]:
     from llm_engineering.scheduling.missed import overdue_calls
     from llm_engineering.scheduling.time_zone import host_zone
 
-    before = newest_start(ticks, schedule.created)
+    now = datetime.now(UTC)
+    before = newest_start(ticks, now, schedule.created)
     if before is None or schedule.clock == "orchestrator":
         return []
-    due = overdue_calls(schedule.cron, host_zone(), before, datetime.now(UTC))
+    due = overdue_calls(schedule.cron, host_zone(), before, now)
     if not due:
         return []
     return [

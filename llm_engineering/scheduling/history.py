@@ -67,13 +67,15 @@ def last_success(ticks: list[Tick]) -> Tick | None:
     return next((tick for tick in reversed(ticks) if tick.outcome == "succeeded"), None)
 
 
-def newest_start(ticks: list[Tick], created: str = "") -> datetime | None:
-    """When the newest call came, or the schedule was asked for if that was later; None: never.
+def newest_start(ticks: list[Tick], now: datetime, created: str = "") -> datetime | None:
+    """When the newest call before now came, or the schedule was asked for if that was later.
 
-    A call that found a run going on is recorded before that run, which began earlier.
+    None: never. A call that found a run going on is recorded before that run, which began earlier;
+    and a clock that was ahead for a time has left calls of the future, which do not count.
     """
     texts = [created, *(tick.started for tick in ticks[-KEPT_LINES:])]
-    return max((datetime.fromisoformat(text) for text in texts if text), default=None)
+    starts = [datetime.fromisoformat(text) for text in texts if text]
+    return max((start for start in starts if start <= now), default=None)
 
 
 def shorten_history(folder: Path) -> None:

@@ -57,10 +57,10 @@ def tell_overlaps(schedule: Schedule) -> None:
 
 def tell_missed(schedule: Schedule, settings: ScheduleSettings, tick: Tick) -> None:
     """Calls that should have come before this one and left no trace: over by now, so told once."""
-    before = newest_start(read_history(schedule.folder), schedule.created)
+    now = datetime.fromisoformat(tick.started)
+    before = newest_start(read_history(schedule.folder), now, schedule.created)
     if before is None or schedule.clock == "orchestrator":
         return
-    now = datetime.fromisoformat(tick.started)
     missed = missed_calls(schedule.cron, host_zone(), before, now)
     if not missed:
         return

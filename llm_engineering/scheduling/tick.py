@@ -192,7 +192,8 @@ def _tidy(schedule: Schedule, settings: ScheduleSettings, tick: Tick) -> None:
 def _prune(schedule: Schedule, settings: ScheduleSettings, tick: Tick) -> None:
     """Old outputs and abandoned work, and what ZenML has copied of them."""
     ticks = read_history(schedule.folder)
-    before = newest_start([each for each in ticks if each.started != tick.started])
+    others = [each for each in ticks if each.started != tick.started]
+    before = newest_start(others, datetime.fromisoformat(tick.started))
     folders = prune(ticks, settings.retention, before=before.timestamp() if before else None)
     if folders:
         from llm_engineering.scheduling.store_copies import prune_copies

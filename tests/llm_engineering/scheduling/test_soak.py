@@ -23,7 +23,7 @@ CHECKS = ["finite_losses", "intact_adapter", "not_rolled_back", "better_than_bas
 def test_whatever_happens_nothing_is_lost_and_production_can_be_loaded(make_config, tmp_path):
     config = make_config(
         {
-            "train.max_steps": 8,
+            "train.max_steps": 12,
             "train.learning_rate": 0.003,
             "train.checkpoint_every": 2,
             "train.keep_checkpoints": 1,
