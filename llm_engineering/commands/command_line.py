@@ -7,19 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llm_engineering.configuration.load import without_schedule
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def command_line(config_path: Path, overrides: Sequence[str]) -> list[str]:
     """This program with this configuration, to be followed by flags; works from any folder.
 
-    Without what is set of ``schedule``: no run depends on it, a job's command is stored in ZenML, and
-    an alert's address may be a secret.
+    Without what is set of ``schedule``: a job's command is stored in ZenML.
     """
     line = [sys.executable, str(ROOT / "tools" / "run.py"), "--config", str(config_path.resolve())]
-    for override in overrides:
-        if override.split("=")[0].split(".")[0].strip() != "schedule":
-            line += ["--set", override]
+    for override in without_schedule(overrides):
+        line += ["--set", override]
     return line
 
 

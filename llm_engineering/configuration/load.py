@@ -76,6 +76,16 @@ def to_yaml(config: FinetuningConfig, *, schedule: bool = False) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
+def without_schedule(overrides: Sequence[str]) -> list[str]:
+    """Values of --set without those of the section ``schedule``, for what others see or what is stored.
+
+    No run depends on them, and an alert's command or address may be a secret.
+    """
+    return [
+        one for one in overrides if one.partition("=")[0].partition(".")[0].strip() != "schedule"
+    ]
+
+
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     try:
         text = path.read_text(encoding="utf-8")

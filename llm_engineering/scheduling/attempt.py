@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from llm_engineering import errors
+from llm_engineering.configuration.load import without_schedule
 from llm_engineering.errors import ScheduledRunError
 from llm_engineering.scheduling.schedules import ROOT, Schedule
 
@@ -118,11 +119,8 @@ def _run(
 def _command(schedule: Schedule, run: str) -> list[str]:
     command = [sys.executable, str(ROOT / "tools" / "run.py"), "--finetune"]
     command += ["--run-name", run, "--config", str(schedule.config_path)]
-    for override in schedule.overrides:
-        if (
-            override.partition("=")[0].split(".")[0].strip() != "schedule"
-        ):  # every user sees it in ps
-            command += ["--set", override]
+    for override in without_schedule(schedule.overrides):  # every user sees a command line
+        command += ["--set", override]
     if schedule.target == "local":
         command += ["--resume=if-possible"]  # a SageMaker job resumes by itself
     return [*command, "--target", schedule.target]

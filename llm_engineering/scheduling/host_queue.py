@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llm_engineering.errors import SetupError
+from llm_engineering.scheduling.lock import try_lock
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def turn(queue: str | None, wait: Callable[[float], None]) -> Iterator[list[int]
     descriptor = _open(f"llm-engineering-finetuning-{queue}.lock")
     try:
         waited = 0.0
-        while not _try(descriptor):
+        while not try_lock(descriptor):
             if not waited:
                 logger.info("waiting for another training of the queue %s to end", queue)
             wait(_ASK_EVERY_SECONDS)
@@ -68,11 +68,3 @@ def _open(name: str) -> int:
         f"schedule.queue: no lock can be made in {' or '.join(map(str, FOLDERS))} ({problem}); set "
         "schedule.queue: null if nothing else trains on this host"
     )
-
-
-def _try(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
