@@ -73,6 +73,7 @@ def to_yaml(config: FinetuningConfig, *, schedule: bool = False) -> str:
     values = config.model_dump(mode="json")
     if schedule:
         values["schedule"] = config.schedule.model_dump(mode="json")
+        values = {name: values[name] for name in FinetuningConfig.model_fields}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 

@@ -80,5 +80,5 @@ def _place(source: str) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
-def _shown(places: list[str]) -> str:
-    return places[0] + (f" and {len(places) - 1} more" if len(places) > 1 else "")
+def _shown(places: Any) -> str:
+    return f"{places[0]} and {len(places) - 1} more" if len(places) > 1 else str(places[0])

@@ -75,7 +75,7 @@ def test_how_to_tell_the_user_is_never_part_of_what_is_published(tmp_path: Path)
     assert config.schedule.alert_command == ["curl", "https://hooks.example.com/private"]
     for text in (to_yaml(config), config.model_dump_json(), str(config.model_dump())):
         assert "private" not in text
-        assert "schedule" not in text
+        assert "alert_command" not in text
 
 
 FILES = REQUIRED.replace("{fraction: 0.1}", "{source: held_out.jsonl}")
@@ -114,7 +114,7 @@ def test_a_fraction_takes_the_place_of_the_files_source_and_back(tmp_path: Path)
 
 
 def test_a_resolved_configuration_states_every_key_in_the_schemas_order(tmp_path: Path) -> None:
-    text = to_yaml(load_config(write(tmp_path, REQUIRED)))
+    text = to_yaml(load_config(write(tmp_path, REQUIRED)), schedule=True)
 
     sections = [line.split(":")[0] for line in text.splitlines() if not line.startswith((" ", "-"))]
     assert sections == [
