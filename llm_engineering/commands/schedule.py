@@ -183,14 +183,14 @@ def _clock_problems(schedule: Schedule) -> list[str]:
 def _overdue(schedule: Schedule, ticks: list[Tick]) -> list[str]:
     """That calls which were due have not come, whatever keeps the clock from it."""
     from llm_engineering.scheduling.history import newest_start
-    from llm_engineering.scheduling.missed import overdue_calls
+    from llm_engineering.scheduling.missed import missed_calls
     from llm_engineering.scheduling.time_zone import host_zone
 
     now = datetime.now(UTC)
     before = newest_start(ticks, now, schedule.created)
     if before is None or schedule.clock == "orchestrator":
         return []
-    due = overdue_calls(schedule.cron, host_zone(), before, now)
+    due = missed_calls(schedule.cron, host_zone(), before, now)
     if not due:
         return []
     return [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from llm_engineering.scheduling.cron_expression import times_after
@@ -16,52 +15,38 @@ MOST = 100
 """So many are counted."""
 
 
-class _Due(NamedTuple):
-    wall: datetime
-    first: datetime
-    last: datetime
-
-    def is_met(self, call: datetime) -> bool:
-        return self.first <= call <= self.last
-
-
 def missed_calls(
     expression: str, zone: ZoneInfo, before: datetime, now: datetime
 ) -> list[datetime]:
-    """Times at which a schedule was due since the call before, and that this call does not meet.
+    """Times at which a schedule was due since the call before, and that came and went without a call.
 
     By the clock on the wall, as cron has it. An hour that summer time leaves out is due once it is
-    over, and one that comes twice is due once (cron(8)).
+    over, and one that comes twice is due once (cron(8)). What is due now, or was within ``LATE``, may
+    be this very call, or one that is about to come.
 
     Args:
         expression: Five fields of cron.
         zone: The time zone that it means.
         before: The call before this one, UTC.
-        now: This call, UTC; earlier than ``before`` where the clock was put back: nothing is missed.
+        now: This call, or any time, UTC; earlier than ``before`` where the clock was put back: then
+            nothing is missed.
 
     Returns:
         Times on the wall, oldest first, at most ``MOST``.
     """
-    due = (one for one in _due(expression, zone, before, now) if not one.is_met(now))
-    return [one.wall for one in islice(due, MOST)]
+    due = (wall for wall, at in _due(expression, zone, before, now) if at + LATE < now)
+    return list(islice(due, MOST))
 
 
-def overdue_calls(
+def _due(
     expression: str, zone: ZoneInfo, before: datetime, now: datetime
-) -> list[datetime]:
-    """The same, as seen from outside of a call: times that no call after ``before`` met until now."""
-    due = (one for one in _due(expression, zone, before, now) if one.last < now)
-    return [one.wall for one in islice(due, MOST)]
+) -> Iterator[tuple[datetime, datetime]]:
+    """What is due after one call until another: on the wall, and in UTC.
 
-
-def _due(expression: str, zone: ZoneInfo, before: datetime, now: datetime) -> Iterator[_Due]:
-    """What is due after one call, and not met by it, until another."""
+    A time that summer time leaves out is, in UTC, one of the hour after it.
+    """
     for wall in times_after(expression, before.astimezone(zone).replace(tzinfo=None)):
         at = wall.replace(tzinfo=zone).astimezone(UTC)
-        # Not zero where the clock is put forward over it: then any time of that hour meets it.
-        skipped = at.astimezone(zone).replace(tzinfo=None) - wall
-        one = _Due(wall, at - skipped, at + skipped + LATE)
-        if one.first > now:
+        if at > now:
             return
-        if not one.is_met(before):
-            yield one
+        yield wall, at

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from llm_engineering.scheduling.missed import MOST, missed_calls, overdue_calls
+from llm_engineering.scheduling.missed import MOST, missed_calls
 
 BERLIN = ZoneInfo("Europe/Berlin")  # 02:00 -> 03:00 on 29 March 2026; 03:00 -> 02:00 on 25 October
 
@@ -62,8 +62,8 @@ def test_a_clock_that_jumps_by_decades_is_counted_to_an_end():
     assert len(missed("* * * * *", at("2026-06-01 03:00:02"), at("2056-06-01 03:00:00"))) == MOST
 
 
-def test_from_outside_a_call_is_late_once_it_had_its_time():
+def test_a_call_is_late_once_it_had_its_time():
     before = at("2026-06-01 03:00:02")
-    assert overdue_calls("0 3 * * *", BERLIN, before, at("2026-06-02 03:04:00")) == []
-    (due,) = overdue_calls("0 3 * * *", BERLIN, before, at("2026-06-02 03:05:01"))
+    assert missed_calls("0 3 * * *", BERLIN, before, at("2026-06-02 03:04:00")) == []
+    (due,) = missed_calls("0 3 * * *", BERLIN, before, at("2026-06-02 03:05:01"))
     assert due == datetime(2026, 6, 2, 3)
