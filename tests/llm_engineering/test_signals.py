@@ -46,6 +46,7 @@ def test_in_a_training_the_first_asks_and_the_second_ends(number, caplog):
             assert asked.number == number
             assert f"{number.name}: stopping after the step under way" in caplog.text
             send(number)
+            pytest.fail("it went on")
 
     with pytest.raises(KeyboardInterrupt):
         train()

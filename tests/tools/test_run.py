@@ -168,7 +168,7 @@ def test_sigterm_then_kill_9_then_resume(make_config, tmp_path):
             [sys.executable, str(ROOT / "tools" / "run.py"), *arguments, *more],
             cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 400
         while len(list(outputs.glob(".work/*/checkpoints/*/complete.json"))) < checkpoints:
             assert process.poll() is None, process.stderr.read()[-3000:]
             assert time.monotonic() < deadline
