@@ -17,6 +17,16 @@ POETRY := .poetry/bin/poetry
 # Poetry asks PyPI's JSON interface, which mirrors often lack; the plugin makes it use pip's index.
 WITH_PIP_SETTINGS := tools/with_pip_settings.sh
 
+# Scripts name the folder that they were installed in: after a move they call what is not there.
+MOVED := $(shell for script in .venv/bin/zenml .poetry/bin/poetry; do \
+  test ! -e $$script || head -n 3 $$script | grep -qF '$(CURDIR)/' || echo $$script; done)
+ifneq ($(MOVED),)
+ifeq ($(filter clean help,$(MAKECMDGOALS)),)
+$(error set-up: this folder was moved or copied, and $(firstword $(MOVED)) still calls where it was: \
+  run `make clean`, then this again; schedules: tools/run.py --schedules says what to do)
+endif
+endif
+
 .PHONY: gguf-converter help setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
   test-fresh test-gpu lint types mutants clean
 .DELETE_ON_ERROR:

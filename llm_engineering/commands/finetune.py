@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_engineering.commands.command_line import command_line
+from llm_engineering.commands.interruption import (
+    emptied_store,
+    full_disk,
+    interrupted,
+    is_full_disk,
+    stopped,
+)
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
-from llm_engineering.errors import ConfigError, FinetuningError
+from llm_engineering.errors import ConfigError, FinetuningError, TrainingStoppedError
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.outputs import run_name, work_folder
 
@@ -112,12 +119,19 @@ def run(
     from llm_engineering.lineage.fingerprints import take_fingerprints
     from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
     from llm_engineering.planning.hardware import resolve_dtype
+    from llm_engineering.registry.task import require_same_task
 
     fingerprints = take_fingerprints(config)
+    require_same_task(config)
 
     from zenml.utils import source_utils
 
-    name = _free_name(name, Path(config.run.output_dir), numbered=target == "sagemaker")
+    name = _free_name(
+        name,
+        Path(config.run.output_dir),
+        numbered=config.run.name is None or target == "sagemaker",
+        is_job=target == "sagemaker",
+    )
     work = work_folder(config.run.output_dir)
     close_killed_runs(work)
     source_utils.set_custom_source_root(str(ROOT))
@@ -151,8 +165,16 @@ def run(
     try:
         with marked_as_running(work, name):
             finished = pipeline(**arguments)
+    except KeyboardInterrupt as interrupt:
+        if target == "sagemaker":
+            raise  # the launch has said what becomes of the job
+        raise interrupted(interrupt, config, name) from None
     except Exception as error:
         cause = _users_error(error)
+        if isinstance(cause, TrainingStoppedError):
+            raise stopped(cause, config) from None
+        if cause is None:
+            cause = full_disk(error, config, name) or emptied_store(error)
         if cause is None:
             raise
         raise cause from None
@@ -165,6 +187,7 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
     from llm_engineering.model.finetuning.trackers import require_trackers
     from llm_engineering.planning.device_plans import require_memory
+    from llm_engineering.planning.disk import require_disk
     from llm_engineering.planning.hardware import require_hardware
 
     require_hardware(config)
@@ -172,6 +195,7 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     ranks = choose_ranks(gpus)
     share_of_step(config.train, ranks)
     require_memory(config, ranks)
+    require_disk(config)
     if resume == "required":
         require_interrupted(work_folder(config.run.output_dir))
     return Placement(ranks_per_host=ranks)
@@ -235,8 +259,9 @@ def _launch(
     }
 
 
-def _free_name(name: str, outputs: Path, *, numbered: bool) -> str:
-    """The run's name, or the next one of it: a job is followed in a new run of ZenML each time.
+def _free_name(name: str, outputs: Path, *, numbered: bool, is_job: bool) -> str:
+    """The run's name, or the next one of it: a job is followed in a new run of ZenML each time, and
+    another run may have begun in this very second.
 
     Raises:
         ConfigError: It is taken, and not ``numbered``.
@@ -245,7 +270,7 @@ def _free_name(name: str, outputs: Path, *, numbered: bool) -> str:
 
     def is_taken(candidate: str) -> bool:
         return bool(Client().list_pipeline_runs(name=candidate, size=1).total) or (
-            (outputs / candidate).exists()
+            (outputs / candidate).exists() or (work_folder(outputs) / candidate).exists()
         )
 
     if not is_taken(name):
@@ -253,6 +278,8 @@ def _free_name(name: str, outputs: Path, *, numbered: bool) -> str:
     if not numbered:
         raise ConfigError(f"run.name: ZenML has a run {name} already; choose another name")
     free = next(each for n in itertools.count(2) if not is_taken(each := f"{name}-{n}"))
+    if not is_job:
+        return free
     click.secho(
         f"note: run.name: ZenML has a run {name} already, which did not finish; this one is {free}",
         fg="yellow",
@@ -316,7 +343,10 @@ class _NoTraceback(logging.Filter):
     """Drops the traceback of an error that is the user's to mend: its message says enough."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and _users_error(record.exc_info[1]) is not None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and (
+            _users_error(error) or is_full_disk(error) or emptied_store(error)
+        ):
             record.exc_info = None
             record.exc_text = None
         return True

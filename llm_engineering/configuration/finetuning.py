@@ -30,7 +30,8 @@ class FinetuningConfig(Section):
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     export: ExportSettings = Field(default_factory=ExportSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
-    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    # Never dumped: an alert's command or address may be a secret, and no result depends on it.
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings, exclude=True)
     sagemaker: SagemakerSettings | None = Field(
         None, description="The job of --target sagemaker; not needed for local runs."
     )

@@ -39,6 +39,12 @@ def close_killed_runs(work: Path) -> list[str]:
     return closed
 
 
+def is_marked(work: Path, run: str) -> bool:
+    """Whether a process works on a run now."""
+    mark = work / f"{run}{_SUFFIX}"
+    return mark.exists() and _is_held(mark)
+
+
 def _is_held(mark: Path) -> bool:
     try:
         with mark.open("a") as lock:

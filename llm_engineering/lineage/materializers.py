@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,6 +63,8 @@ class FolderMaterializer(BaseMaterializer):
         if self.artifact_store.config.is_local:
             return Path(stored)
         with self.get_temporary_directory(delete_at_exit=False) as temporary:
+            # ZenML removes it after a step; outside of one nobody would.
+            atexit.register(shutil.rmtree, temporary, ignore_errors=True)
             io_utils.copy_dir(stored, temporary, overwrite=True)
             return Path(temporary)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llm_engineering.registry.task import require_same_task, task_figures
 from llm_engineering.registry.versions import (
     ADAPTER_DIGEST,
     BASE_WEIGHTS_DIGEST,
@@ -23,9 +24,13 @@ def register(run: RunReport, metrics: dict[str, float], folder: str) -> None:
         run: What was saved.
         metrics: Its figures, by name.
         folder: Where, as an absolute path.
+
+    Raises:
+        RegistryError: The model is another task's by accident.
     """
     from zenml import get_step_context, link_artifact_to_model, log_metadata
 
+    require_same_task(run.config, run.name)  # another may have begun it meanwhile
     inputs = get_step_context().step_run.inputs
     for name in ARTIFACTS:
         for artifact in inputs[name]:
@@ -53,4 +58,4 @@ def _figures(run: RunReport) -> dict[str, Any]:
         figures["model_package"] = job.model_package
     if job is not None and job.cost_usd is not None:
         figures["job_cost_usd"] = job.cost_usd
-    return figures
+    return figures | task_figures(run.config)

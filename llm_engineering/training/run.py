@@ -13,7 +13,7 @@ from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.distributed.share import share_of_step
-from llm_engineering.errors import HardwareError, TrainingError
+from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
 from llm_engineering.model import live
 from llm_engineering.model.finetuning.checkpoints import (
     RECORD,
@@ -28,6 +28,7 @@ from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
 from llm_engineering.planning.batch_plan import BatchPlan, next_smaller
 from llm_engineering.planning.device_plans import device_plans
+from llm_engineering.signals import StopRequest, stop_after_step
 from llm_engineering.training.attempt import Attempt
 from llm_engineering.training.here import train_here
 from llm_engineering.training.identity import identity_of
@@ -71,7 +72,8 @@ def train(
         resume: Whether to continue from the newest complete checkpoint of an equal, interrupted
             run: "never", "required" (there must be one), or "if-possible".
         on_progress: Called with the record so far at every logged step.
-        stop: Once set, the step under way is the last: a checkpoint is saved and the run ends.
+        stop: Once set, the step under way is the last: a checkpoint is saved and the run ends. None:
+            the first Ctrl-C, SIGTERM or SIGHUP asks for that.
         placement: The ranks that share each step. Several are processes of their own, which
             evaluate too: the record brings the evaluation.
         production: Evaluated by such ranks, as in ``measure_production``.
@@ -102,22 +104,28 @@ def train(
 
     def run(attempt: Attempt) -> tuple[AdapterFolder, TrainingRecord]:
         if placement.ranks == 1:
-            return train_here(attempt, ProgressDisplay(), on_progress, stop), attempt.record
-        return train_on_ranks(attempt, placement, production, on_progress, stop)
+            return train_here(attempt, ProgressDisplay(), on_progress, asked), attempt.record
+        return train_on_ranks(attempt, placement, production, on_progress, asked)
 
     try:
-        logger.info("%d rows a step: %s%s", settings.rows_in_step, plans[0], placement.on_each)
-        while (outcome := _unless_out_of_memory(run, attempt)) is None:
-            live.release()
-            hardware.free_gpu_memory()
-            checkpoint = newest_checkpoint(work / name) or checkpoint
-            attempt = attempt.model_copy(
-                update={
-                    "plan": _smaller(plans, attempt.plan),
-                    "checkpoint": checkpoint,
-                    "record": _record_after_fallback(attempt.record, checkpoint),
-                }
-            )
+        with stop_after_step(stop) as asked:
+            logger.info("%d rows a step: %s%s", settings.rows_in_step, plans[0], placement.on_each)
+            while (outcome := _unless_out_of_memory(run, attempt)) is None:
+                live.release()
+                hardware.free_gpu_memory()
+                checkpoint = newest_checkpoint(work / name) or checkpoint
+                attempt = attempt.model_copy(
+                    update={
+                        "plan": _smaller(plans, attempt.plan),
+                        "checkpoint": checkpoint,
+                        "record": _record_after_fallback(attempt.record, checkpoint),
+                    }
+                )
+    except TrainingStoppedError as error:
+        live.release()
+        if isinstance(asked, StopRequest) and asked.number is not None:
+            error.exit_code = 128 + asked.number
+        raise
     except BaseException:
         live.release()  # half-trained weights answer to no recipe
         raise

@@ -14,8 +14,9 @@ from llm_engineering.errors import TrainingError
 
 RECORD = "training_record.json"
 """The course so far, in every checkpoint."""
+IDENTITY = "identity.json"
+"""What decides the training, in every work folder."""
 _COMPLETE = "complete.json"
-_IDENTITY = "identity.json"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def open_work_folder(run: Path, identity: dict[str, str]) -> IO[str]:
     run.mkdir(parents=True, exist_ok=True)
     lock = (run / "lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
-    _write_atomically(run / _IDENTITY, identity)
+    _write_atomically(run / IDENTITY, identity)
     return lock
 
 
@@ -69,7 +70,7 @@ def interrupted_checkpoints(work: Path) -> list[Checkpoint]:
     """Complete checkpoints of all runs under ``work`` that no process is running, newest first."""
     found = [
         Checkpoint(folder, _step(folder), identity.parent)
-        for identity in work.glob(f"*/{_IDENTITY}")
+        for identity in work.glob(f"*/{IDENTITY}")
         if not is_running(identity.parent)
         for folder in identity.parent.glob("checkpoints/checkpoint-*")
         if _is_complete(folder)
@@ -111,7 +112,7 @@ def checkpoint_to_resume(work: Path, identity: dict[str, str]) -> Checkpoint:
     candidates = require_interrupted(work)
     differences = []
     for checkpoint in candidates:
-        other = json.loads((checkpoint.run / _IDENTITY).read_text(encoding="utf-8"))
+        other = json.loads((checkpoint.run / IDENTITY).read_text(encoding="utf-8"))
         different = sorted(name for name in identity if identity[name] != other.get(name))
         if not different:
             return checkpoint
@@ -127,7 +128,9 @@ def checkpoint_to_resume(work: Path, identity: dict[str, str]) -> Checkpoint:
 def is_running(run: Path) -> bool:
     """Whether a process is training in this work folder."""
     try:
-        with (run / "lock").open("a") as lock:
+        with (run / "lock").open(
+            "r+"
+        ) as lock:  # a look must not make one: the folder would be young
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -65,11 +65,56 @@ def test_a_file_with_the_required_keys_gets_the_documented_defaults(tmp_path: Pa
 def test_a_resolved_configuration_reads_back_equal(path: Path, tmp_path: Path) -> None:
     config = load_config(path, ["run.name=first", "data.on_bad_rows=skip"])
 
-    assert load_config(write(tmp_path, to_yaml(config))) == config
+    assert load_config(write(tmp_path, to_yaml(config, schedule=True))) == config
+
+
+def test_how_to_tell_the_user_is_never_part_of_what_is_published(tmp_path: Path) -> None:
+    """It may hold a secret: report, manifest, ZenML's parameters and a job's configuration are dumps."""
+    private = "schedule.alert_command=[curl, https://hooks.example.com/private]"
+    config = load_config(write(tmp_path, REQUIRED), [private])
+    assert config.schedule.alert_command == ["curl", "https://hooks.example.com/private"]
+    for text in (to_yaml(config), config.model_dump_json(), str(config.model_dump())):
+        assert "hooks.example.com" not in text
+        assert "alert_command" not in text
+
+
+FILES = REQUIRED.replace("{fraction: 0.1}", "{source: held_out.jsonl}")
+OWN = "data.sources.0.source=mine.jsonl"
+
+
+def test_other_data_beside_the_files_held_out_rows_are_refused_with_two_ways_out(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, FILES)
+    with pytest.raises(
+        ConfigError, match=r"held-out rows are still those of .*held_out\.fraction=0\.1"
+    ):
+        load_config(path, [OWN])
+    with pytest.raises(ConfigError, match="which may be of another task"):
+        load_config(path, ["data.sources=[{source: mine.jsonl}]"])
+    source = load_config(path).data.held_out.source
+    assert load_config(path, [OWN, f"data.held_out.source={source}"]).data.held_out.source == source
+    fraction = load_config(path, [OWN, "data.held_out.fraction=0.1"]).data.held_out
+    assert (fraction.source, fraction.fraction) == (None, 0.1)
+    load_config(path, ["data.sources.0.max_rows=5"])
+
+
+def test_a_fraction_takes_the_place_of_the_files_source_and_back(tmp_path: Path) -> None:
+    path = write(tmp_path, FILES)
+    held_out = load_config(path, ["data.held_out.fraction=0.2", "data.held_out.group=author"]).data
+    assert (held_out.held_out.source, held_out.held_out.fraction) == (None, 0.2)
+    (tmp_path / "fraction.yaml").write_text(
+        to_yaml(load_config(path, ["data.held_out.fraction=0.2"]))
+    )
+    back = load_config(tmp_path / "fraction.yaml", ["data.held_out.source=b.jsonl"]).data.held_out
+    assert (back.source, back.fraction) == ("b.jsonl", None)
+    both = ["data.held_out.source=b.jsonl", "data.held_out.fraction=0.2"]
+    with pytest.raises(ConfigError, match="give exactly one of source and fraction"):
+        load_config(path, both)
 
 
 def test_a_resolved_configuration_states_every_key_in_the_schemas_order(tmp_path: Path) -> None:
-    text = to_yaml(load_config(write(tmp_path, REQUIRED)))
+    text = to_yaml(load_config(write(tmp_path, REQUIRED)), schedule=True)
 
     sections = [line.split(":")[0] for line in text.splitlines() if not line.startswith((" ", "-"))]
     assert sections == [

@@ -156,7 +156,7 @@ def test_airflow_gets_a_dag_that_looks_at_the_inputs_at_each_run(
     orchestrator.install(make_schedule(cron="0 4 * * 1", clock="orchestrator"), make_config())
     (kept,) = Client().list_schedules(name="nightly").items
     assert kept.cron_expression == "0 4 * * 1", "one of the same name is replaced"
-    orchestrator.remove("nightly")
+    orchestrator.remove(schedule)
     assert Client().list_schedules(name="nightly").total == 0
 
 
