@@ -137,3 +137,9 @@ class ReproductionError(FinetuningError):
     """A run cannot be made again from its manifest, or came out otherwise."""
 
     exit_code = 14
+
+
+class TalkError(FinetuningError):
+    """A finished run's model cannot be found, loaded or asked."""
+
+    exit_code = 16

@@ -100,6 +100,33 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
     flag_value="",
     help="Show what would be trained: the configured data, or another source.",
 )
+@click.option(
+    "--chat",
+    metavar="[RUN]",
+    is_flag=False,
+    flag_value="",
+    help="Talk to the newest run's model, or to that of a run's name or folder.",
+)
+@click.option("--ask", metavar="QUESTION", help="Print that model's answer to one question.")
+@click.option(
+    "--ask-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Answer each row of a file; needs --answers.",
+)
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --ask-file: the JSON lines that it writes.",
+)
+@click.option(
+    "--of",
+    "of_run",
+    metavar="RUN",
+    default="",
+    help="With --ask and --ask-file: whose answers.  [default: the newest run's]",
+)
 @click.option("--models", is_flag=True, help="List registered adapters: stage and figures.")
 @click.option("--promote", metavar="VERSION", help="Make a registered adapter the production one.")
 @click.option("--rollback", is_flag=True, help="Put the former production adapter back.")
@@ -127,7 +154,7 @@ def main(**options: Any) -> None:
 
 def _needs_store(action: Any, options: dict[str, Any]) -> bool:
     """A look, or the end of a paid job, must not fail for ZenML's sake."""
-    if action in (_jobs, _stop) or options["inspect_data"] is not None:
+    if action in (_jobs, _stop, _chat, _ask, _ask_file) or options["inspect_data"] is not None:
         return False
     return not (action is _finetune and options["dry_run"])
 
@@ -229,6 +256,32 @@ def _inspect_data(options: dict[str, Any]) -> None:
     inspect_data.run(options["config_path"], options["overrides"], source)
 
 
+def _chat(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import chat
+
+    chat.run(options["chat"], options["config_path"], options["overrides"])
+
+
+def _ask(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import ask
+
+    ask.ask(options["ask"], options["of_run"], options["config_path"], options["overrides"])
+
+
+def _ask_file(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import ask
+
+    if options["answers"] is None:
+        raise click.UsageError("--ask-file needs --answers FILE, which it writes")
+    ask.ask_file(
+        options["ask_file"],
+        options["answers"],
+        options["of_run"],
+        options["config_path"],
+        options["overrides"],
+    )
+
+
 def _models(options: dict[str, Any]) -> None:
     from llm_engineering.commands import models
 
@@ -264,6 +317,9 @@ _ACTIONS = {
     "clean": _clean,
     "inspect_data": _inspect_data,
     "reproduce": _reproduce,
+    "chat": _chat,
+    "ask": _ask,
+    "ask_file": _ask_file,
     "models": _models,
     "promote": _promote,
     "rollback": _rollback,
@@ -281,6 +337,7 @@ _BELONGS_TO = {
     "attach": "finetune",
     "detach": "finetune",
     "force": "run_scheduled",
+    "answers": "ask_file",
 }
 # What a schedule's runs decide for themselves, every time.
 _NOT_SCHEDULED = ("resume", "dry_run", "no_cache", "gpus", "attach", "detach")

@@ -116,11 +116,11 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
         render(tokenizer, row.messages, row.tools, row.template_inputs) if row.messages else []
         for row in request.rows
     ]
-    model = _load(export, request)
+    model = load_export(export, dtype=request.dtype, trust_remote_code=request.trust_remote_code)
     stated = getattr(model.generation_config, "eos_token_id", None)
     stops = set(stated if isinstance(stated, list) else [stated])
     if export.kind == "adapter":  # what its own says, which is not the base model's
-        stops |= {tokenizer.eos_token_id, *_stated_stops(Path(export.path))}
+        stops |= {tokenizer.eos_token_id, *stated_stops(Path(export.path))}
     if export.kind == "gguf":
         stops = set(_gguf_stops(Path(export.path), tokenizer))
     found = Reloaded(
@@ -150,7 +150,8 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
     return found
 
 
-def _stated_stops(adapter: Path) -> list[int]:
+def stated_stops(adapter: Path) -> list[int]:
+    """Tokens at which an adapter's own ``generation_config.json`` stops; it may have none."""
     path = adapter / "generation_config.json"
     if not path.is_file():
         return []
@@ -168,13 +169,18 @@ def _gguf_stops(path: Path, tokenizer: Any) -> list[int]:
     return ends
 
 
-def _load(export: Export, request: ReloadRequest) -> Any:
+def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:
+    """An export as plain transformers and PEFT load it, on a GPU with room for it or the CPU.
+
+    Raises:
+        ValueError: Tensors are missing, or of another shape.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     path = Path(export.path)
-    dtype = getattr(torch, request.dtype)
-    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": request.trust_remote_code}
+    computed_in = getattr(torch, dtype)
+    options: dict[str, Any] = {"dtype": computed_in, "trust_remote_code": trust_remote_code}
     source = Path(export.base) if export.kind == "adapter" and export.base else path
     if export.kind == "gguf":
         source, options["gguf_file"] = path.parent, path.name
@@ -185,7 +191,7 @@ def _load(export: Export, request: ReloadRequest) -> Any:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_compute_dtype=computed_in,
         )
     weights = [path] if export.kind == "gguf" else source.glob("*.safetensors")
     options["device_map"] = _device_map(weights, export.quantised)
