@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -112,7 +112,7 @@ def _base(part: Path, manifest: Manifest | None) -> ModelSettings:
     """How the weights are loaded: as in training, or as an adapter of elsewhere says."""
     if manifest is not None:
         settings = ModelSettings.model_validate(manifest.config["model"])
-        own = {"revision": manifest.base_model_revision, "chat_template": None}
+        own: dict[str, Any] = {"revision": manifest.base_model_revision, "chat_template": None}
         if part.name == MERGED:
             own |= {"id": str(part), "revision": None, "load_in_4bit": False}
         return settings.model_copy(update=own)
