@@ -42,7 +42,7 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
     targets = choose_targets(model, config.lora, quantised=config.model.load_in_4bit)
     names = names_in_files(model_folder(config.model, weights=False))
     if config.export.gguf:
-        _require_gguf(model, names or [])
+        require_gguf(model, names or [])
     if names is not None:
         wrapped = LoraConfig(**peft_options(config.lora, targets), task_type="CAUSAL_LM")
         adapted = adapted_parameters(meta_model(config.model), wrapped)
@@ -52,7 +52,7 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
     return targets
 
 
-def _require_gguf(model: Any, names: Sequence[str]) -> None:
+def require_gguf(model: Any, names: Sequence[str]) -> None:
     """A GGUF is proven by transformers' reading of it, tensor by tensor under the names of the files."""
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
