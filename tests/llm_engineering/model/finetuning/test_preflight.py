@@ -53,7 +53,9 @@ def test_files_of_another_architecture_are_refused_by_a_tensors_name(
     stored = load_file(folder / "model.safetensors")
     renamed = {name.replace("self_attn", "attention"): one for name, one in stored.items()}
     save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"no tensor of its files becomes model\.layers\.0\.self_attn"):
+    with pytest.raises(
+        ModelError, match=r"no tensor of its files becomes model\.layers\.0\.self_attn"
+    ):
         check_adapter(make_config({"model.id": str(folder)}))
 
 
