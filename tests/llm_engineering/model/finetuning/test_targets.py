@@ -126,7 +126,10 @@ def test_a_router_beside_experts_that_are_modules_of_their_own_stays_frozen() ->
     model = nn.Module()
     model.layers = nn.ModuleList([Block(), Block()])
     found = choose_targets(model, LoraSettings(), quantised=False)
-    assert (found.modules, found.experts) == (("down_proj", "experts.0", "experts.1", "experts.2"), 3)
+    assert (found.modules, found.experts) == (
+        ("down_proj", "experts.0", "experts.1", "experts.2"),
+        3,
+    )
     assert not found.frozen_experts
 
 
