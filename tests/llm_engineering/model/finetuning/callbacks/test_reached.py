@@ -12,10 +12,9 @@ from llm_engineering.model.finetuning.callbacks.reached import Reached
 class TwoLayers(torch.nn.Module):
     def __init__(self, *, goes_past: bool) -> None:
         super().__init__()
-        self.first, self.experts = (
-            torch.nn.Linear(2, 2),
-            torch.nn.ModuleList([torch.nn.Linear(2, 2)]),
-        )
+        self.first = torch.nn.Linear(2, 2)
+        # An expert that no token is sent to has no gradient yet.
+        self.mlp = torch.nn.ModuleDict({"experts": torch.nn.ModuleList([torch.nn.Linear(2, 2)])})
         self.second = torch.nn.Linear(2, 2, bias=False)
         self._goes_past = goes_past
 
