@@ -41,7 +41,7 @@ def row(name: str, lived: Lived, model: Any, names: list[str]) -> str:
     if lost:
         quantised += f"; no adapter on {', '.join(f'`{one}`' for one in lost)}"
     try:
-        require_gguf(model, names)
+        require_gguf(model, names, targets)
         gguf = "yes"
     except ExportError:
         gguf = "refused"

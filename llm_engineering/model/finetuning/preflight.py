@@ -42,7 +42,7 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
     targets = choose_targets(model, config.lora, quantised=config.model.load_in_4bit)
     names = names_in_files(model_folder(config.model, weights=False))
     if config.export.gguf:
-        require_gguf(model, names or [])
+        require_gguf(model, names or [], targets)
     if names is not None:
         wrapped = LoraConfig(**peft_options(config.lora, targets), task_type="CAUSAL_LM")
         adapted = adapted_parameters(meta_model(config.model), wrapped)
@@ -52,15 +52,24 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
     return targets
 
 
-def require_gguf(model: Any, names: Sequence[str]) -> None:
-    """A GGUF is proven by transformers' reading of it, tensor by tensor under the names of the files."""
+def require_gguf(model: Any, names: Sequence[str], targets: AdapterTargets) -> None:
+    """Check that a GGUF of this model could be proven: read back by transformers, tensor by tensor.
+
+    Args:
+        model: On the meta device.
+        names: Of the tensors in its files; empty: not known yet.
+        targets: Say whether it is a mixture.
+
+    Raises:
+        ExportError: It could not be.
+    """
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     family = model.config.model_type
     reason = None
     if family.removesuffix("_text") not in GGUF_SUPPORTED_ARCHITECTURES:
         reason = f"transformers reads no GGUF of {family}, so it could not be proven"
-    elif is_converted(model, names):
+    elif targets.experts or is_converted(model, names):
         reason = f"a GGUF of {family} holds its tensors in another form than its files"
     if reason:
         raise ExportError(
