@@ -13,10 +13,16 @@ from llm_engineering.errors import ConfigError
 from llm_engineering.model.finetuning.targets import text_layers
 
 
+_READS_OTHERWISE = ("gpt_oss", "qwen2_vl", "qwen2_5_vl")
+"""Model types whose second row, packed, was measured to read otherwise than alone (test_packing)."""
+
+
 def carrying_layer(model: Any) -> str | None:
-    """Name of a module of the text model that carries state along a sequence; None: there is none."""
+    """What in a text model does not keep rows apart: a module that carries state; None: nothing."""
     from torch import nn
 
+    if model.config.model_type in _READS_OTHERWISE:
+        return "its attention"
     inside = tuple(f"{name}." for name in text_layers(model)[1])
     for name, module in model.named_modules():
         own = {each for each, _ in module.named_parameters(recurse=False)}
@@ -35,5 +41,5 @@ def require_packable(model: Any) -> None:
     if layer is not None:
         raise ConfigError(
             f"train.packing: true would let {type(model).__name__} read each row as the continuation of "
-            f"the one before it ({layer} carries state along a sequence); set it to false"
+            f"the one before it ({layer} does not keep them apart); set it to false"
         )
