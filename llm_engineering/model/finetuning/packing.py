@@ -12,7 +12,6 @@ from typing import Any
 from llm_engineering.errors import ConfigError
 from llm_engineering.model.finetuning.targets import text_layers
 
-
 _READS_OTHERWISE = ("gpt_oss", "qwen2_vl", "qwen2_5_vl")
 """Model types whose second row, packed, was measured to read otherwise than alone (test_packing)."""
 
