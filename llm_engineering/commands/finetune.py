@@ -109,8 +109,10 @@ def run(
         launched = _check_aws(config)
 
     from llm_engineering.export.requirements import require_exports
+    from llm_engineering.model.finetuning.preflight import check_adapter
 
     require_exports(config)
+    check_adapter(config)
     if config.train.start_from is not None:
         from llm_engineering.model.finetuning.adapter_folder import require_same_shape
         from llm_engineering.registry.starting_adapter import starting_adapter
@@ -313,9 +315,12 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, g
         os.environ["HF_HUB_OFFLINE"] = "1"
 
         lines += [launch_plan(config, sagemaker_settings(config)), ""]
+    from llm_engineering.commands.adapter_plan import adapter_plan
     from llm_engineering.commands.memory_plan import memory_plan
 
     lines += [
+        *adapter_plan(config),
+        "",
         *memory_plan(config, target, gpus),
         "",
         "dry run: nothing was loaded or written",

@@ -18,6 +18,7 @@ from llm_engineering.objectives.reference_model import (
     compute_reference,
     rewards_against_reference,
 )
+from llm_engineering.objectives.router_loss import router_loss_arguments
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,12 @@ class Kto(Objective):
         rows = rows.shuffle(seed=arguments["data_seed"], keep_in_memory=True)
         trainer = _trainer_class(self)(
             model=ingredients.model,
-            args=KTOConfig(**arguments, beta=ingredients.beta, max_length=None),
+            args=KTOConfig(
+                **arguments,
+                **router_loss_arguments(ingredients.model),
+                beta=ingredients.beta,
+                max_length=None,
+            ),
             processing_class=ingredients.tokenizer,
             train_dataset=rows,
         )

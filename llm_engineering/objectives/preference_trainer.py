@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_engineering.objectives.objective import Answers, Ingredients, Judgement, Objective
 from llm_engineering.objectives.reference_model import compute_reference, forget_trls_copy
+from llm_engineering.objectives.router_loss import router_loss_arguments
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,12 @@ def pair_trainer(objective: Objective, ingredients: Ingredients) -> Trainer:
     columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
     trainer = PairTrainer(
         model=ingredients.model,
-        args=DPOConfig(**ingredients.arguments, beta=ingredients.beta, max_length=None),
+        args=DPOConfig(
+            **ingredients.arguments,
+            **router_loss_arguments(ingredients.model),
+            beta=ingredients.beta,
+            max_length=None,
+        ),
         processing_class=ingredients.tokenizer,
         train_dataset=ingredients.rows.select_columns(columns),
     )

@@ -107,7 +107,7 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
 
 def _is_fused(work: Workload) -> bool:
     targets = work.lora.target_modules
-    every = targets == "all-linear" or set(work.shape.linears) <= set(targets)
+    every = isinstance(targets, str) or set(work.shape.linears) <= set(targets)
     return every and not work.lora.lora_dropout
 
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from llm_engineering.data.read.sources import is_file
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.model.base_model import is_hub_model
+from llm_engineering.model_class import auto_class_name
 from llm_engineering.objectives import OBJECTIVES, Objective
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.run_report import RunReport
@@ -51,6 +52,7 @@ def render_model_card(run: RunReport, *, merged: bool = False) -> str:
         run=run,
         objective=_objective(run),
         merged=merged,
+        auto_class=auto_class_name(run.lora.model.architecture),
         front_matter=yaml.safe_dump(
             front_matter(run, merged=merged), sort_keys=False, allow_unicode=True
         ),
@@ -138,6 +140,7 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Dropout": formats.percent(settings.lora_dropout),
         "Biases trained": settings.bias,
         "Target modules": ", ".join(cell(name) for name in _target_names(run)),
+        **({"Left without an adapter": _left_out(run)} if _left_out(run) else {}),
         "Trained parameters": f"{formats.count(lora.trainable_parameters)} of "
         f"{formats.count(lora.total_parameters)} ({formats.percent(lora.trainable_share)})",
         "Base weights": lora.model.dtype
@@ -166,6 +169,14 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Peak memory": formats.size(run.record.peak_memory_bytes),
         "Seed": str(run.config.run.seed),
     }
+
+
+def _left_out(run: RunReport) -> str:
+    targets = run.lora.targets
+    told = [f"{cell(name)} ({why})" for name, why in targets.left_out.items()]
+    if targets.experts:
+        told.append("the router" + (" and the experts" if targets.frozen_experts else ""))
+    return "; ".join(told)
 
 
 def _target_names(run: RunReport) -> list[str]:

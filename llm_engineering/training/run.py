@@ -13,7 +13,12 @@ from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.distributed.share import share_of_step
-from llm_engineering.errors import HardwareError, TrainingError, TrainingStoppedError
+from llm_engineering.errors import (
+    HardwareError,
+    LoraError,
+    TrainingError,
+    TrainingStoppedError,
+)
 from llm_engineering.model import live
 from llm_engineering.model.finetuning.checkpoints import (
     RECORD,
@@ -85,7 +90,8 @@ def train(
     Raises:
         ConfigError: The ranks cannot share a step's rows equally.
         HardwareError: Even the smallest plan does not fit.
-        LoraError: The adapter to start from does not fit.
+        LoraError: The adapter to start from does not fit, or ranks that share the weights would have
+            to adapt a mixture's experts.
         TrainingError: The loss is not finite, or there is nothing to resume from.
         TrainingStoppedError: ``stop`` was set; says where the checkpoint is.
     """
@@ -93,6 +99,7 @@ def train(
         raise ValueError(f"train.start_from is {settings.start_from}, and start is {start}")
     share = share_of_step(settings, placement.ranks)
     plans = device_plans(lora, dataset, share, evaluate, placement.ranks)
+    _require_whole_experts(lora, plans[0])
     identity = identity_of(lora, dataset, settings, start, seed, plans[0])
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
@@ -132,6 +139,16 @@ def train(
     finally:
         lock.close()
     return outcome
+
+
+def _require_whole_experts(lora: LoraRecipe, plan: BatchPlan) -> None:
+    """PEFT adds to an expert's parameter as a whole, which a rank that holds a part of it cannot."""
+    if plan.sharded and lora.targets.parameters:
+        raise LoraError(
+            f"lora.target_modules: adapters on {lora.targets.parameters[0]} need the whole parameter on "
+            "each GPU, and the weights fit no single one, so that the ranks would share them; take a "
+            "larger card, or name the attention's projections alone in lora.target_modules"
+        )
 
 
 def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpoint | None:

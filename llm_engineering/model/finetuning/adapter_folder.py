@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest, original_folder, read_config
 from llm_engineering.model.finetuning.inject import live_lora_model
+from llm_engineering.model.finetuning.load import meta_model
 from llm_engineering.model.finetuning.record import AdapterFolder
-from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.model.finetuning.targets import choose_targets
+from llm_engineering.model.recipes import AdapterTargets, LoraRecipe
 from llm_engineering.model.rope_scaling import HF_OVERRIDES, overrides, told
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -73,7 +76,7 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
         LoraError: Lists every setting that differs, with the value that fits.
     """
     theirs = peft_settings(adapter)
-    wrong = differing_settings(adapter, config.lora)
+    wrong = differing_settings(adapter, config.lora, _targets(config))
     base = str(theirs.get("base_model_name_or_path") or "")
     if Path(base).name != Path(config.model.id).name:
         wrong.append(
@@ -86,18 +89,36 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
         )
 
 
-def differing_settings(adapter: AdapterFolder, lora: LoraSettings) -> list[str]:
-    """A line for each setting that makes an adapter's shape, or its effect, another than ``lora``."""
+def _targets(config: FinetuningConfig) -> AdapterTargets | None:
+    """What the settings mean in the model; None on a host that launches alone: the job looks again."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    model = meta_model(config.model)
+    return choose_targets(model, config.lora, quantised=config.model.load_in_4bit)
+
+
+def differing_settings(
+    adapter: AdapterFolder, lora: LoraSettings, targets: AdapterTargets | None
+) -> list[str]:
+    """A line for each setting that makes an adapter's shape, or its effect, another than ``lora``.
+
+    Args:
+        adapter: On disk.
+        lora: The settings.
+        targets: What they mean in the model; None: the targets are not compared.
+    """
     theirs, ours = peft_settings(adapter), lora.model_dump()
     wrong = [
         f"lora.{name}: {ours[name]}, the adapter has {theirs[name]}"
         for name in _SAME
         if name in theirs and ours[name] != theirs[name]
     ]
-    targets: Any = theirs.get("target_modules")
-    named = isinstance(targets, list) and ours["target_modules"] != "all-linear"
-    if named and set(targets) != set(ours["target_modules"]):
-        wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(targets))}")
+    found: Any = theirs.get("target_modules")
+    if targets is not None and isinstance(found, list):  # all-linear was once saved by every module's whole name
+        named = {str(name).rpartition(".")[2] for name in found}
+        named |= set(theirs.get("target_parameters") or [])
+        if named != {*targets.modules, *targets.parameters}:
+            wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(named))}")
     return wrong
 
 

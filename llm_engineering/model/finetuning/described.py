@@ -18,16 +18,11 @@ from typing import Any
 
 from llm_engineering.configuration.lora import HANDBOOK_TARGET_MODULES, LoraSettings
 from llm_engineering.configuration.model import ModelSettings
-from llm_engineering.errors import ModelError
+from llm_engineering.errors import LoraError, ModelError
 from llm_engineering.model.base_model import model_folder, read_config
-from llm_engineering.model.finetuning.inject import (
-    describe_lora,
-    require_patterns,
-    require_targets,
-    usual_scaling,
-)
+from llm_engineering.model.finetuning.inject import describe_lora, usual_scaling
 from llm_engineering.model.finetuning.load import describe_model, recipe_of
-from llm_engineering.model.recipes import LoraRecipe, MatchedTarget, ModelRecipe
+from llm_engineering.model.recipes import AdapterTargets, LoraRecipe, MatchedTarget, ModelRecipe
 from llm_engineering.model.weight_headers import StoredTensor, weight_headers
 
 _FLOATS = {"F16", "BF16", "F32", "F64"}
@@ -81,8 +76,8 @@ def describe_launched_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraR
     outline = _outline_or_torch(recipe.settings)
     if outline is None:
         return describe_lora(recipe, settings)
-    require_targets(outline.names, settings)
-    require_patterns(list(outline.linears), settings)
+    _require_targets(outline, settings)
+    _require_patterns(_adapted(outline, settings), settings)
     return _recipe(recipe, settings, outline)
 
 
@@ -183,6 +178,7 @@ def _recipe(recipe: ModelRecipe, settings: LoraSettings, outline: Outline) -> Lo
     return LoraRecipe(
         model=recipe,
         settings=settings,
+        targets=AdapterTargets(modules=_in_order(adapted)),
         matched=matched,
         trainable_parameters=adapter + _trained_biases(outline, settings, adapted),
         total_parameters=outline.parameters + adapter,
@@ -191,11 +187,52 @@ def _recipe(recipe: ModelRecipe, settings: LoraSettings, outline: Outline) -> Lo
 
 
 def _adapted(outline: Outline, settings: LoraSettings) -> list[str]:
-    """Names of the modules that carry an adapter."""
-    last = {name: name.rsplit(".", 1)[-1] for name in outline.linears}
-    if settings.target_modules == "all-linear":
-        return [name for name in outline.linears if last[name] not in _HEADS]
-    return [name for name in outline.linears if last[name] in settings.target_modules]
+    """Names of the modules that carry an adapter: in layers alone, as ``choose_targets`` finds them."""
+    inside = [name for name in outline.linears if _layer_of(f"{name}.") >= 0]
+    if isinstance(settings.target_modules, str):
+        return inside
+    return [name for name in inside if name.rsplit(".", 1)[-1] in settings.target_modules]
+
+
+def _require_targets(outline: Outline, settings: LoraSettings) -> None:
+    if isinstance(settings.target_modules, str):
+        return
+    if "lm_head" in settings.target_modules:
+        raise LoraError(
+            "lora.target_modules: lm_head would not be trained as an adapter (trl computes the "
+            "loss from its weight directly); remove it"
+        )
+    unmatched = [name for name in settings.target_modules if name not in outline.names]
+    if unmatched:
+        listed = ", ".join(f"{name} ({count})" for name, count in outline.names.items())
+        raise LoraError(
+            f"lora.target_modules: {', '.join(unmatched)} matches no linear module of this model; "
+            f"it has {listed}. Set lora.target_modules: auto to take what it has"
+        )
+
+
+def _require_patterns(names: list[str], settings: LoraSettings) -> None:
+    """PEFT passes over a pattern that matches nothing; here it is an error."""
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in getattr(settings, key):
+            try:
+                matched = any(_pattern([pattern], name) == pattern for name in names)
+            except re.error as error:
+                raise LoraError(
+                    f"lora.{key}: {pattern!r} is no regular expression: {error}"
+                ) from None
+            if not matched:
+                raise LoraError(
+                    f"lora.{key}: {pattern!r} matches no target module; one is {names[0]}"
+                )
+
+
+def _in_order(adapted: Iterable[str]) -> tuple[str, ...]:
+    """Last names, the handbook's first, as ``choose_targets`` has them."""
+    found = dict.fromkeys(name.rsplit(".", 1)[-1] for name in adapted)
+    return tuple(
+        dict.fromkeys([*(one for one in HANDBOOK_TARGET_MODULES if one in found), *found])
+    )
 
 
 def _trained_biases(outline: Outline, settings: LoraSettings, adapted: Iterable[str]) -> int:
