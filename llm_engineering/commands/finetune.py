@@ -163,6 +163,7 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     from llm_engineering.distributed.share import choose_ranks, share_of_step
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
     from llm_engineering.model.finetuning.trackers import require_trackers
+    from llm_engineering.model.finetuning.trained_shape import known_shape
     from llm_engineering.planning.device_plans import require_memory
     from llm_engineering.planning.hardware import require_hardware
 
@@ -170,7 +171,7 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     require_trackers(config.train.trackers)
     ranks = choose_ranks(gpus)
     share_of_step(config.train, ranks)
-    require_memory(config, ranks)
+    require_memory(config, known_shape(config.model, config.lora), ranks)
     if resume == "required":
         require_interrupted(work_folder(config.run.output_dir))
     return Placement(ranks_per_host=ranks)

@@ -24,9 +24,10 @@ from llm_engineering.model.finetuning.checkpoints import (
 )
 from llm_engineering.model.finetuning.progress import ProgressDisplay
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.finetuning.trained_shape import known_shape
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
-from llm_engineering.planning.batch_plan import BatchPlan, next_smaller
+from llm_engineering.planning.batch_plan import BatchPlan, smaller_plans
 from llm_engineering.planning.device_plans import device_plans
 from llm_engineering.training.attempt import Attempt
 from llm_engineering.training.here import train_here
@@ -90,14 +91,15 @@ def train(
     if (start is None) != (settings.start_from is None):
         raise ValueError(f"train.start_from is {settings.start_from}, and start is {start}")
     share = share_of_step(settings, placement.ranks)
-    plans = device_plans(lora, dataset, share, evaluate, placement.ranks)
-    identity = identity_of(lora, dataset, settings, start, seed, plans[0])
+    shape = known_shape(lora.model.settings, lora.settings) if hardware.has_gpu() else None
+    plans = device_plans(lora, shape, dataset, share, evaluate, placement.ranks)
+    identity = identity_of(lora, dataset, settings, start, seed, plans.first)
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
     attempt = Attempt(
         lora=lora, dataset=dataset.folder, settings=settings, evaluate=evaluate, seed=seed,
-        start=start, plan=plans[0], checkpoint=checkpoint, record=_record_at(checkpoint),
-        folder=work / name,
+        start=start, plan=plans.first, candidates=plans.every, checkpoint=checkpoint,
+        record=_record_at(checkpoint), folder=work / name,
     )  # fmt: skip
 
     def run(attempt: Attempt) -> tuple[AdapterFolder, TrainingRecord]:
@@ -106,14 +108,17 @@ def train(
         return train_on_ranks(attempt, placement, production, on_progress, stop)
 
     try:
-        logger.info("%d rows a step: %s%s", settings.rows_in_step, plans[0], placement.on_each)
+        logger.info("%d rows a step: %s%s", settings.rows_in_step, plans.first, placement.on_each)
         while (outcome := _unless_out_of_memory(run, attempt)) is None:
             live.release()
             hardware.free_gpu_memory()
             checkpoint = newest_checkpoint(work / name) or checkpoint
+            failed = attempt.record.plan if placement.ranks == 1 else None
+            smaller = _smaller(plans.every, failed or attempt.plan)
             attempt = attempt.model_copy(
                 update={
-                    "plan": _smaller(plans, attempt.plan),
+                    "plan": smaller[0],
+                    "candidates": smaller,
                     "checkpoint": checkpoint,
                     "record": _record_after_fallback(attempt.record, checkpoint),
                 }
@@ -170,13 +175,13 @@ def _unless_out_of_memory(run: Callable[[Attempt], Outcome], attempt: Attempt) -
         return None
 
 
-def _smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan:
-    plan = next_smaller(plans, failed)
-    if plan is None:
+def _smaller(plans: list[BatchPlan], failed: BatchPlan) -> list[BatchPlan]:
+    smaller = smaller_plans(plans, failed)
+    if not smaller:
         raise HardwareError(
             f"out of memory with {failed}, the smallest plan that the settings allow; set "
             "train.micro_batch and train.gradient_checkpointing to auto, lower "
             "model.max_seq_length, or set model.load_in_4bit: true"
         )
-    logger.warning("going on with %s; what is learned stays the same", plan)
-    return plan
+    logger.warning("going on with %s; what is learned stays the same", smaller[0])
+    return smaller

@@ -67,9 +67,15 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
     return _recipe(settings, folder, dtype, weight_digests(settings), tokenizer, parameters)
 
 
-def meta_model(settings: ModelSettings) -> Any:
-    """The model's modules on PyTorch's meta device: names and shapes without memory."""
-    import_unsloth()
+def meta_model(settings: ModelSettings, *, trains: bool = True) -> Any:
+    """The model's modules on PyTorch's meta device: names and shapes without memory.
+
+    Args:
+        settings: Names the model; only its configuration is read.
+        trains: False in a process that loads no model, where unsloth's import of seconds is spared.
+    """
+    if trains:
+        import_unsloth()
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

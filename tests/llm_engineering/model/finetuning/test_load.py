@@ -86,7 +86,7 @@ def test_rows_longer_than_the_model_has_positions_are_refused_with_both_figures(
     for refused in (
         lambda: load.load_model(config.model),
         lambda: load.describe_model(config.model, dtype="float32"),
-        lambda: require_memory(config),
+        lambda: require_memory(config, None),
     ):
         with pytest.raises(ModelError, match=r"max_seq_length: 513 tokens are more than the 512"):
             refused()
