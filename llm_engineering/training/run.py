@@ -29,6 +29,7 @@ from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
 from llm_engineering.planning.batch_plan import BatchPlan, smaller_plans
 from llm_engineering.planning.device_plans import device_plans
+from llm_engineering.planning.step_size import StepSize, step_size, step_warnings
 from llm_engineering.training.attempt import Attempt
 from llm_engineering.training.here import train_here
 from llm_engineering.training.identity import identity_of
@@ -92,6 +93,10 @@ def train(
         raise ValueError(f"train.start_from is {settings.start_from}, and start is {start}")
     share = share_of_step(settings, placement.ranks)
     shape = known_shape(lora.model.settings, lora.settings) if hardware.has_gpu() else None
+    size = step_size(settings, dataset.summary.train, lora.model.max_seq_length)
+    logger.info("%s", size)
+    for warning in step_warnings(size.documents, size.steps):
+        logger.warning("%s", warning)
     plans = device_plans(lora, shape, dataset, share, evaluate, placement.ranks)
     identity = identity_of(lora, dataset, settings, start, seed, plans.first)
     checkpoint = _checkpoint(work, identity, resume)
@@ -99,7 +104,7 @@ def train(
     attempt = Attempt(
         lora=lora, dataset=dataset.folder, settings=settings, evaluate=evaluate, seed=seed,
         start=start, plan=plans.first, candidates=plans.every, checkpoint=checkpoint,
-        record=_record_at(checkpoint), folder=work / name,
+        record=_record_at(checkpoint, size), folder=work / name,
     )  # fmt: skip
 
     def run(attempt: Attempt) -> tuple[AdapterFolder, TrainingRecord]:
@@ -144,11 +149,12 @@ def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpo
         return None
 
 
-def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
+def _record_at(checkpoint: Checkpoint | None, size: StepSize | None) -> TrainingRecord:
     if checkpoint is None:
-        return TrainingRecord()
+        return TrainingRecord(step_size=size)
     text = (checkpoint.folder / RECORD).read_text(encoding="utf-8")
     record = TrainingRecord.model_validate_json(text)
+    record.step_size = size
     record.resumed_from_step = checkpoint.step
     record.resumed_from_run = checkpoint.run.name
     return record
@@ -156,7 +162,7 @@ def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
 
 def _record_after_fallback(failed: TrainingRecord, checkpoint: Checkpoint | None) -> TrainingRecord:
     """The record to go on with: what is measured of the base model need not be measured again."""
-    record = _record_at(checkpoint)
+    record = _record_at(checkpoint, failed.step_size)
     record.resumed_from_step = failed.resumed_from_step
     record.resumed_from_run = failed.resumed_from_run
     record.held_out = record.held_out or failed.held_out[:1]
