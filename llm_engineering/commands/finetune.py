@@ -116,8 +116,10 @@ def run(
         launched = _check_aws(config)
 
     from llm_engineering.export.requirements import require_exports
+    from llm_engineering.model.finetuning.preflight import check_adapter
 
     require_exports(config)
+    check_adapter(config)
     if config.train.start_from is not None:
         from llm_engineering.model.finetuning.adapter_folder import require_same_shape
         from llm_engineering.registry.starting_adapter import starting_adapter
@@ -178,7 +180,7 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     from llm_engineering.distributed.share import choose_ranks, share_of_step
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
     from llm_engineering.model.finetuning.trackers import require_trackers
-    from llm_engineering.model.finetuning.trained_shape import known_shape
+    from llm_engineering.model.finetuning.trained_shape import trained_shape
     from llm_engineering.planning.device_plans import require_memory
     from llm_engineering.planning.hardware import require_hardware
 
@@ -186,7 +188,7 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     require_trackers(config.train.trackers)
     ranks = choose_ranks(gpus)
     share_of_step(config.train, ranks)
-    require_memory(config, known_shape(config.model, config.lora), ranks)
+    require_memory(config, trained_shape(config.model, config.lora), ranks)
     if resume == "required":
         require_interrupted(work_folder(config.run.output_dir))
     return Placement(ranks_per_host=ranks)
@@ -308,9 +310,12 @@ def _plan(
         os.environ["HF_HUB_OFFLINE"] = "1"
 
         lines += [launch_plan(config, sagemaker_settings(config)), ""]
+    from llm_engineering.commands.adapter_plan import adapter_plan
     from llm_engineering.commands.memory_plan import memory_plan
 
     lines += [
+        *adapter_plan(config),
+        "",
         *memory_plan(config, target, gpus),
         "",
         "dry run: nothing was loaded or written",

@@ -6,21 +6,17 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from llm_engineering.configuration import FinetuningConfig
-from llm_engineering.errors import HardwareError, LaunchError, ModelError
+from llm_engineering.errors import HardwareError, LaunchError, LoraError, ModelError
 
 if TYPE_CHECKING:
     from llm_engineering.planning.shape import TrainedShape
 
 
 def memory_plan(config: FinetuningConfig, target: str, gpus: str = "auto") -> list[str]:
-    """The memory that training needs where it will run, worked out without loading a weight.
-
-    Raises:
-        LoraError: A target of the adapter matches no module of the model.
-    """
+    """The memory that training needs where it will run, worked out without loading a weight."""
     try:
         shape = _shape(config)
-    except ModelError as reason:
+    except (ModelError, LoraError) as reason:
         return [f"# memory: not planned ({reason})"]
     if shape is None:
         return [

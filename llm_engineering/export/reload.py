@@ -26,6 +26,7 @@ from llm_engineering.model.evaluation.probe import (
     vocabulary_digest,
 )
 from llm_engineering.model.evaluation.trained_tensors import adapter_names, scalings
+from llm_engineering.model_class import model_class
 
 _ROOM = 1.25  # memory that a model needs, by the size of its weights
 _NF4 = 0.35  # size of 16-bit weights once they are quantised, embeddings left as they are
@@ -168,7 +169,7 @@ def _gguf_stops(path: Path, tokenizer: Any) -> list[int]:
 
 def _load(export: Export, request: ReloadRequest) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
     path = Path(export.path)
     dtype = getattr(torch, request.dtype)
@@ -187,7 +188,12 @@ def _load(export: Export, request: ReloadRequest) -> Any:
         )
     weights = [path] if export.kind == "gguf" else source.glob("*.safetensors")
     options["device_map"] = _device_map(weights, export.quantised)
-    model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    config = AutoConfig.from_pretrained(  # a GGUF's folder has none of its own
+        source if export.kind != "gguf" else export.base,
+        trust_remote_code=request.trust_remote_code,
+    )
+    loader = model_class(config)
+    model, info = loader.from_pretrained(source, output_loading_info=True, **options)
     wrong = [*info["missing_keys"], *info["mismatched_keys"]]
     if wrong:
         raise ValueError(f"{len(wrong)} tensors are missing or of another shape, as {min(wrong)}")

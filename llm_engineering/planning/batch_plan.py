@@ -28,7 +28,7 @@ class BatchPlan(BaseModel):
     gradient_accumulation: int = Field(description="Forward passes in one optimizer step.")
     gradient_checkpointing: str = Field(description='"none", "plain" or "unsloth".')
     sharded: bool = Field(False, description="Whether the ranks share the weights (FSDP).")
-    estimate: MemoryEstimate | None = Field(None, description="None on a CPU, and where unknown.")
+    estimate: MemoryEstimate | None = Field(None, description="None on a CPU.")
     measured_bytes: int | None = Field(
         None, description="Reserved at the peak of a step that was measured before training."
     )
@@ -79,15 +79,10 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
     return plans
 
 
-def unestimated_plans(train: TrainSettings, recompute: str = "none") -> list[BatchPlan]:
-    """The ways to make a step where no memory is estimated: on a CPU, or for an unknown shape.
+def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:
+    """The ways to make a step on a CPU, where no memory is estimated.
 
     Micro-batches are small: on a CPU padding costs more than starting kernels.
-
-    Args:
-        train: The optimisation.
-        recompute: The checkpointing where it is free to choose: on a GPU whose memory may not suffice
-            for all activations, "unsloth".
     """
     sizes = micro_batches(train)
     small = [size for size in sizes if size <= _CPU_MICRO_BATCH] or sizes[:1]
@@ -96,7 +91,7 @@ def unestimated_plans(train: TrainSettings, recompute: str = "none") -> list[Bat
         BatchPlan(
             micro_batch=size,
             gradient_accumulation=train.rows_in_step // size,
-            gradient_checkpointing=recompute if chosen == "auto" else chosen,
+            gradient_checkpointing="none" if chosen == "auto" else chosen,
         )
         for size in reversed(small)
     ]

@@ -36,19 +36,29 @@ class DevicePlans:
     """Fastest first, those too that do not fit by their estimate, which a measurement may correct."""
 
 
+def cpu_plans(settings: TrainSettings) -> DevicePlans:
+    """The plans for a CPU.
+
+    Args:
+        settings: One rank's share of a step.
+    """
+    plans = unestimated_plans(settings)
+    return DevicePlans(plans[0], plans)
+
+
 def device_plans(
     lora: LoraRecipe,
-    shape: TrainedShape | None,
+    shape: TrainedShape,
     dataset: PreparedDataset,
     settings: TrainSettings,
     evaluate: EvaluateSettings,
     ranks: int = 1,
 ) -> DevicePlans:
-    """The plans for this process's device, for the rows as they are.
+    """The plans for this process's GPU, for the rows as they are.
 
     Args:
         lora: Model and adapter.
-        shape: Their shapes; None: not known.
+        shape: Their shapes.
         dataset: The rows.
         settings: One rank's share of a step.
         evaluate: Batch size of the held-out evaluations.
@@ -57,33 +67,19 @@ def device_plans(
     Raises:
         HardwareError: None fits.
     """
-    if not hardware.has_gpu():
-        return _unestimated(settings)
-    if shape is None:
-        logger.warning(
-            "memory is not planned for %s; unless train.gradient_checkpointing says otherwise, "
-            "activations are recomputed (unsloth's checkpointing)",
-            lora.model.architecture,
-        )
-        return _unestimated(settings, "unsloth")
     work = prepared_workload(lora, shape, settings, evaluate, dataset.summary.train)
     fitting = _choose(work, ranks)
     return DevicePlans(fitting[0], fitting if fitting[0].sharded else gpu_plans(work))
 
 
-def _unestimated(settings: TrainSettings, recompute: str = "none") -> DevicePlans:
-    plans = unestimated_plans(settings, recompute)
-    return DevicePlans(plans[0], plans)
-
-
-def require_memory(config: FinetuningConfig, shape: TrainedShape | None, ranks: int = 1) -> None:
+def require_memory(config: FinetuningConfig, shape: TrainedShape, ranks: int = 1) -> None:
     """Refuse a training that does not fit this host's GPUs or memory, before any weight is loaded.
 
     Rows count as long as ``model.max_seq_length`` allows, since the data may be not yet read.
 
     Args:
         config: What is asked for.
-        shape: Of its model and adapter; None, where it is not known, refuses nothing.
+        shape: Of its model and adapter.
         ranks: Ranks with such a device.
 
     Raises:
@@ -91,8 +87,6 @@ def require_memory(config: FinetuningConfig, shape: TrainedShape | None, ranks: 
         ModelError: The model's config.json cannot be had, or it was made for shorter rows.
     """
     require_positions(config.model)
-    if shape is None:
-        return
     work = configured_workload(config, shape, hardware.resolve_dtype(config.model))
     if not hardware.has_gpu():
         warning = require_host_memory(work, hardware.free_host_bytes())

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm_engineering.errors import ModelError
 from llm_engineering.model.recipes import MatchedTarget
 
 
@@ -91,12 +92,16 @@ class AdapterShape(BaseModel):
             trainable: Its parameters.
             shape: The model's.
         """
-        weights = sum(target.modules * target.d_in * target.d_out for target in matched)
+        weights = [
+            (target.experts, target.modules * target.experts * target.d_in * target.d_out)
+            for target in matched
+        ]
+        linear = sum(numbers for experts, numbers in weights if experts == 1)
         return cls(
             parameters=trainable,
             outputs=sum(target.modules * target.d_out for target in matched),
-            weights=weights,
-            is_everywhere=weights >= shape.linear_parameters,
+            weights=sum(numbers for _, numbers in weights),
+            is_everywhere=linear >= shape.linear_parameters,
         )
 
 
@@ -109,18 +114,16 @@ class TrainedShape(BaseModel):
     adapter: AdapterShape
 
 
-def shape_of_modules(model: Any) -> ModelShape | None:
+def shape_of_modules(model: Any) -> ModelShape:
     """The shape of a model, whatever its family; weights may be on PyTorch's meta device.
 
     Args:
         model: As transformers builds it, without an adapter.
 
-    Returns:
-        None for a model that has no run of layers.
+    Raises:
+        ModelError: It has no list of layers.
     """
     layers = _decoder_layers(model)
-    if layers is None:
-        return None
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
     embeddings = head if head is not None else model.get_input_embeddings()
@@ -144,7 +147,11 @@ def _decoder_layers(model: Any) -> Any:
         if isinstance(module, ModuleList) and not any(name.startswith(f"{n}.") for n in lists):
             lists[name] = module
     sizes = {name: sum(p.numel() for p in found.parameters()) for name, found in lists.items()}
-    return lists[max(sizes, key=lambda name: sizes[name])] if sizes else None
+    if not sizes:
+        raise ModelError(
+            f"model.id: {type(model).__name__} has no list of layers, so its memory cannot be planned"
+        )
+    return lists[max(sizes, key=lambda name: sizes[name])]
 
 
 def _layer_shape(layer: Any, hidden: int, seen: set[int]) -> LayerShape:

@@ -136,6 +136,7 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Dropout": formats.percent(settings.lora_dropout),
         "Biases trained": settings.bias,
         "Target modules": ", ".join(cell(name) for name in _target_names(run)),
+        **({"Left without an adapter": _left_out(run)} if _left_out(run) else {}),
         "Trained parameters": f"{formats.count(lora.trainable_parameters)} of "
         f"{formats.count(lora.total_parameters)} ({formats.percent(lora.trainable_share)})",
         "Base weights": lora.model.dtype
@@ -160,6 +161,14 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Peak memory": formats.size(run.record.peak_memory_bytes),
         "Seed": str(run.config.run.seed),
     }
+
+
+def _left_out(run: RunReport) -> str:
+    targets = run.lora.targets
+    told = [f"{cell(name)} ({why})" for name, why in targets.left_out.items()]
+    if targets.experts:
+        told.append("the router" + (" and the experts" if targets.frozen_experts else ""))
+    return "; ".join(told)
 
 
 def _target_names(run: RunReport) -> list[str]:

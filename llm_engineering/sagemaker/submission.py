@@ -13,7 +13,7 @@ from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import AwsUnavailableError, LaunchError
 from llm_engineering.export.gguf import CONVERTER
-from llm_engineering.model.finetuning.trained_shape import known_shape
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning.workload import prepared_workload
 from llm_engineering.reporting.manifest import git_commit
@@ -204,9 +204,7 @@ class Submission:
         parameters, merged = self.lora.model.parameters, self.config.export.merged_16bit
         for line in check_storage(parameters, self.settings, merged=merged):
             logger.info("storage: %s", line)
-        shape = known_shape(self.config.model, self.config.lora)
-        if shape is None:
-            return
+        shape = trained_shape(self.config.model, self.config.lora)
         work = prepared_workload(
             self.lora, shape, self.config.train, self.config.evaluate, self.dataset.summary.train
         )

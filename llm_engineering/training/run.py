@@ -13,7 +13,7 @@ from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.distributed.share import share_of_step
-from llm_engineering.errors import HardwareError, TrainingError
+from llm_engineering.errors import HardwareError, LoraError, TrainingError
 from llm_engineering.model import live
 from llm_engineering.model.finetuning.checkpoints import (
     RECORD,
@@ -24,11 +24,11 @@ from llm_engineering.model.finetuning.checkpoints import (
 )
 from llm_engineering.model.finetuning.progress import ProgressDisplay
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.finetuning.trained_shape import known_shape
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
 from llm_engineering.planning.batch_plan import BatchPlan, smaller_plans
-from llm_engineering.planning.device_plans import device_plans
+from llm_engineering.planning.device_plans import cpu_plans, device_plans
 from llm_engineering.planning.step_size import StepSize, step_size, step_warnings
 from llm_engineering.training.attempt import Attempt
 from llm_engineering.training.here import train_here
@@ -85,19 +85,24 @@ def train(
     Raises:
         ConfigError: The ranks cannot share a step's rows equally.
         HardwareError: Even the smallest plan does not fit.
-        LoraError: The adapter to start from does not fit.
+        LoraError: The adapter to start from does not fit, or ranks that share the weights would have
+            to adapt a mixture's experts.
         TrainingError: The loss is not finite, or there is nothing to resume from.
         TrainingStoppedError: ``stop`` was set; says where the checkpoint is.
     """
     if (start is None) != (settings.start_from is None):
         raise ValueError(f"train.start_from is {settings.start_from}, and start is {start}")
     share = share_of_step(settings, placement.ranks)
-    shape = known_shape(lora.model.settings, lora.settings) if hardware.has_gpu() else None
     size = step_size(settings, dataset.summary.train, lora.model.max_seq_length)
     logger.info("%s", size)
     for warning in step_warnings(size.documents, size.steps):
         logger.warning("%s", warning)
-    plans = device_plans(lora, shape, dataset, share, evaluate, placement.ranks)
+    if hardware.has_gpu():
+        shape = trained_shape(lora.model.settings, lora.settings)
+        plans = device_plans(lora, shape, dataset, share, evaluate, placement.ranks)
+    else:
+        plans = cpu_plans(share)
+    _require_whole_experts(lora, plans.first)
     identity = identity_of(lora, dataset, settings, start, seed, plans.first)
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
@@ -134,6 +139,16 @@ def train(
     finally:
         lock.close()
     return outcome
+
+
+def _require_whole_experts(lora: LoraRecipe, plan: BatchPlan) -> None:
+    """PEFT adds to an expert's parameter as a whole, which a rank that holds a part of it cannot."""
+    if plan.sharded and lora.targets.parameters:
+        raise LoraError(
+            f"lora.target_modules: adapters on {lora.targets.parameters[0]} need the whole parameter on "
+            "each GPU, and the weights fit no single one, so that the ranks would share them; take a "
+            "larger card, or name the attention's projections alone in lora.target_modules"
+        )
 
 
 def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpoint | None:

@@ -18,6 +18,7 @@ from llm_engineering.model.base_model import (
 )
 from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.learned_tokens import require_learned_tokens
+from llm_engineering.model.meta import meta_model as meta_model_of
 from llm_engineering.model.recipes import ModelRecipe
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 from llm_engineering.planning.hardware import resolve_dtype
@@ -67,25 +68,11 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
     return _recipe(settings, folder, dtype, weight_digests(settings), tokenizer, parameters)
 
 
-def meta_model(settings: ModelSettings, *, trains: bool = True) -> Any:
-    """The model's modules on PyTorch's meta device: names and shapes without memory.
-
-    Args:
-        settings: Names the model; only its configuration is read.
-        trains: False in a process that loads no model, where unsloth's import of seconds is spared.
-    """
-    if trains:
-        import_unsloth()
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(
-        model_folder(settings, weights=False), trust_remote_code=settings.trust_remote_code
-    )
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            config, trust_remote_code=settings.trust_remote_code
-        )
+def meta_model(settings: ModelSettings) -> Any:
+    """The model's modules on PyTorch's meta device: names and shapes without memory."""
+    import_unsloth()
+    folder = model_folder(settings, weights=False)
+    return meta_model_of(folder, trust_remote_code=settings.trust_remote_code)
 
 
 def live_base_model(recipe: ModelRecipe) -> live.LiveModel:

@@ -26,6 +26,11 @@ class TrainingPoint(BaseModel):
     reward_margin: float | None = Field(
         None, description="Reward of the better answers minus that of the worse, if any is learned."
     )
+    aux_loss: float | None = Field(
+        None,
+        description="How unevenly a mixture's router chose its experts, before the family's coefficient "
+        "(1 or the number of experts chosen: evenly); None: the family has no such loss.",
+    )
 
 
 class HeldOutPoint(BaseModel):

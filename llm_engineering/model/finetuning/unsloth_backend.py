@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
+from llm_engineering.model_class import model_class
 from llm_engineering.planning.hardware import has_gpu
 from llm_engineering.training_stack import import_unsloth
 
@@ -26,8 +27,18 @@ class UnslothBackend:
         """As ``Backend.load``."""
         import_unsloth()
         import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
         from unsloth import FastLanguageModel
 
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+        loader = model_class(config)
+        if loader is not AutoModelForCausalLM and not has_gpu():
+            # unsloth's path for CPUs knows language models alone; it adapts these all the same.
+            return loader.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                trust_remote_code=settings.trust_remote_code,
+            )
         model, _ = FastLanguageModel.from_pretrained(
             model_name=str(folder),
             max_seq_length=settings.max_seq_length,

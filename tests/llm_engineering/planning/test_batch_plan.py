@@ -65,13 +65,6 @@ def test_a_cpu_takes_small_micro_batches_and_does_not_recompute():
     assert unestimated_plans(TrainSettings(effective_batch=3))[0].micro_batch == 1
 
 
-def test_where_memory_is_not_known_a_gpu_recomputes_unless_it_is_told_otherwise():
-    kinds = {plan.gradient_checkpointing for plan in unestimated_plans(TrainSettings(), "unsloth")}
-    assert kinds == {"unsloth"}
-    told = TrainSettings(gradient_checkpointing="none")
-    assert {plan.gradient_checkpointing for plan in unestimated_plans(told, "unsloth")} == {"none"}
-
-
 def test_cards_of_one_name_are_told_apart_by_their_memory():
     assert usable_bytes("A100", 40.0) == CARDS["A100 40 GB"] * GIB
     assert usable_bytes("A100", 80.0) == CARDS["A100 80 GB"] * GIB

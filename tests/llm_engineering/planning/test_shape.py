@@ -52,7 +52,6 @@ def test_all_is_counted_once(family: str) -> None:
     model = build(family)
     shape = shape_of_modules(model)
 
-    assert shape is not None
     assert shape.parameters == sum(p.numel() for p in model.parameters())
     assert shape.depth == model.config.num_hidden_layers
     layers = sum(layer.count * layer.parameters for layer in shape.layers)
@@ -82,7 +81,6 @@ def test_a_token_goes_through_the_experts_that_its_router_picks(
     inside = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
     shape = shape_of_modules(model)
 
-    assert shape is not None
     assert sum(layer.count for layer in shape.layers if layer.expert_parameters) == layers
     idle = shape.parameters - shape.active_parameters
     assert idle == inside - inside * picked // experts
@@ -108,6 +106,5 @@ def test_what_a_token_keeps_of_a_layer(family: str, kept: int) -> None:
 
     shape = shape_of_modules(build(family))
 
-    assert shape is not None
     (layer,) = shape.layers
     assert (layer.kept, layer.attention, layer.inner) == (kept, 64, 160)

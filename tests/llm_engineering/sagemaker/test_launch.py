@@ -468,7 +468,7 @@ def test_a_gpu_that_is_too_small_is_refused_before_anything_is_sent(
     larger = shape.model_copy(
         update={"model": shape.model.model_copy(update={"parameters": 70_000_000_000})}
     )
-    monkeypatch.setattr("llm_engineering.sagemaker.submission.known_shape", lambda *_: larger)
+    monkeypatch.setattr("llm_engineering.sagemaker.submission.trained_shape", lambda *_: larger)
     with pytest.raises(LaunchError, match=r"ml\.g5\.2xlarge: this training does not fit A10G"):
         planned.go()
     assert jobs(sagemaker_service) == []

@@ -218,7 +218,7 @@ def test_ranks_that_share_the_weights_learn_what_one_process_learns(
     shared = BatchPlan(
         micro_batch=1, gradient_accumulation=2, gradient_checkpointing="plain", sharded=True
     )
-    monkeypatch.setattr(training, "device_plans", lambda *_: DevicePlans(shared, [shared]))
+    monkeypatch.setattr(training, "cpu_plans", lambda *_: DevicePlans(shared, [shared]))
 
     def fail(record):
         if len(record.points) == 3:

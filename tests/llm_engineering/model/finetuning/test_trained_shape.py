@@ -13,11 +13,7 @@ from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import LoraError, ModelError
 from llm_engineering.model.finetuning.inject import inject_lora
 from llm_engineering.model.finetuning.load import load_model
-from llm_engineering.model.finetuning.trained_shape import (
-    UnknownShapeError,
-    known_shape,
-    trained_shape,
-)
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 
 PHI_3_MINI = {
     "model_type": "phi3", "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32,
@@ -75,17 +71,6 @@ def test_a_target_that_is_not_there_is_refused_without_weights(tmp_path: Path) -
         trained_shape(folder_of(PHI_3_MINI, tmp_path), LoraSettings(target_modules=["query"]))
 
 
-def test_a_model_that_transformers_cannot_build_is_not_planned(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = folder_of({"model_type": "a-new-one", "hidden_size": 64}, tmp_path)
-
-    with pytest.raises(UnknownShapeError, match="a-new-one"):
-        trained_shape(model, LoraSettings())
-    assert known_shape(model, LoraSettings()) is None
-    assert "memory is not planned" in caplog.text
-
-
-def test_a_model_that_is_not_there_is_refused_all_the_same(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no folder"):
-        known_shape(ModelSettings(id=str(tmp_path / "missing")), LoraSettings())
+        trained_shape(ModelSettings(id=str(tmp_path / "missing")), LoraSettings())
