@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps; two warm up")
     parser.add_argument("--shape", default="8b", help="of random_llama.py")
     parser.add_argument("--only", nargs="*", choices=VARIANTS, help="default: all")
+    parser.add_argument("--profile", type=Path, help="a file for the kernels of one more step")
     parser.add_argument("--run", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -143,7 +144,7 @@ def peft_trl_liger(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     return peft_trl(model, options, use_liger_kernel=True)
 
 
-def ours(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+def ours(model: Path, options: argparse.Namespace, quantisation: Any = "none") -> dict[str, Any]:
     """This project: load, inject, plan for the card, train; the pipeline's steps in a row."""
     from llm_engineering.training_stack import import_unsloth
 
@@ -160,7 +161,9 @@ def ours(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     from llm_engineering.planning.shape import read_shape
     from llm_engineering.planning.workload import Workload
 
-    settings = ModelSettings(id=str(model), dtype="bfloat16", max_seq_length=ROW)
+    settings = ModelSettings(
+        id=str(model), dtype="bfloat16", quantisation=quantisation, max_seq_length=ROW
+    )
     reference = load_model(settings)
     fill(live_base_model(reference).model)
     lora = inject_lora(reference, LoraSettings(**LORA))
@@ -175,7 +178,7 @@ def ours(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     work = Workload(
         shape=read_shape(settings),
         dtype="bfloat16",
-        quantised=False,
+        quantisation=quantisation,
         lora=lora.settings,
         train=train,
         evaluate=EvaluateSettings(),
@@ -186,7 +189,20 @@ def ours(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     held = live_lora_model(lora)
     rows = documents(held.tokenizer, options)
     trainer = make_trainer(held, rows, lora, train, plan, 0, options.folder / "ours")
-    return {"plan": str(plan), **timed(trainer)}
+    return {"plan": str(plan), **timed(trainer, options.profile)}
+
+
+def ours_fp8(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The same with the frozen weights in FP8."""
+    return ours(model, options, "fp8")
+
+
+def ours_by_unsloth(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """As ``ours``, its adapters by unsloth's functions instead of this project's."""
+    from llm_engineering.model.finetuning import fused_lora
+
+    fused_lora.fuse_adapters = lambda model: 0
+    return ours(model, options)
 
 
 def common(options: argparse.Namespace) -> dict[str, Any]:
@@ -235,8 +251,13 @@ def documents(tokenizer: Any, options: argparse.Namespace) -> Any:
     return datasets.Dataset.from_list(rows)
 
 
-def timed(trainer: Any) -> dict[str, Any]:
-    """Train; the speed after the warm-up, as the median of the steps."""
+def timed(trainer: Any, profile: Path | None = None) -> dict[str, Any]:
+    """Train; the speed after the warm-up, as the median of the steps.
+
+    Args:
+        trainer: Ready to train.
+        profile: Where a table of one more step's kernels is written.
+    """
     import torch
     from transformers import TrainerCallback
 
@@ -250,6 +271,10 @@ def timed(trainer: Any) -> dict[str, Any]:
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             steps.append((time.perf_counter(), 0))
 
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if profile and state.global_step == state.max_steps - 1:
+                watch.start()
+
         def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             tokens.batch_is_trained()
 
@@ -258,8 +283,18 @@ def timed(trainer: Any) -> dict[str, Any]:
             tokens.batch_is_trained()
             steps.append((time.perf_counter(), tokens.trained))
 
+    watch = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
     trainer.add_callback(Clock())
+    if profile:
+        trainer.args.max_steps += 1
     trainer.train()
+    if profile:
+        watch.stop()
+        steps.pop()
+        table = watch.key_averages().table(
+            sort_by="self_device_time_total", row_limit=45, max_name_column_width=90
+        )
+        profile.write_text(table, encoding="utf-8")
     speeds = [
         (read - seen) / (now - before) for (before, seen), (now, read) in itertools.pairwise(steps)
     ]
@@ -281,7 +316,9 @@ VARIANTS = {
     "handbook": handbook,
     "peft_trl": peft_trl,
     "peft_trl_liger": peft_trl_liger,
+    "ours_by_unsloth": ours_by_unsloth,
     "ours": ours,
+    "ours_fp8": ours_fp8,
 }
 
 if __name__ == "__main__":

@@ -9,7 +9,10 @@ from llm_engineering.planning.workload import Workload
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 """Of a parameter that is not quantised."""
-_NF4_BYTES = 0.5 + 1.03 / 64  # 4 bits; a block of 64 shares one 8-bit scale and its part of another
+_QUANTISED_BYTES = {
+    "nf4": 0.5 + 1.03 / 64,  # 4 bits; a block of 64 shares one 8-bit scale and its part of another
+    "fp8": 1.002,  # a byte; a row shares one 32-bit scale
+}
 _OPTIMIZER_BYTES = {"adamw_torch": 8.0, "adamw_8bit": 2.06, "paged_adamw_8bit": 0.1}
 _CONTEXT = 0.9e9
 _SPARE = 0.2e9  # what a model of 0.13 B parameters took beyond its parts, in nine settings
@@ -114,7 +117,7 @@ def _is_fused(work: Workload) -> bool:
 def _weight_bytes(work: Workload) -> float:
     width = WEIGHT_BYTES[work.dtype]
     total, linear = work.shape.parameters, work.shape.linear_parameters
-    return (total - linear) * width + linear * (_NF4_BYTES if work.quantised else width)
+    return (total - linear) * width + linear * _QUANTISED_BYTES.get(work.quantisation, width)
 
 
 def _loss_bytes(work: Workload, tokens: int) -> float:

@@ -58,8 +58,8 @@ def explain_refusal(work: Workload, card: str, capacity: float) -> str:
     estimate = smallest.estimate
     if estimate and estimate.reserved > estimate.training:
         helps.append("a lower evaluate.batch_size")
-    if not work.quantised:
-        helps.append("model.load_in_4bit: true")
+    if work.quantisation != "nf4":
+        helps.append("model.quantisation: nf4")
     return "\n".join(
         [
             f"this training does not fit {card} ({capacity / GIB:.1f} GiB); the smallest plan is "

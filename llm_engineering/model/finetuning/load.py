@@ -128,7 +128,7 @@ def _recipe(
         revision=folder.name if folder.parent.name == "snapshots" else settings.revision,
         architecture=(read_config(folder).get("architectures") or ["unknown"])[0],
         dtype=dtype,
-        quantisation="nf4" if settings.load_in_4bit else "none",
+        quantisation=settings.quantisation,
         max_seq_length=settings.max_seq_length,
         chat_template=str(tokenizer.chat_template),
         eos_token=settings.eos_token,

@@ -32,10 +32,14 @@ class UnslothBackend:
             model_name=str(folder),
             max_seq_length=settings.max_seq_length,
             dtype=getattr(torch, dtype),
-            load_in_4bit=settings.load_in_4bit,
+            load_in_4bit=settings.quantisation == "nf4",
             trust_remote_code=settings.trust_remote_code,
             use_exact_model_name=True,
         )
+        if settings.quantisation == "fp8":
+            from llm_engineering.model.fp8 import quantise_projections
+
+            quantise_projections(model)
         return model
 
     def add_adapter(self, model: Any, settings: LoraSettings, options: dict[str, Any]) -> Any:
@@ -43,12 +47,17 @@ class UnslothBackend:
         import_unsloth()
         from unsloth import FastLanguageModel
 
-        return FastLanguageModel.get_peft_model(
+        from llm_engineering.model.finetuning.fused_lora import fuse_adapters
+
+        adapted = FastLanguageModel.get_peft_model(
             model,
             **options,
             random_state=settings.random_state,
             use_gradient_checkpointing=False,  # training turns it on: set_checkpointing
         )
+        if has_gpu() and model.get_input_embeddings().weight.dtype.itemsize == 2:
+            fuse_adapters(adapted)
+        return adapted
 
     def set_checkpointing(self, model: Any, kind: str) -> None:
         """As ``Backend.set_checkpointing``; what is learned does not depend on it.
