@@ -34,8 +34,8 @@ SETTINGS: list[tuple[str, int, int, str, dict[str, Any]]] = [
     ("8b", 2048, 2, "unsloth", {}),
     ("8b", 2048, 8, "unsloth", {}),
     ("8b", 8192, 2, "unsloth", {"r": 64}),
-    ("8b", 2048, 2, "none", {"load_in_4bit": True}),
-    ("8b", 2048, 4, "unsloth", {"load_in_4bit": True, "r": 16}),
+    ("8b", 2048, 2, "none", {"quantisation": "nf4"}),
+    ("8b", 2048, 4, "unsloth", {"quantisation": "nf4", "r": 16}),
     ("8b", 2048, 2, "unsloth", {"use_dora": True}),
     ("8b", 2048, 8, "plain", {"use_rslora": True}),
     ("1b", 2048, 8, "none", {}),
@@ -43,10 +43,10 @@ SETTINGS: list[tuple[str, int, int, str, dict[str, Any]]] = [
     ("1b", 1024, 8, "none", {"r": 8}),
     ("1b", 2048, 16, "plain", {}),
     ("1b", 2048, 16, "unsloth", {"r": 64, "optimizer": "adamw_torch"}),
-    ("1b", 1024, 8, "none", {"load_in_4bit": True}),
+    ("1b", 1024, 8, "none", {"quantisation": "nf4"}),
 ]
 _TRAIN = ("packing", "optimizer")
-_MODEL = ("load_in_4bit",)
+_MODEL = ("quantisation",)
 
 
 def main() -> None:
@@ -110,7 +110,7 @@ def measure(
     work = Workload(
         shape=read_shape(model),
         dtype="bfloat16",
-        quantised=model.load_in_4bit,
+        quantisation=model.quantisation,
         lora=adapter,
         train=train,
         evaluate=EvaluateSettings(),

@@ -87,6 +87,11 @@ class ModelSettings(Section):
             )
         return values | {"quantisation": "nf4"} if asked else values
 
+    @property
+    def load_in_4bit(self) -> bool:
+        """Whether the projections are NF4."""
+        return self.quantisation == "nf4"
+
     @field_validator("chat_template_kwargs")
     @classmethod
     def _are_variables(cls, kwargs: dict[str, Any]) -> dict[str, Any]:

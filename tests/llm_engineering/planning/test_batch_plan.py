@@ -15,7 +15,7 @@ from llm_engineering.planning.memory_table import card_table, explain_refusal
 from llm_engineering.planning.workload import Workload
 
 
-def work(quantised=False, **train):
+def work(quantisation="none", **train):
     """Llama-3.1-8B's shape, rank 32, rows of 2,048 tokens."""
     shape = {
         "hidden": 4096, "inner": 14336, "layers": 32, "queries": 4096, "keys": 1024,
@@ -23,7 +23,7 @@ def work(quantised=False, **train):
     }  # fmt: skip
     return Workload.model_validate(
         {
-            "shape": shape, "dtype": "bfloat16", "quantised": quantised, "lora": {},
+            "shape": shape, "dtype": "bfloat16", "quantisation": quantisation, "lora": {},
             "train": {"optimizer": "adamw_8bit", **train}, "evaluate": {"batch_size": 1},
             "longest_row": 2048, "mean_row": 2048,
         }
@@ -43,7 +43,7 @@ def test_a_large_card_does_not_recompute_and_a_smaller_one_does():
     assert chosen(CARDS["A100 40 GB"]).micro_batch < 4
     assert chosen(CARDS["L4"]).gradient_checkpointing in ("plain", "unsloth")
     assert chosen(CARDS["T4"]) is None
-    assert chosen(CARDS["T4"], quantised=True) is not None
+    assert chosen(CARDS["T4"], quantisation="nf4") is not None
 
 
 @pytest.mark.parametrize("rows", [1, 6, 16, 17])
@@ -102,5 +102,5 @@ def test_a_refusal_shows_the_parts_and_what_would_help():
     assert message.startswith("this training does not fit T4 (14.6 GiB)")
     assert "micro-batch 16 x 1, no checkpointing, with rows of 2048 tokens" in message
     assert "base weights                     14.96 GiB" in message
-    for hint in ("micro_batch: auto", "gradient_checkpointing: auto", "load_in_4bit: true"):
+    for hint in ("micro_batch: auto", "gradient_checkpointing: auto", "quantisation: nf4"):
         assert hint in message

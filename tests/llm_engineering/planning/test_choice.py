@@ -23,7 +23,7 @@ def work():
     return Workload(
         shape=LLAMA_8B,
         dtype="bfloat16",
-        quantised=False,
+        quantisation="none",
         lora=LoraSettings(),
         train=TrainSettings(effective_batch=8),
         evaluate=EvaluateSettings(),

@@ -28,7 +28,7 @@ LLAMA_8B = {
 def work(shape=EMBEDDED, row=512, **lora):
     return Workload.model_validate(
         {
-            "shape": shape, "dtype": "float32", "quantised": False, "lora": lora,
+            "shape": shape, "dtype": "float32", "quantisation": "none", "lora": lora,
             "train": {"effective_batch": 4}, "evaluate": {"batch_size": 8},
             "longest_row": row, "mean_row": row,
         }

@@ -19,10 +19,10 @@ LLAMA_1B = {
 }  # fmt: skip
 
 
-def work(shape=LLAMA_8B, quantised=False, row=2048, batch_size=1, lora=(), **train):
+def work(shape=LLAMA_8B, quantisation="none", row=2048, batch_size=1, lora=(), **train):
     return Workload.model_validate(
         {
-            "shape": shape, "dtype": "bfloat16", "quantised": quantised, "lora": dict(lora),
+            "shape": shape, "dtype": "bfloat16", "quantisation": quantisation, "lora": dict(lora),
             "train": {"optimizer": "adamw_8bit", **train},
             "evaluate": {"batch_size": batch_size}, "longest_row": row, "mean_row": row,
         }
@@ -44,15 +44,15 @@ def work(shape=LLAMA_8B, quantised=False, row=2048, batch_size=1, lora=(), **tra
         ({}, 2, "unsloth", 17.88),
         ({}, 8, "unsloth", 20.27),
         ({"lora": {"r": 64}, "row": 8192}, 2, "unsloth", 21.16),
-        ({"quantised": True}, 2, "none", 23.10),
-        ({"quantised": True, "lora": {"r": 16}}, 4, "unsloth", 8.06),
+        ({"quantisation": "nf4"}, 2, "none", 23.10),
+        ({"quantisation": "nf4", "lora": {"r": 16}}, 4, "unsloth", 8.06),
         ({"lora": {"use_dora": True}}, 2, "unsloth", 20.76),
         ({"shape": LLAMA_1B}, 8, "none", 20.34),
         ({"shape": LLAMA_1B, "packing": True}, 4, "none", 11.00),
         ({"shape": LLAMA_1B, "row": 1024, "lora": {"r": 8}}, 8, "none", 11.61),
         ({"shape": LLAMA_1B}, 16, "plain", 7.78),
         ({"shape": LLAMA_1B, "lora": {"r": 64}, "optimizer": "adamw_torch"}, 16, "unsloth", 6.81),
-        ({"shape": LLAMA_1B, "row": 1024, "quantised": True}, 8, "none", 10.10),
+        ({"shape": LLAMA_1B, "row": 1024, "quantisation": "nf4"}, 8, "none", 10.10),
     ],
 )
 def test_it_is_within_a_thirtieth_of_what_was_measured(
@@ -67,13 +67,13 @@ def test_checkpointing_and_quantisation_take_less():
         estimate_memory(work(), 4, kind).total for kind in ("none", "plain", "unsloth")
     )
     assert none > plain > unsloth
-    quantised = estimate_memory(work(quantised=True), 4, "unsloth")
+    quantised = estimate_memory(work(quantisation="nf4"), 4, "unsloth")
     assert quantised.weights / 1e9 == pytest.approx(5.70, rel=0.02)  # as measured
 
 
 def test_a_held_out_batch_counts_where_it_is_the_peak():
     small, large = (
-        estimate_memory(work(quantised=True, batch_size=size), 1, "unsloth") for size in (1, 32)
+        estimate_memory(work(quantisation="nf4", batch_size=size), 1, "unsloth") for size in (1, 32)
     )
     assert small.training == large.training
     assert large.reserved > small.reserved

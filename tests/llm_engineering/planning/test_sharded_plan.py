@@ -25,7 +25,7 @@ def workload(**train):
             hidden=8192, inner=28672, layers=48, queries=8192, keys=1024, vocabulary=128256,
             tied=False,
         ),
-        dtype="bfloat16", quantised=False, lora=LoraSettings(),
+        dtype="bfloat16", quantisation="none", lora=LoraSettings(),
         train=TrainSettings(effective_batch=2, packing=True, **train),
         evaluate=EvaluateSettings(), longest_row=2048, mean_row=2048,
     )  # fmt: skip
@@ -41,7 +41,7 @@ def test_the_estimate_is_that_of_the_measured_run():
 def test_it_is_said_and_qlora_is_named():
     text = explain_sharing(workload(), 2, H100)
     assert "the 2 GPUs share them (FSDP, plain PEFT), after 86 GiB of the host's memory" in text
-    assert "model.load_in_4bit: true (QLoRA) would fit each" in text
+    assert "model.quantisation: nf4 (QLoRA) would fit each" in text
 
 
 @pytest.mark.parametrize(
