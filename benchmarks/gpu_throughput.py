@@ -7,11 +7,13 @@ card's rate in large matrix products, from which the ceiling of 4 operations a p
 follows (forward, and backward to the activations; the weights are frozen).
 
     python benchmarks/gpu_throughput.py [--tokenizer FOLDER] [--steps 6] [--only VARIANT ...]
+    python benchmarks/gpu_throughput.py --table FILE   # the README's table of what a run printed
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import itertools
 import json
 import random
@@ -46,7 +48,12 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, help="a file for the kernels of one more step")
     parser.add_argument("--run", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--table", type=Path, help="print the table of what a run printed")
     options = parser.parse_args()
+    if options.table:
+        lines = options.table.read_text(encoding="utf-8").splitlines()
+        print(table([json.loads(line) for line in lines if line.startswith("{")]))
+        return
     if options.run:
         from random_llama import write_model
 
@@ -70,6 +77,29 @@ def main() -> None:
             print(json.dumps({"variant": name, **result}), flush=True)
 
 
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown of a run's results: what was measured, on which card, by which versions."""
+    by_name = {result["variant"]: result for result in results if "failed" not in result}
+    card = by_name["matrix_rate"]
+    versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    base = by_name.get("handbook", {}).get("tokens_per_second")
+    lines = [
+        f"{card['card']}, {versions}, {card['date']}:",
+        "",
+        "| | tokens/s | of the handbook's | peak GB | to the first step |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name, words in WORDS.items():
+        if name in by_name:
+            one = by_name[name]
+            ratio = f"{one['tokens_per_second'] / base:.2f} x" if base else ""
+            lines.append(
+                f"| {words} | {one['tokens_per_second']:,} | {ratio} | {one['peak_reserved_gb']:.1f} "
+                f"| {one['seconds_to_first_step']:.0f} s |"
+            )
+    return "\n".join(lines)
+
+
 def matrix_rate(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The card, and its bf16 rate in products of 8,192 x 8,192 random numbers."""
     import torch
@@ -84,9 +114,11 @@ def matrix_rate(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     end.record()
     torch.cuda.synchronize()
     rate = 100 * 2 * 8192**3 / (start.elapsed_time(end) / 1e3) / 1e12
+    packages = ("torch", "triton", "transformers", "trl", "peft", "unsloth")
     return {
         "card": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
         "matrix_tflops": round(rate),
     }
 
@@ -319,6 +351,13 @@ VARIANTS = {
     "ours_by_unsloth": ours_by_unsloth,
     "ours": ours,
     "ours_fp8": ours_fp8,
+}
+WORDS = {
+    "peft_trl": "peft + trl",
+    "peft_trl_liger": "peft + trl + Liger",
+    "handbook": "the handbook's recipe (unsloth)",
+    "ours": "this project",
+    "ours_fp8": "this project, frozen weights in FP8",
 }
 
 if __name__ == "__main__":
