@@ -34,8 +34,11 @@ def main() -> None:
     """Measure part by part; one that fails says so, and the others go on."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--only", nargs="*", help="names of parts; default: all")
     options = parser.parse_args()
-    for part in (card, correctness, quantising, transposing, products, thin_products):
+    for part in PARTS:
+        if options.only and part.__name__ not in options.only:
+            continue
         try:
             for line in part(options.tokens):
                 print(json.dumps({"part": part.__name__, **line}), flush=True)
@@ -216,6 +219,91 @@ def _thin(wide: Any, changed: Any, factor: Any, turned: Any, thin: Any) -> Any:
     yield "dx += dxz @ z", lambda: changed.addmm_(thin, turned)
 
 
+def feed_forward(tokens: int) -> Any:
+    """SwiGLU with its adapters, by tile; and the whole block, forward and backward, by kind: ms."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    from llm_engineering.model import fp8
+    from llm_engineering.model.finetuning import fused_lora, swiglu, swiglu_kernels
+
+    for rows, width, ranks, kind in (
+        (300, 592, (32, 8, 20), torch.bfloat16),
+        (70, 150, (4, 7, 40), torch.bfloat16),
+    ):
+        given = _swiglu_inputs(rows, width, ranks, kind)
+        wanted = swiglu.backward(*(one.double().cpu() for one in given))
+        h = swiglu_kernels.forward(*given[3:])
+        found = swiglu_kernels.backward(*(one.clone() for one in given))
+        yield {
+            "swiglu": [rows, width, *ranks],
+            "errors": [
+                error(h, wanted[0]),
+                *(error(a, b) for a, b in zip(found, wanted, strict=True)),
+            ],
+        }
+    given = _swiglu_inputs(tokens, 14336, (RANK, RANK, RANK), torch.bfloat16)
+    for tile in (
+        (64, 128, 8),
+        (64, 128, 4),
+        (32, 256, 8),
+        (128, 64, 8),
+        (32, 128, 4),
+        (64, 64, 4),
+        (128, 128, 8),
+    ):
+        yield {
+            "tile": tile,
+            "forward_ms": time(lambda t=tile: swiglu_kernels.forward(*given[3:], t)),
+            "backward_ms": time(lambda t=tile: swiglu_kernels.backward(*given, t)),
+        }
+    config = LlamaConfig(hidden_size=4096, intermediate_size=14336)
+    for kind in ("bf16", "fp8"):
+        holder = torch.nn.ModuleDict({"mlp": LlamaMLP(config).to("cuda", torch.bfloat16)})
+        if kind == "fp8":
+            for name in ("gate_proj", "up_proj", "down_proj"):
+                setattr(holder["mlp"], name, fp8.Fp8Linear(getattr(holder["mlp"], name)))
+        names = ["gate_proj", "up_proj", "down_proj"]
+        lora = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names, init_lora_weights=False)
+        mlp: Any = get_peft_model(holder, lora).base_model.model["mlp"]
+        x = torch.randn(1, tokens, 4096, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        dy = torch.randn_like(x)
+        plain = _gradients(mlp, x, dy)
+        autograd = time(lambda m=mlp, v=x, d=dy: m(v).backward(d))
+        mlp.forward = fused_lora._feed_forward(mlp.forward).__get__(mlp)
+        fused = _gradients(mlp, x, dy)
+        yield {
+            "block": kind,
+            "autograd_ms": autograd,
+            "written_out_ms": time(lambda m=mlp, v=x, d=dy: m(v).backward(d)),
+            "errors": {name: error(fused[name], plain[name]) for name in plain},
+        }
+
+
+def _swiglu_inputs(rows: int, width: int, ranks: tuple[int, int, int], kind: Any) -> list[Any]:
+    import torch
+
+    down, gate, up = ranks
+    shapes = [(rows, width), (rows, down), (down, width), (rows, width), (rows, width)]
+    shapes += [(rows, gate + up), (width, gate), (width, up)]
+    return [torch.randn(shape, device="cuda", dtype=kind) for shape in shapes]
+
+
+def _gradients(mlp: Any, x: Any, dy: Any) -> dict[str, Any]:
+    mlp.zero_grad()
+    x.grad = None
+    y = mlp(x)
+    y.backward(dy)
+    found = {
+        n.replace("_proj", "").replace(".default.weight", ""): p.grad.clone()
+        for n, p in mlp.named_parameters()
+        if p.grad is not None
+    }
+    return {"y": y.detach(), "x": x.grad.clone(), **found}
+
+
 def product(quantised: Any, weight: Any) -> Any:
     """In 64 bit, of what was quantised."""
     return (quantised[0].double() * quantised[1].double()) @ weight
@@ -233,6 +321,8 @@ def time(call: Callable[[], Any]) -> float:
 
     return round(do_bench(call, warmup=10, rep=50, return_mode="median"), 4)
 
+
+PARTS = (card, correctness, feed_forward, quantising, transposing, products, thin_products)
 
 if __name__ == "__main__":
     main()

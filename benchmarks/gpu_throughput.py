@@ -2,8 +2,8 @@
 
 Weights are random, the documents are the embedded data's text cut to the lengths of instruction
 data, packed into rows of 2,048 tokens, 16 rows a step, LoRA r = 32 on seven projections, 8-bit
-AdamW. Every variant runs in a process of its own and prints one JSON line; the first line is the
-card's rate in large matrix products, from which the ceiling of 4 operations a parameter and token
+AdamW. Every variant runs in a process of its own (with --together in one, which saves imports and
+blurs start-up times) and prints one JSON line; the first line is the card's rate in large matrix products, from which the ceiling of 4 operations a parameter and token
 follows (forward, and backward to the activations; the weights are frozen).
 
     python benchmarks/gpu_throughput.py [--tokenizer FOLDER] [--steps 6] [--only VARIANT ...]
@@ -13,6 +13,7 @@ follows (forward, and backward to the activations; the weights are frozen).
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.metadata
 import itertools
 import json
@@ -22,8 +23,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 STARTED = time.perf_counter()
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,10 +47,12 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=ROOT / "models" / "SmolLM2-135M-Instruct")
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps; two warm up")
     parser.add_argument("--shape", default="8b", help="of random_llama.py")
-    parser.add_argument("--only", nargs="*", choices=VARIANTS, help="default: all")
+    parser.add_argument("--only", nargs="*", help="default: all; NAME@SHAPE is of another shape")
+    parser.add_argument("--rows", type=int, default=ROWS_IN_STEP, help="in an optimizer step")
     parser.add_argument("--profile", type=Path, help="a file for the kernels of one more step")
     parser.add_argument("--run", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--together", action="store_true", help="all variants in this process")
     parser.add_argument("--table", type=Path, help="print the table of what a run printed")
     options = parser.parse_args()
     if options.table:
@@ -59,6 +64,9 @@ def main() -> None:
 
         model = write_model(options.shape, options.tokenizer, options.folder)
         print("RESULT " + json.dumps(VARIANTS[options.run](model, options)), flush=True)
+        return
+    if options.together:
+        run_together(options)
         return
     rate = None
     with tempfile.TemporaryDirectory() as folder:
@@ -75,6 +83,36 @@ def main() -> None:
                 ceiling = rate * 1e12 / (4 * result.pop("parameters"))
                 result["share_of_ceiling"] = round(result["tokens_per_second"] / ceiling, 3)
             print(json.dumps({"variant": name, **result}), flush=True)
+
+
+def run_together(options: argparse.Namespace) -> None:
+    """Run the variants in this process; one that fails says so, and the others go on."""
+    from llm_engineering.training_stack import import_unsloth
+
+    import_unsloth()
+    import torch
+    from random_llama import write_model
+
+    from llm_engineering.model import live
+
+    with tempfile.TemporaryDirectory() as folder:
+        options.folder = Path(folder)
+        for name in options.only or VARIANTS:
+            variant, _, shape = name.partition("@")
+            model = write_model(shape or options.shape, options.tokenizer, options.folder)
+            options.rows = 32 if shape == "135m" else options.rows
+            if options.profile:
+                with options.profile.open("a", encoding="utf-8") as file:
+                    file.write(f"{name}\n")
+            try:
+                result = VARIANTS[variant](model, options)
+            except Exception:
+                result = {"failed": traceback.format_exc()[-2500:]}
+            print(json.dumps({"variant": name, **result}), flush=True)
+            live.release()
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -200,7 +238,7 @@ def ours(model: Path, options: argparse.Namespace, quantisation: Any = "none") -
     fill(live_base_model(reference).model)
     lora = inject_lora(reference, LoraSettings(**LORA))
     train = TrainSettings(
-        effective_batch=ROWS_IN_STEP,
+        effective_batch=options.rows,
         max_steps=options.steps,
         warmup_steps=1,
         optimizer="adamw_8bit",
@@ -233,8 +271,8 @@ def ours_by_unsloth(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     """As ``ours``, its adapters by unsloth's functions instead of this project's."""
     from llm_engineering.model.finetuning import fused_lora
 
-    fused_lora.fuse_adapters = lambda model: 0
-    return ours(model, options)
+    with mock.patch.object(fused_lora, "fuse_adapters", return_value=0):
+        return ours(model, options)
 
 
 def common(options: argparse.Namespace) -> dict[str, Any]:
@@ -274,7 +312,7 @@ def documents(tokenizer: Any, options: argparse.Namespace) -> Any:
     stream = tokenizer("\n\n".join(texts))["input_ids"]
     draw = random.Random(0)
     rows, tokens = [], 0
-    while tokens < 1.1 * ROW * ROWS_IN_STEP * options.steps:
+    while tokens < 1.1 * ROW * options.rows * (options.steps + 1):
         length = max(32, min(ROW, int(draw.lognormvariate(5.5, 0.9))))
         start = draw.randrange(len(stream) - length)
         ids = stream[start : start + length]
@@ -323,10 +361,11 @@ def timed(trainer: Any, profile: Path | None = None) -> dict[str, Any]:
     if profile:
         watch.stop()
         steps.pop()
-        table = watch.key_averages().table(
+        kernels = watch.key_averages().table(
             sort_by="self_device_time_total", row_limit=45, max_name_column_width=90
         )
-        profile.write_text(table, encoding="utf-8")
+        with profile.open("a", encoding="utf-8") as file:
+            file.write(kernels)
     speeds = [
         (read - seen) / (now - before) for (before, seen), (now, read) in itertools.pairwise(steps)
     ]

@@ -56,10 +56,11 @@ def quantise_rows(
     x = [*parts, first, first]
     s = [*column_scales, first, first] if column_scales else [first] * 3
     blocks = [triton.next_power_of_2(width) if width else 1 for width in widths]
+    warps = min(32, max(4, triton.next_power_of_2(sum(blocks)) // 1024))  # 32 numbers a thread
     _quantise_kernel[(rows,)](
         x[0], x[1], x[2], s[0], s[1], s[2], x[0].stride(0), x[1].stride(0), x[2].stride(0),
         out, scales, widths[0], widths[1], widths[2], blocks[0], blocks[1], blocks[2],
-        column_scales is not None, num_warps=min(16, max(4, sum(blocks) // 1024)),
+        column_scales is not None, num_warps=warps,
     )  # fmt: skip
     return out, scales
 

@@ -7,6 +7,7 @@ hundredths of the operations: each reads or writes a whole activation for a few 
 - projections with one input (q, k, v; gate, up) have their ``A`` stacked: the input is read once;
 - ``x A^T`` is kept for the backward pass (a few numbers a token), not worked out again;
 - in 16 bit the thin product comes first and the large one adds to it, in its own epilogue;
+- those of gate and up are added where ``h`` is worked out, in both directions (``swiglu``);
 - the gradient of the input is one sum: one thin product for all of them, then the large ones.
 
 The frozen product is 16 bit or ``model.fp8``'s. The feed-forward block is one function, since what the
@@ -27,14 +28,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llm_engineering.model.finetuning import swiglu
 from llm_engineering.model.fp8 import Fp8Linear, multiply, multiply_back, quantise_rows
-
-Activation = tuple[Callable[[Tensor, Tensor], Tensor], Callable[..., tuple[Tensor, Tensor, Tensor]]]
-"""``h`` of what gate and up gave; and ``h``, ``d_up``, ``d_gate`` of ``dh`` and those two, in place."""
 
 _LIKE_LLAMA = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "granite", "cohere")
 """Model types whose attention calls unsloth's ``apply_qkv`` and ``apply_o``, and whose feed-forward block
-is ``down(act(gate(x)) * up(x))``."""
+is ``down(act(gate(x)) * up(x))``. Where ``act`` is not SiLU (Gemma), that block stays unsloth's."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +51,35 @@ class _Group:
         scaled = [one if s == 1 else one * s for one, s in zip(a, self.scalings, strict=True)]
         return torch.cat([one.to(dtype) for one in scaled])
 
-    def forward(self, x: Tensor, xz: Tensor, b: Sequence[Tensor]) -> list[Tensor]:
+    def frozen(self, x: Tensor) -> list[Tensor]:
+        """``x W_i^T`` of (rows, in)."""
+        if isinstance(self.linears[0], Fp8Linear):
+            quantised = quantise_rows([x])
+            return [multiply(quantised, linear) for linear in self.linears]
+        return [x @ linear.weight.t() for linear in self.linears]
+
+    def adapted(self, x: Tensor, xz: Tensor, b: Sequence[Tensor]) -> list[Tensor]:
         """``y_i`` of (rows, in) and (rows, sum of ranks)."""
         thin = xz.split([one.shape[1] for one in b], 1)
         if isinstance(self.linears[0], Fp8Linear):
-            quantised = quantise_rows([x])
-            return [
-                multiply(quantised, linear).addmm_(part, one.t())
-                for linear, part, one in zip(self.linears, thin, b, strict=True)
-            ]
+            ys = self.frozen(x)
+            return [y.addmm_(part, one.t()) for y, part, one in zip(ys, thin, b, strict=True)]
         return [
             torch.mm(part, one.t()).addmm_(x, linear.weight.t())
             for linear, part, one in zip(self.linears, thin, b, strict=True)
         ]
 
-    def backward_input(self, dys: Sequence[Tensor], dxz: Tensor, z: Tensor) -> Tensor:
+    def frozen_back(self, dys: Sequence[Tensor]) -> Tensor:
+        """The sum of ``dy_i W_i``, (rows, in)."""
+        if isinstance(self.linears[0], Fp8Linear):
+            return multiply_back(dys, self.linears)
+        first, *others = zip(dys, self.linears, strict=True)
+        dx = first[0] @ first[1].weight
+        for dy, linear in others:
+            dx.addmm_(dy, linear.weight)
+        return dx
+
+    def adapted_back(self, dys: Sequence[Tensor], dxz: Tensor, z: Tensor) -> Tensor:
         """``dx``, (rows, in)."""
         if isinstance(self.linears[0], Fp8Linear):
             return multiply_back(dys, self.linears).addmm_(dxz, z)
@@ -92,7 +105,7 @@ class _SharedInput(torch.autograd.Function):
         z = group.stack(adapters[:count], x.dtype)
         b = [one.to(x.dtype) for one in adapters[count:]]
         xz = flat @ z.t()
-        ys = group.forward(flat, xz, b)
+        ys = group.adapted(flat, xz, b)
         ctx.group, ctx.shape, ctx.ranks = group, x.shape, [one.shape[0] for one in adapters[:count]]
         ctx.save_for_backward(flat, xz, z, *b)
         return tuple(y.view(*x.shape[:-1], -1) for y in ys)
@@ -108,39 +121,28 @@ class _SharedInput(torch.autograd.Function):
         da = group.unstack(dxz.t() @ x, ctx.ranks)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = group.backward_input(dys, dxz, z).view(ctx.shape)
+            dx = group.adapted_back(dys, dxz, z).view(ctx.shape)
         return dx, None, *da, *db
 
 
 class _FeedForward(torch.autograd.Function):
-    """``down(act(gate(x)) * up(x))``."""
+    """``down(silu(gate(x)) * up(x))``; the adapters of gate and up come in where ``h`` is worked out."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cuda")
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        inner: _Group,
-        outer: _Group,
-        activation: Activation,
-        a_gate: Tensor,
-        a_up: Tensor,
-        a_down: Tensor,
-        b_gate: Tensor,
-        b_up: Tensor,
-        b_down: Tensor,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, inner: _Group, outer: _Group, *adapters: Tensor) -> Tensor:
+        a_gate, a_up, a_down, *factors = adapters
         dtype = x.dtype
         flat = x.reshape(-1, x.shape[-1])
         z, z_down = inner.stack((a_gate, a_up), dtype), outer.stack((a_down,), dtype)
-        b, c = [b_gate.to(dtype), b_up.to(dtype)], b_down.to(dtype)
+        b_gate, b_up, b_down = [one.to(dtype) for one in factors]
         xz = flat @ z.t()
-        gate, up = inner.forward(flat, xz, b)
-        h = activation[0](gate, up)
+        gate, up = inner.frozen(flat)
+        h = swiglu.forward(gate, up, xz, b_gate, b_up)
         hz = h @ z_down.t()
-        (y,) = outer.forward(h, hz, [c])
-        ctx.inner, ctx.outer, ctx.activation, ctx.shape = inner, outer, activation, x.shape
-        ctx.save_for_backward(flat, xz, hz, gate, up, z, z_down, *b, c)
+        (y,) = outer.adapted(h, hz, [b_down])
+        ctx.inner, ctx.outer, ctx.shape = inner, outer, x.shape
+        ctx.save_for_backward(flat, xz, hz, gate, up, z, z_down, b_gate, b_up, b_down)
         return y.view(x.shape)
 
     @staticmethod
@@ -151,8 +153,8 @@ class _FeedForward(torch.autograd.Function):
         dy = grad.reshape(-1, grad.shape[-1]).contiguous()
         dhz = dy @ b_down
         db_down = dy.t() @ hz
-        dh = outer.backward_input([dy], dhz, z_down)
-        h, d_up, d_gate = ctx.activation[1](dh, gate, up)  # overwrites dh, gate and up
+        dh = outer.frozen_back([dy])
+        h, d_gate, d_up = swiglu.backward(dh, dhz, z_down, gate, up, xz, b_gate, b_up)
         (da_down,) = outer.unstack(dhz.t() @ h, [b_down.shape[1]])
         del h, dh
         ranks = [b_gate.shape[1], b_up.shape[1]]
@@ -162,8 +164,8 @@ class _FeedForward(torch.autograd.Function):
         da_gate, da_up = inner.unstack(dxz.t() @ x, ranks)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = inner.backward_input([d_gate, d_up], dxz, z).view(ctx.shape)
-        return dx, None, None, None, da_gate, da_up, da_down, db_gate, db_up, db_down
+            dx = inner.adapted_back([d_gate, d_up], dxz, z).view(ctx.shape)
+        return dx, None, None, da_gate, da_up, da_down, db_gate, db_up, db_down
 
 
 def fuse_adapters(model: Any) -> int:
@@ -178,6 +180,8 @@ def fuse_adapters(model: Any) -> int:
     Returns:
         How many blocks were changed.
     """
+    from transformers.activations import SiLUActivation
+
     changed = 0
     if model.config.model_type not in _LIKE_LLAMA:
         return changed
@@ -189,9 +193,9 @@ def fuse_adapters(model: Any) -> int:
         if _adapted(attention, "o_proj"):
             attention.apply_o = _attention_output(attention.apply_o)
             changed += 1
-        activation = _activation_of(mlp)
-        if activation and _adapted(mlp, "gate_proj", "up_proj", "down_proj"):
-            mlp.forward = types.MethodType(_feed_forward(mlp.forward, activation), mlp)
+        swish = isinstance(getattr(mlp, "act_fn", None), (SiLUActivation, torch.nn.SiLU))
+        if swish and _adapted(mlp, "gate_proj", "up_proj", "down_proj"):
+            mlp.forward = types.MethodType(_feed_forward(mlp.forward), mlp)
             changed += 1
     return changed
 
@@ -216,7 +220,7 @@ def _attention_output(otherwise: Callable[..., Any]) -> Callable[..., Any]:
     return apply_o
 
 
-def _feed_forward(otherwise: Callable[..., Any], activation: Activation) -> Callable[..., Any]:
+def _feed_forward(otherwise: Callable[..., Any]) -> Callable[..., Any]:
     def forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         projections = (self.gate_proj, self.up_proj, self.down_proj)
         if not _writes_out(projections):
@@ -224,7 +228,7 @@ def _feed_forward(otherwise: Callable[..., Any], activation: Activation) -> Call
         inner, *first = _group(projections[:2])
         outer, *last = _group(projections[2:])
         adapters = (*first[:2], last[0], *first[2:], last[1])
-        return _FeedForward.apply(x, inner, outer, activation, *adapters)
+        return _FeedForward.apply(x, inner, outer, *adapters)
 
     return forward
 
@@ -270,38 +274,3 @@ def _is_plain(projection: Any) -> bool:
         and projection.lora_B[name].bias is None
         and name not in projection.lora_variant
     )
-
-
-def _activation_of(mlp: Any) -> Activation | None:
-    """unsloth's kernels for the activation of a gated block; None where there are none."""
-    from transformers.activations import GELUTanh, SiLUActivation
-
-    kind = type(getattr(mlp, "act_fn", None))
-    if not next(mlp.parameters()).is_cuda:
-        return (_swiglu, _swiglu_back) if kind is SiLUActivation else None
-    from unsloth.kernels import geglu, swiglu
-
-    if kind in (SiLUActivation, torch.nn.SiLU):
-        return _rows(swiglu.swiglu_fg_kernel), swiglu.swiglu_DWf_DW_dfg_kernel
-    if kind is GELUTanh:
-        return _rows(geglu.geglu_approx_forward_kernel), geglu.geglu_approx_backward_kernel
-    return None
-
-
-def _rows(kernel: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """unsloth's forward kernels take (batch, seq, inner)."""
-
-    def on_rows(gate: Tensor, up: Tensor) -> Tensor:
-        return kernel(gate[None], up[None])[0]
-
-    return on_rows
-
-
-def _swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    return torch.nn.functional.silu(gate) * up
-
-
-def _swiglu_back(dh: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    sigmoid = torch.sigmoid(gate)
-    f = gate * sigmoid
-    return f * up, dh * f, dh * up * sigmoid * (1 + gate * (1 - sigmoid))

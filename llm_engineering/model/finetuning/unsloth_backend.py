@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
+from llm_engineering.model.stored_quantisation import dequantising
 from llm_engineering.planning.hardware import has_gpu
 from llm_engineering.training_stack import import_unsloth
 
@@ -35,10 +37,14 @@ class UnslothBackend:
             load_in_4bit=settings.quantisation == "nf4",
             trust_remote_code=settings.trust_remote_code,
             use_exact_model_name=True,
+            **dequantising(folder),
         )
         if settings.quantisation == "fp8":
             from llm_engineering.model.fp8 import quantise_projections
 
+            os.environ["UNSLOTH_BLOCK_COMPILE"] = (
+                "0"  # a compiled layer would break at each product
+            )
             quantise_projections(model)
         return model
 
