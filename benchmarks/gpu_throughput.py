@@ -267,6 +267,14 @@ def ours_fp8(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     return ours(model, options, "fp8")
 
 
+def ours_fp8_by_peft(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """As ``ours_fp8``, its adapters by PEFT's own forward pass."""
+    from llm_engineering.model.finetuning import fused_lora
+
+    with mock.patch.object(fused_lora, "fuse_adapters", return_value=0):
+        return ours(model, options, "fp8")
+
+
 def ours_by_unsloth(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     """As ``ours``, its adapters by unsloth's functions instead of this project's."""
     from llm_engineering.model.finetuning import fused_lora
@@ -390,6 +398,7 @@ VARIANTS = {
     "ours_by_unsloth": ours_by_unsloth,
     "ours": ours,
     "ours_fp8": ours_fp8,
+    "ours_fp8_by_peft": ours_fp8_by_peft,
 }
 WORDS = {
     "peft_trl": "peft + trl",

@@ -172,6 +172,7 @@ def _load(export: Export, request: ReloadRequest) -> Any:
     from transformers import AutoModelForCausalLM
 
     from llm_engineering.model.fp8 import quantise_projections
+    from llm_engineering.model.stored_quantisation import dequantising
 
     path = Path(export.path)
     dtype = getattr(torch, request.dtype)
@@ -179,6 +180,7 @@ def _load(export: Export, request: ReloadRequest) -> Any:
     source = Path(export.base) if export.kind == "adapter" and export.base else path
     if export.kind == "gguf":
         source, options["gguf_file"] = path.parent, path.name
+    options |= {} if export.kind == "gguf" else dequantising(source)
     if export.quantisation == "nf4":
         from transformers import BitsAndBytesConfig
 
@@ -189,7 +191,8 @@ def _load(export: Export, request: ReloadRequest) -> Any:
             bnb_4bit_compute_dtype=dtype,
         )
     weights = [path] if export.kind == "gguf" else source.glob("*.safetensors")
-    options["device_map"] = _device_map(weights, export.quantisation)
+    on_disk = 0.5 if "quantization_config" in options and export.quantisation != "nf4" else 1.0
+    options["device_map"] = _device_map(weights, _LOADED.get(export.quantisation, 1.0) / on_disk)
     model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
     wrong = [*info["missing_keys"], *info["mismatched_keys"]]
     if wrong:
@@ -205,11 +208,11 @@ def _load(export: Export, request: ReloadRequest) -> Any:
         return PeftModel.from_pretrained(model, path)
 
 
-def _device_map(weights: Iterable[Path], quantisation: str) -> Any:
+def _device_map(weights: Iterable[Path], growth: float) -> Any:
     """Where a model's layers go, by the size of its files and what is free of each GPU."""
     import torch
 
-    size = sum(file.stat().st_size for file in weights) * _LOADED.get(quantisation, 1.0)
+    size = sum(file.stat().st_size for file in weights) * growth
     cards = range(torch.cuda.device_count())
     return placement(size, [torch.cuda.mem_get_info(card)[0] for card in cards])
 

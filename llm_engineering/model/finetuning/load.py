@@ -19,6 +19,7 @@ from llm_engineering.model.base_model import (
 from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.learned_tokens import require_learned_tokens
 from llm_engineering.model.recipes import ModelRecipe
+from llm_engineering.model.stored_quantisation import require_readable_weights
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 from llm_engineering.planning.hardware import resolve_dtype
 from llm_engineering.training_stack import import_unsloth
@@ -36,11 +37,12 @@ def load_model(settings: ModelSettings) -> ModelRecipe:
         The recipe from which ``live_base_model`` can build the same model elsewhere.
 
     Raises:
-        ModelError: The model cannot be found or is incomplete, was made for shorter rows, or never
-            learned a token that the chat template writes.
+        ModelError: The model cannot be found or is incomplete, was made for shorter rows, is quantised
+            on disk in a way that cannot be read, or never learned a token that the chat template writes.
         HardwareError: This host cannot hold it in the configured type.
     """
     require_positions(settings)
+    require_readable_weights(settings)
     folder = model_folder(settings, weights=True)
     dtype = resolve_dtype(settings)
     digests = weight_digests(settings)
@@ -61,6 +63,7 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
         ModelError: As ``load_model``.
     """
     require_positions(settings)
+    require_readable_weights(settings)
     folder = model_folder(settings, weights=False)
     tokenizer = load_tokenizer(settings)
     parameters = count_parameters(meta_model(settings))
