@@ -225,10 +225,10 @@ def ours(model: Path, options: argparse.Namespace, quantisation: Any = "none") -
     from llm_engineering.configuration.train import TrainSettings
     from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
     from llm_engineering.model.finetuning.load import live_base_model, load_model
+    from llm_engineering.model.finetuning.trained_shape import trained_shape
     from llm_engineering.model.finetuning.trainer import make_trainer
     from llm_engineering.planning import hardware
     from llm_engineering.planning.batch_plan import gpu_plans
-    from llm_engineering.planning.shape import read_shape
     from llm_engineering.planning.workload import Workload
 
     settings = ModelSettings(
@@ -245,8 +245,10 @@ def ours(model: Path, options: argparse.Namespace, quantisation: Any = "none") -
         packing=True,
         checkpoint_every=None,
     )
+    shape = trained_shape(settings, lora.settings)
     work = Workload(
-        shape=read_shape(settings),
+        shape=shape.model,
+        adapter=shape.adapter,
         dtype="bfloat16",
         quantisation=quantisation,
         lora=lora.settings,

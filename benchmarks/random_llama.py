@@ -84,7 +84,7 @@ def write_model(shape: str, tokenizer: Path, folder: Path) -> Path:
         "eos_token_id": 2,
         "pad_token_id": 2,
     }
-    _write_weights(config, model)
+    write_weights(_tensors(config), model)
     (model / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     return model
 
@@ -108,9 +108,15 @@ def draw_weights(model: Any, seed: int = 0) -> None:
                 parameter.normal_(0.0, 0.02)
 
 
-def _write_weights(config: dict[str, Any], model: Path) -> None:
+def write_weights(tensors: dict[str, list[int]], model: Path) -> None:
+    """Write a sparse ``model.safetensors`` of bf16 zeros into a model's folder.
+
+    Args:
+        tensors: Shapes by name.
+        model: The folder.
+    """
     header, end = {}, 0
-    for name, shape in _tensors(config).items():
+    for name, shape in tensors.items():
         size = 2
         for length in shape:
             size *= length

@@ -46,7 +46,13 @@ def make_exports(settings: ExportSettings, lora: LoraRecipe, folder: Path) -> li
     if not settings.merged_16bit:
         return [adapter]
     logger.info("merging the adapter into the base model's weights")
-    merge(base, folder / ADAPTER, folder / MERGED, stop_ids=lora.model.stop_ids)
+    merge(
+        base,
+        folder / ADAPTER,
+        folder / MERGED,
+        stop_ids=lora.model.stop_ids,
+        trust_remote_code=lora.model.trust_remote_code,
+    )
     merged = Export(
         kind="merged_16bit", path=str(folder / MERGED), base=adapter.base, adapter=adapter.path
     )

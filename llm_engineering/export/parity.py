@@ -84,7 +84,9 @@ def prove(
         ExportError: The process that reads them back ended without an answer.
     """
     found = reload(exports, trained, model)
-    stored = [_stored(export, one, trained) for export, one in zip(exports, found, strict=True)]
+    stored = [
+        _stored(export, one, trained, model) for export, one in zip(exports, found, strict=True)
+    ]
     wrong = [
         (export.kind, reason)
         for export, one, tensors in zip(exports, found, stored, strict=True)
@@ -160,7 +162,9 @@ def tolerance(export: Export, trained: TrainedProbe, model: ModelRecipe) -> tupl
     return replace(allowed, kl=min(allowed.kl, _OF_EFFECT * trained.effect)), True
 
 
-def _stored(export: Export, found: Reloaded, trained: TrainedProbe) -> Finding | None:
+def _stored(
+    export: Export, found: Reloaded, trained: TrainedProbe, model: ModelRecipe
+) -> Finding | None:
     """The comparison of an export's stored tensors; None: there is nothing to compare with."""
     if export.kind == "gguf":
         return Finding(found.tensors, found.tensor_fault) if export.base else None
@@ -173,7 +177,11 @@ def _stored(export: Export, found: Reloaded, trained: TrainedProbe) -> Finding |
     if export.base is None or export.adapter is None:
         return None
     return compare_merged(
-        Path(export.base), Path(export.adapter), Path(export.path), trained.tensors
+        Path(export.base),
+        Path(export.adapter),
+        Path(export.path),
+        trained.tensors,
+        trust_remote_code=model.trust_remote_code,
     )
 
 

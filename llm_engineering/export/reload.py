@@ -27,9 +27,10 @@ from llm_engineering.model.evaluation.probe import (
     vocabulary_digest,
 )
 from llm_engineering.model.evaluation.trained_tensors import adapter_names, scalings
+from llm_engineering.model_class import model_class
 
 _ROOM = 1.25  # memory that a model needs, by the size of its weights
-_LOADED = {"nf4": 0.35}  # most of 16-bit weights while they are loaded, embeddings left as they are
+_NF4 = 0.35  # size of NF4 weights by that of 16-bit ones, embeddings left as they are
 
 
 class Export(BaseModel):
@@ -169,7 +170,7 @@ def _gguf_stops(path: Path, tokenizer: Any) -> list[int]:
 
 def _load(export: Export, request: ReloadRequest) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
     from llm_engineering.model.fp8 import quantise_projections
     from llm_engineering.model.stored_quantisation import dequantising
@@ -180,8 +181,11 @@ def _load(export: Export, request: ReloadRequest) -> Any:
     source = Path(export.base) if export.kind == "adapter" and export.base else path
     if export.kind == "gguf":
         source, options["gguf_file"] = path.parent, path.name
-    options |= {} if export.kind == "gguf" else dequantising(source)
+    if export.kind != "gguf":
+        options |= dequantising(source)
+    growth = 2.0 if "quantization_config" in options else 1.0
     if export.quantisation == "nf4":
+        growth = _NF4
         from transformers import BitsAndBytesConfig
 
         options["quantization_config"] = BitsAndBytesConfig(  # as unsloth loads it
@@ -191,9 +195,13 @@ def _load(export: Export, request: ReloadRequest) -> Any:
             bnb_4bit_compute_dtype=dtype,
         )
     weights = [path] if export.kind == "gguf" else source.glob("*.safetensors")
-    on_disk = 0.5 if "quantization_config" in options and export.quantisation != "nf4" else 1.0
-    options["device_map"] = _device_map(weights, _LOADED.get(export.quantisation, 1.0) / on_disk)
-    model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    options["device_map"] = _device_map(weights, growth)
+    config = AutoConfig.from_pretrained(  # a GGUF's folder has none of its own
+        source if export.kind != "gguf" else export.base,
+        trust_remote_code=request.trust_remote_code,
+    )
+    loader = model_class(config)
+    model, info = loader.from_pretrained(source, output_loading_info=True, **options)
     wrong = [*info["missing_keys"], *info["mismatched_keys"]]
     if wrong:
         raise ValueError(f"{len(wrong)} tensors are missing or of another shape, as {min(wrong)}")
@@ -209,7 +217,7 @@ def _load(export: Export, request: ReloadRequest) -> Any:
 
 
 def _device_map(weights: Iterable[Path], growth: float) -> Any:
-    """Where a model's layers go, by the size of its files and what is free of each GPU."""
+    """Where a model's layers go, by what is free of each GPU, and its files' size times ``growth``."""
     import torch
 
     size = sum(file.stat().st_size for file in weights) * growth

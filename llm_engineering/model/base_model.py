@@ -16,7 +16,7 @@ from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import ModelError
 
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 _ONE_FILE = "model.safetensors"
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -103,7 +103,7 @@ def _weight_names(folder: Path) -> list[str]:
 
     A repository may hold the same weights once more (Mistral's ``consolidated.safetensors``).
     """
-    index = folder / _INDEX
+    index = folder / INDEX
     if index.is_file():
         try:
             stated = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
@@ -229,7 +229,7 @@ def _fetch(settings: ModelSettings, *, weights: bool) -> Path:
     if not weights:
         return folder
     # Only what will be read: a repository may hold its weights in two forms.
-    wanted = _weight_names(folder) if (folder / _INDEX).is_file() else [_ONE_FILE]
+    wanted = _weight_names(folder) if (folder / INDEX).is_file() else [_ONE_FILE]
     if not all((folder / name).is_file() for name in wanted):
         fetch(folder.name, wanted)
     if not _weight_names(folder):

@@ -49,6 +49,7 @@ def quantise_rows(
     parts: list[torch.Tensor], column_scales: list[torch.Tensor] | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As ``fp8.quantise_rows``, of at most three parts."""
+    parts = [part.contiguous() for part in parts]
     first = parts[0]
     rows, widths = first.shape[0], [part.shape[1] for part in parts] + [0, 0]
     out = torch.empty((rows, sum(widths)), dtype=torch.float8_e4m3fn, device=first.device)

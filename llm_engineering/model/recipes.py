@@ -51,11 +51,30 @@ class ModelRecipe(Recipe):
         )
 
 
+class AdapterTargets(BaseModel):
+    """What receives an adapter in one model, as PEFT wants it said; chosen from its modules."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    modules: tuple[str, ...] = Field((), description="peft.LoraConfig.target_modules.")
+    parameters: tuple[str, ...] = Field((), description="peft.LoraConfig.target_parameters.")
+    exclude: str | None = Field(None, description="peft.LoraConfig.exclude_modules.")
+    experts: int = Field(0, description="Experts of a layer of a mixture; 0: it is none.")
+    frozen_experts: bool = Field(False, description="Whether a mixture's experts are not adapted.")
+    left_out: dict[str, str] = Field(
+        default_factory=dict, description="Why a projection was left out, by its name."
+    )
+
+
 class MatchedTarget(BaseModel):
     """The adapted modules of one name and shape."""
 
-    name: str = Field(description="Last part of the module's name, e.g. q_proj.")
+    name: str = Field(
+        description="Last part of the module's name, e.g. q_proj; of a parameter, its module's too: "
+        "experts.down_proj."
+    )
     modules: int = Field(description="How many carry an adapter.")
+    experts: int = Field(1, description="Experts in each of them.")
     d_in: int = Field(description="Input features.")
     d_out: int = Field(description="Output features.")
     adapter_parameters: int = Field(description="Trainable parameters in all of them.")
@@ -68,6 +87,7 @@ class LoraRecipe(Recipe):
 
     model: ModelRecipe
     settings: LoraSettings
+    targets: AdapterTargets = AdapterTargets()
     matched: tuple[MatchedTarget, ...]
     trainable_parameters: int
     total_parameters: int = Field(description="Base and adapter parameters.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.train import TrainSettings
@@ -26,7 +28,10 @@ class BatchPlan(BaseModel):
     gradient_accumulation: int = Field(description="Forward passes in one optimizer step.")
     gradient_checkpointing: str = Field(description='"none", "plain" or "unsloth".')
     sharded: bool = Field(False, description="Whether the ranks share the weights (FSDP).")
-    estimate: MemoryEstimate | None = Field(None, description="None on a CPU, and where unknown.")
+    estimate: MemoryEstimate | None = Field(None, description="None on a CPU.")
+    measured_bytes: int | None = Field(
+        None, description="Reserved at the peak of a step that was measured before training."
+    )
 
     def __str__(self) -> str:
         recompute = {
@@ -36,6 +41,11 @@ class BatchPlan(BaseModel):
         }[self.gradient_checkpointing]
         shared = ", weights shared" if self.sharded else ""
         return f"micro-batch {self.micro_batch} x {self.gradient_accumulation}, {recompute}{shared}"
+
+    def is_like(self, other: BatchPlan) -> bool:
+        """Whether rows go through the device in the same way, whatever is thought of its memory."""
+        memory = {"estimate": None, "measured_bytes": None}
+        return self.model_copy(update=memory) == other.model_copy(update=memory)
 
     def fits(self, capacity: float) -> bool:
         """Whether the plan fits a card of so many bytes, with a margin."""
@@ -53,7 +63,7 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
     chosen = train.gradient_checkpointing
     plans = []
     for checkpointing in ("none", "plain", "unsloth") if chosen == "auto" else (chosen,):
-        busy = min(_MOST_TOKENS, max(8192.0, _BUSY / work.shape.parameters))
+        busy = min(_MOST_TOKENS, max(8192.0, _BUSY / work.shape.active_parameters))
         row = work.mean_row * work.sequences_per_row
         sizes = micro_batches(train)
         useful = [size for size in sizes if size * row <= busy] or sizes[:1]
@@ -69,15 +79,10 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
     return plans
 
 
-def unestimated_plans(train: TrainSettings, recompute: str = "none") -> list[BatchPlan]:
-    """The ways to make a step where no memory is estimated: on a CPU, or for an unknown shape.
+def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:
+    """The ways to make a step on a CPU, where no memory is estimated.
 
     Micro-batches are small: on a CPU padding costs more than starting kernels.
-
-    Args:
-        train: The optimisation.
-        recompute: The checkpointing where it is free to choose: on a GPU whose memory may not suffice
-            for all activations, "unsloth".
     """
     sizes = micro_batches(train)
     small = [size for size in sizes if size <= _CPU_MICRO_BATCH] or sizes[:1]
@@ -86,7 +91,7 @@ def unestimated_plans(train: TrainSettings, recompute: str = "none") -> list[Bat
         BatchPlan(
             micro_batch=size,
             gradient_accumulation=train.rows_in_step // size,
-            gradient_checkpointing=recompute if chosen == "auto" else chosen,
+            gradient_checkpointing="none" if chosen == "auto" else chosen,
         )
         for size in reversed(small)
     ]
@@ -102,11 +107,12 @@ def micro_batches(train: TrainSettings) -> list[int]:
     return [size for size in range(1, rows + 1) if rows % size == 0]
 
 
-def next_smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan | None:
-    """The fastest plan after ``failed`` that needs clearly less memory."""
-    for plan in plans[plans.index(failed) + 1 :]:
-        if failed.estimate is None or plan.estimate is None:
-            return plan
-        if plan.estimate.total < _SMALLER * failed.estimate.total:
-            return plan
-    return None
+def smaller_plans(plans: Sequence[BatchPlan], failed: BatchPlan) -> list[BatchPlan]:
+    """The plans after ``failed`` that need clearly less memory, fastest first."""
+    place = next(number for number, plan in enumerate(plans) if plan.is_like(failed))
+    least = plans[place].estimate
+    return [
+        plan
+        for plan in plans[place + 1 :]
+        if least is None or plan.estimate is None or plan.estimate.total < _SMALLER * least.total
+    ]

@@ -128,6 +128,16 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def held_memory_bytes() -> int:
+    """Memory in use now: allocated on the GPU where there is one, else this process's RAM."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.memory_allocated())
+    return int(psutil.Process().memory_info().rss)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device's memory is used up.
 

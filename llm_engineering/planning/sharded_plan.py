@@ -29,7 +29,7 @@ def sharded_plans(work: Workload, ranks: int) -> list[BatchPlan]:
     if ranks == 1 or what_prevents_sharing(work):
         return []
     shape, width = work.shape, WEIGHT_BYTES[work.dtype]
-    layer = shape.linear_parameters / shape.layers
+    layer = max(each.parameters for each in shape.layers)
     gathered = width * (_GATHERED_LAYERS * layer + shape.vocabulary * shape.hidden)
     plans: list[BatchPlan] = []
     for size in micro_batches(work.train):

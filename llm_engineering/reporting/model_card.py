@@ -136,6 +136,7 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Dropout": formats.percent(settings.lora_dropout),
         "Biases trained": settings.bias,
         "Target modules": ", ".join(cell(name) for name in _target_names(run)),
+        **({"Left without an adapter": _left_out(run)} if _left_out(run) else {}),
         "Trained parameters": f"{formats.count(lora.trainable_parameters)} of "
         f"{formats.count(lora.total_parameters)} ({formats.percent(lora.trainable_share)})",
         "Base weights": lora.model.dtype
@@ -145,13 +146,14 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         + (f", beta {run.record.beta:g}" if _objective(run).is_preference else ""),
         "Loss on": run.config.data.loss_on,
         "Optimizer": train.optimizer,
-        "Peak learning rate": f"{train.learning_rate:g}",
+        "Peak learning rate": f"{train.peak_learning_rate:g}",
         "Schedule": f"{train.lr_scheduler}, {formats.count(train.warmup_steps)} warm-up steps",
         "Weight decay": f"{train.weight_decay:g}",
         "Gradient clipping": f"{train.max_grad_norm:g}",
         "Rows in a step": f"{formats.count(run.record.effective_batch)} "
         f"({run.record.plan or 'micro-batch not recorded'}"
-        f"{', packed' if train.packing else ''})",
+        f"{', packed' if train.packing else ''})"
+        + (f"; {run.record.step_size}" if run.record.step_size else ""),
         "Steps": f"{formats.count(run.record.steps)} ({formats.trimmed(run.record.epochs)} epochs)",
         "Tokens read": formats.count(run.record.train_tokens),
         "Training time": f"{formats.duration(run.record.train_seconds)} on "
@@ -159,6 +161,14 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Peak memory": formats.size(run.record.peak_memory_bytes),
         "Seed": str(run.config.run.seed),
     }
+
+
+def _left_out(run: RunReport) -> str:
+    targets = run.lora.targets
+    told = [f"{cell(name)} ({why})" for name, why in targets.left_out.items()]
+    if targets.experts:
+        told.append("the router" + (" and the experts" if targets.frozen_experts else ""))
+    return "; ".join(told)
 
 
 def _target_names(run: RunReport) -> list[str]:

@@ -36,6 +36,7 @@ from llm_engineering.model.finetuning.token_count import TokenCount
 from llm_engineering.model.finetuning.trainer import make_trainer
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.training.attempt import Attempt
+from llm_engineering.training.measured_step import settle_plan
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +59,10 @@ def train_here(
     record.objective, record.beta = settings.objective, settings.beta
     record.started_from = start.digest if start else None
     record.plan, record.ranks = attempt.plan, world.ranks()
+    rows = dataset.split("train")
+    plan = record.plan = settle_plan(attempt, live_model, rows)
     trainer = make_trainer(
-        live_model, dataset.split("train"), lora, settings, attempt.plan, attempt.seed,
+        live_model, rows, lora, settings, plan, attempt.seed,
         attempt.checkpoints, distributed_arguments(),
     )  # fmt: skip
     if not OBJECTIVES[settings.objective].is_preference:
@@ -68,7 +71,7 @@ def train_here(
         logger.warning(
             "%d rows are learned twice in each pass over the data: the ranks need equally many, and %d "
             "are no multiple of %d ranks x micro-batch %d",
-            twice, len(trainer.train_dataset), world.ranks(), attempt.plan.micro_batch,
+            twice, len(trainer.train_dataset), world.ranks(), plan.micro_batch,
         )  # fmt: skip
     name_cpu_plainly(trainer)
     tokens = TokenCount(OBJECTIVES[settings.objective].tokens_read)

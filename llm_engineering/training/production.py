@@ -106,8 +106,10 @@ def measure_production(
 
 @contextmanager
 def _switched(model: Any, lora: LoraRecipe, production: ProductionAdapter) -> Iterator[None]:
-    if not backend().takes_adapters:
-        wrong = differing_settings(production.adapter, lora.settings)
+    # PEFT holds adapters of parameters (a mixture's experts) beside each other only where they are the
+    # same parameters'.
+    if not backend().takes_adapters or lora.targets.parameters:
+        wrong = differing_settings(production.adapter, lora.settings, lora.targets)
         if wrong:
             raise LoraError(f"{production.version} is of another shape: {'; '.join(wrong)}")
     with backend().other_adapter(model, production.adapter.folder):

@@ -13,7 +13,7 @@ from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.distributed.placement import HERE, Placement
 from llm_engineering.distributed.share import share_of_step
-from llm_engineering.errors import HardwareError, TrainingError
+from llm_engineering.errors import HardwareError, LoraError, TrainingError
 from llm_engineering.model import live
 from llm_engineering.model.finetuning.checkpoints import (
     RECORD,
@@ -24,10 +24,12 @@ from llm_engineering.model.finetuning.checkpoints import (
 )
 from llm_engineering.model.finetuning.progress import ProgressDisplay
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
-from llm_engineering.planning.batch_plan import BatchPlan, next_smaller
-from llm_engineering.planning.device_plans import device_plans
+from llm_engineering.planning.batch_plan import BatchPlan, smaller_plans
+from llm_engineering.planning.device_plans import cpu_plans, device_plans
+from llm_engineering.planning.step_size import StepSize, step_size, step_warnings
 from llm_engineering.training.attempt import Attempt
 from llm_engineering.training.here import train_here
 from llm_engineering.training.identity import identity_of
@@ -83,21 +85,31 @@ def train(
     Raises:
         ConfigError: The ranks cannot share a step's rows equally.
         HardwareError: Even the smallest plan does not fit.
-        LoraError: The adapter to start from does not fit.
+        LoraError: The adapter to start from does not fit, or ranks that share the weights would have
+            to adapt a mixture's experts.
         TrainingError: The loss is not finite, or there is nothing to resume from.
         TrainingStoppedError: ``stop`` was set; says where the checkpoint is.
     """
     if (start is None) != (settings.start_from is None):
         raise ValueError(f"train.start_from is {settings.start_from}, and start is {start}")
     share = share_of_step(settings, placement.ranks)
-    plans = device_plans(lora, dataset, share, evaluate, placement.ranks)
-    identity = identity_of(lora, dataset, settings, start, seed, plans[0])
+    size = step_size(settings, dataset.summary.train, lora.model.max_seq_length)
+    logger.info("%s", size)
+    for warning in step_warnings(size.documents, size.steps):
+        logger.warning("%s", warning)
+    if hardware.has_gpu():
+        shape = trained_shape(lora.model.settings, lora.settings)
+        plans = device_plans(lora, shape, dataset, share, evaluate, placement.ranks)
+    else:
+        plans = cpu_plans(share)
+    _require_whole_experts(lora, plans.first)
+    identity = identity_of(lora, dataset, settings, start, seed, plans.first)
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
     attempt = Attempt(
         lora=lora, dataset=dataset.folder, settings=settings, evaluate=evaluate, seed=seed,
-        start=start, plan=plans[0], checkpoint=checkpoint, record=_record_at(checkpoint),
-        folder=work / name,
+        start=start, plan=plans.first, candidates=plans.every, checkpoint=checkpoint,
+        record=_record_at(checkpoint, size), folder=work / name,
     )  # fmt: skip
 
     def run(attempt: Attempt) -> tuple[AdapterFolder, TrainingRecord]:
@@ -106,14 +118,17 @@ def train(
         return train_on_ranks(attempt, placement, production, on_progress, stop)
 
     try:
-        logger.info("%d rows a step: %s%s", settings.rows_in_step, plans[0], placement.on_each)
+        logger.info("%d rows a step: %s%s", settings.rows_in_step, plans.first, placement.on_each)
         while (outcome := _unless_out_of_memory(run, attempt)) is None:
             live.release()
             hardware.free_gpu_memory()
             checkpoint = newest_checkpoint(work / name) or checkpoint
+            failed = attempt.record.plan if placement.ranks == 1 else None
+            smaller = _smaller(plans.every, failed or attempt.plan)
             attempt = attempt.model_copy(
                 update={
-                    "plan": _smaller(plans, attempt.plan),
+                    "plan": smaller[0],
+                    "candidates": smaller,
                     "checkpoint": checkpoint,
                     "record": _record_after_fallback(attempt.record, checkpoint),
                 }
@@ -124,6 +139,16 @@ def train(
     finally:
         lock.close()
     return outcome
+
+
+def _require_whole_experts(lora: LoraRecipe, plan: BatchPlan) -> None:
+    """PEFT adds to an expert's parameter as a whole, which a rank that holds a part of it cannot."""
+    if plan.sharded and lora.targets.parameters:
+        raise LoraError(
+            f"lora.target_modules: adapters on {lora.targets.parameters[0]} need the whole parameter on "
+            "each GPU, and the weights fit no single one, so that the ranks would share them; take a "
+            "larger card, or name the attention's projections alone in lora.target_modules"
+        )
 
 
 def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpoint | None:
@@ -139,11 +164,12 @@ def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpo
         return None
 
 
-def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
+def _record_at(checkpoint: Checkpoint | None, size: StepSize | None) -> TrainingRecord:
     if checkpoint is None:
-        return TrainingRecord()
+        return TrainingRecord(step_size=size)
     text = (checkpoint.folder / RECORD).read_text(encoding="utf-8")
     record = TrainingRecord.model_validate_json(text)
+    record.step_size = size
     record.resumed_from_step = checkpoint.step
     record.resumed_from_run = checkpoint.run.name
     return record
@@ -151,7 +177,7 @@ def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
 
 def _record_after_fallback(failed: TrainingRecord, checkpoint: Checkpoint | None) -> TrainingRecord:
     """The record to go on with: what is measured of the base model need not be measured again."""
-    record = _record_at(checkpoint)
+    record = _record_at(checkpoint, failed.step_size)
     record.resumed_from_step = failed.resumed_from_step
     record.resumed_from_run = failed.resumed_from_run
     record.held_out = record.held_out or failed.held_out[:1]
@@ -170,13 +196,13 @@ def _unless_out_of_memory(run: Callable[[Attempt], Outcome], attempt: Attempt) -
         return None
 
 
-def _smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan:
-    plan = next_smaller(plans, failed)
-    if plan is None:
+def _smaller(plans: list[BatchPlan], failed: BatchPlan) -> list[BatchPlan]:
+    smaller = smaller_plans(plans, failed)
+    if not smaller:
         raise HardwareError(
             f"out of memory with {failed}, the smallest plan that the settings allow; set "
             "train.micro_batch and train.gradient_checkpointing to auto, lower "
             "model.max_seq_length, or set model.quantisation: nf4"
         )
-    logger.warning("going on with %s; what is learned stays the same", plan)
-    return plan
+    logger.warning("going on with %s; what is learned stays the same", smaller[0])
+    return smaller

@@ -13,8 +13,10 @@ from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.finetuning.inject import live_lora_model
+from llm_engineering.model.finetuning.load import meta_model
 from llm_engineering.model.finetuning.record import AdapterFolder
-from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.model.finetuning.targets import choose_targets
+from llm_engineering.model.recipes import AdapterTargets, LoraRecipe
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -66,7 +68,9 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
         LoraError: Lists every setting that differs, with the value that fits.
     """
     theirs = _peft_settings(adapter)
-    wrong = differing_settings(adapter, config.lora)
+    model = meta_model(config.model)
+    targets = choose_targets(model, config.lora, quantised=config.model.quantisation != "none")
+    wrong = differing_settings(adapter, config.lora, targets)
     base = str(theirs.get("base_model_name_or_path") or "")
     if Path(base).name != Path(config.model.id).name:
         wrong.append(
@@ -78,18 +82,28 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
         )
 
 
-def differing_settings(adapter: AdapterFolder, lora: LoraSettings) -> list[str]:
-    """A line for each setting that makes an adapter's shape, or its effect, another than ``lora``."""
+def differing_settings(
+    adapter: AdapterFolder, lora: LoraSettings, targets: AdapterTargets
+) -> list[str]:
+    """A line for each setting that makes an adapter's shape, or its effect, another than ``lora``.
+
+    Args:
+        adapter: On disk.
+        lora: The settings.
+        targets: What they mean in the model.
+    """
     theirs, ours = _peft_settings(adapter), lora.model_dump()
     wrong = [
         f"lora.{name}: {ours[name]}, the adapter has {theirs[name]}"
         for name in _SAME
         if name in theirs and ours[name] != theirs[name]
     ]
-    targets: Any = theirs.get("target_modules")
-    named = isinstance(targets, list) and ours["target_modules"] != "all-linear"
-    if named and set(targets) != set(ours["target_modules"]):
-        wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(targets))}")
+    found: Any = theirs.get("target_modules")
+    if isinstance(found, list):  # all-linear was once saved by every module's whole name
+        named = {str(name).rpartition(".")[2] for name in found}
+        named |= set(theirs.get("target_parameters") or [])
+        if named != {*targets.modules, *targets.parameters}:
+            wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(named))}")
     return wrong
 
 

@@ -18,6 +18,7 @@ from llm_engineering.model.base_model import (
 )
 from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.learned_tokens import require_learned_tokens
+from llm_engineering.model.meta import meta_model as meta_model_of
 from llm_engineering.model.recipes import ModelRecipe
 from llm_engineering.model.stored_quantisation import require_readable_weights
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
@@ -73,16 +74,8 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
 def meta_model(settings: ModelSettings) -> Any:
     """The model's modules on PyTorch's meta device: names and shapes without memory."""
     import_unsloth()
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(
-        model_folder(settings, weights=False), trust_remote_code=settings.trust_remote_code
-    )
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            config, trust_remote_code=settings.trust_remote_code
-        )
+    folder = model_folder(settings, weights=False)
+    return meta_model_of(folder, trust_remote_code=settings.trust_remote_code)
 
 
 def live_base_model(recipe: ModelRecipe) -> live.LiveModel:

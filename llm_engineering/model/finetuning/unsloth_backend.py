@@ -12,6 +12,7 @@ from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
 from llm_engineering.model.stored_quantisation import dequantising
+from llm_engineering.model_class import model_class
 from llm_engineering.planning.hardware import has_gpu
 from llm_engineering.training_stack import import_unsloth
 
@@ -28,8 +29,20 @@ class UnslothBackend:
         """As ``Backend.load``."""
         import_unsloth()
         import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
         from unsloth import FastLanguageModel
 
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+        loader = model_class(config)
+        as_16_bit = dequantising(folder)
+        if loader is not AutoModelForCausalLM and not has_gpu():
+            # unsloth's path for CPUs knows language models alone; it adapts these all the same.
+            return loader.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                trust_remote_code=settings.trust_remote_code,
+                **as_16_bit,
+            )
         model, _ = FastLanguageModel.from_pretrained(
             model_name=str(folder),
             max_seq_length=settings.max_seq_length,
@@ -37,7 +50,7 @@ class UnslothBackend:
             load_in_4bit=settings.quantisation == "nf4",
             trust_remote_code=settings.trust_remote_code,
             use_exact_model_name=True,
-            **dequantising(folder),
+            **as_16_bit,
         )
         if settings.quantisation == "fp8":
             from llm_engineering.model.fp8 import quantise_projections

@@ -96,7 +96,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("lora", "lora_dropout", [-0.1, 1.0], [0.0, 0.99]),
         ("lora", "random_state", [-1, 2**32], [0]),
         ("lora", "bias", ["some"], ["none", "all", "lora_only"]),
-        ("lora", "target_modules", [[], "q_proj", ["a", "a"], [1]], [["a"], "all-linear"]),
+        ("lora", "target_modules", [[], "q_proj", ["a", "a"], [1]], [["a"], "all-linear", "auto"]),
         ("train", "objective", ["ppo", None], ["sft", "dpo", "orpo", "kto"]),
         ("train", "beta", [0, -1, float("inf")], [1e-3, 5]),
         ("train", "start_from", [""], ["outputs/latest/adapter", None]),

@@ -55,7 +55,7 @@ def test_a_file_with_the_required_keys_gets_the_documented_defaults(tmp_path: Pa
     assert config.data.sources[0].source == "rows.jsonl"
     assert config.data.held_out.fraction == 0.1
     assert config.lora.r == 32
-    assert set(config.lora.target_modules) == HANDBOOK_PROJECTIONS
+    assert config.lora.target_modules == "auto"
     assert config.train.optimizer == "adamw_torch"
     assert config.data.on_bad_rows == "error"
     assert config.run.output_dir == "outputs"
@@ -300,7 +300,7 @@ def test_a_section_built_by_an_override_is_blamed_on_it(tmp_path: Path) -> None:
 
     assert refusal(write(tmp_path, REQUIRED), override) == (
         f"--set {override}: lora.target_modules: input should be a valid list\n"
-        f"--set {override}: lora.target_modules: input should be 'all-linear'"
+        f"--set {override}: lora.target_modules: input should be 'auto' or 'all-linear'"
     )
 
 
@@ -482,7 +482,7 @@ def test_a_target_that_is_no_list_and_not_all_linear(tmp_path: Path) -> None:
 
     assert refusal(write(tmp_path, text)) == (
         "config.yaml:7: lora.target_modules: input should be a valid list (got 'q_proj')\n"
-        "config.yaml:7: lora.target_modules: input should be 'all-linear' (got 'q_proj')"
+        "config.yaml:7: lora.target_modules: input should be 'auto' or 'all-linear' (got 'q_proj')"
     )
 
 
@@ -491,7 +491,7 @@ def test_an_item_of_a_list_is_named_by_its_own_line(tmp_path: Path) -> None:
 
     assert refusal(write(tmp_path, text)) == (
         "config.yaml:9: lora.target_modules.1: input should be a valid string (got 3)\n"
-        "config.yaml:7: lora.target_modules: input should be 'all-linear'"
+        "config.yaml:7: lora.target_modules: input should be 'auto' or 'all-linear'"
     )
 
 

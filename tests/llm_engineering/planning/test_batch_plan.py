@@ -7,35 +7,25 @@ import pytest
 from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.planning.batch_plan import (
     gpu_plans,
-    next_smaller,
+    smaller_plans,
     unestimated_plans,
 )
 from llm_engineering.planning.cards import CARDS, GIB, usable_bytes
 from llm_engineering.planning.memory_table import card_table, explain_refusal
-from llm_engineering.planning.workload import Workload
 
 
-def work(quantisation="none", **train):
-    """Llama-3.1-8B's shape, rank 32, rows of 2,048 tokens."""
-    shape = {
-        "hidden": 4096, "inner": 14336, "layers": 32, "queries": 4096, "keys": 1024,
-        "vocabulary": 128256, "tied": False,
-    }  # fmt: skip
-    return Workload.model_validate(
-        {
-            "shape": shape, "dtype": "bfloat16", "quantisation": quantisation, "lora": {},
-            "train": {"optimizer": "adamw_8bit", **train}, "evaluate": {"batch_size": 1},
-            "longest_row": 2048, "mean_row": 2048,
-        }
-    )  # fmt: skip
+@pytest.fixture
+def chosen(work):
+    """The first plan that fits a card."""
+
+    def choose(capacity_gib, **settings):
+        plans = gpu_plans(work(packing=True, **settings))
+        return next((plan for plan in plans if plan.fits(capacity_gib * GIB)), None)
+
+    return choose
 
 
-def chosen(capacity_gib, **settings):
-    plans = gpu_plans(work(packing=True, **settings))
-    return next((plan for plan in plans if plan.fits(capacity_gib * GIB)), None)
-
-
-def test_a_large_card_does_not_recompute_and_a_smaller_one_does():
+def test_a_large_card_does_not_recompute_and_a_smaller_one_does(chosen):
     large = chosen(CARDS["H100"])
     assert (large.micro_batch, large.gradient_accumulation) == (4, 4)  # the fastest measured
     assert large.gradient_checkpointing == "none"
@@ -47,25 +37,24 @@ def test_a_large_card_does_not_recompute_and_a_smaller_one_does():
 
 
 @pytest.mark.parametrize("rows", [1, 6, 16, 17])
-def test_every_plan_gives_exactly_the_configured_rows(rows):
+def test_every_plan_gives_exactly_the_configured_rows(rows, work):
     for plan in gpu_plans(work(effective_batch=rows)) + unestimated_plans(
         TrainSettings(effective_batch=rows)
     ):
         assert plan.micro_batch * plan.gradient_accumulation == rows
 
 
-def test_what_is_chosen_by_hand_is_kept():
+def test_what_is_chosen_by_hand_is_kept(work):
     plans = gpu_plans(work(micro_batch=8, gradient_checkpointing="plain"))
     assert {(p.micro_batch, p.gradient_checkpointing) for p in plans} == {(8, "plain")}
     assert [p.gradient_accumulation for p in plans] == [2]
 
 
-def test_after_running_out_of_memory_the_next_plan_needs_less():
-    plans = gpu_plans(work())
-    plan, needs = plans[0], []
-    while plan is not None:
-        needs.append(plan.estimate.total)
-        plan = next_smaller(plans, plan)
+def test_after_running_out_of_memory_the_next_plan_needs_less(work):
+    plans, needs = gpu_plans(work()), []
+    while plans:
+        needs.append(plans[0].estimate.total)
+        plans = smaller_plans(plans, plans[0])
     assert len(needs) >= 3
     assert needs == sorted(needs, reverse=True)
 
@@ -76,13 +65,6 @@ def test_a_cpu_takes_small_micro_batches_and_does_not_recompute():
     assert unestimated_plans(TrainSettings(effective_batch=3))[0].micro_batch == 1
 
 
-def test_where_memory_is_not_known_a_gpu_recomputes_unless_it_is_told_otherwise():
-    kinds = {plan.gradient_checkpointing for plan in unestimated_plans(TrainSettings(), "unsloth")}
-    assert kinds == {"unsloth"}
-    told = TrainSettings(gradient_checkpointing="none")
-    assert {plan.gradient_checkpointing for plan in unestimated_plans(told, "unsloth")} == {"none"}
-
-
 def test_cards_of_one_name_are_told_apart_by_their_memory():
     assert usable_bytes("A100", 40.0) == CARDS["A100 40 GB"] * GIB
     assert usable_bytes("A100", 80.0) == CARDS["A100 80 GB"] * GIB
@@ -90,14 +72,14 @@ def test_cards_of_one_name_are_told_apart_by_their_memory():
     assert usable_bytes("B200", 179.0) < 179.0 * GIB
 
 
-def test_the_table_says_for_every_card_what_fits():
+def test_the_table_says_for_every_card_what_fits(work):
     table = {line.split("  ")[1].strip(): line for line in card_table(work())}
     assert set(table) == set(CARDS)
     assert table["T4"].endswith("does not fit")
     assert table["H100"].endswith("micro-batch 4 x 4, no checkpointing")
 
 
-def test_a_refusal_shows_the_parts_and_what_would_help():
+def test_a_refusal_shows_the_parts_and_what_would_help(work):
     message = explain_refusal(work(micro_batch=16, gradient_checkpointing="none"), "T4", 14.6 * GIB)
     assert message.startswith("this training does not fit T4 (14.6 GiB)")
     assert "micro-batch 16 x 1, no checkpointing, with rows of 2048 tokens" in message

@@ -5,28 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llm_engineering.planning.memory import estimate_memory
-from llm_engineering.planning.workload import Workload
 
-LLAMA_8B = {
-    "hidden": 4096, "inner": 14336, "layers": 32, "queries": 4096, "keys": 1024,
-    "vocabulary": 128256, "tied": False,
-}  # fmt: skip
-
-
-LLAMA_1B = {
-    "hidden": 2048, "inner": 8192, "layers": 16, "queries": 2048, "keys": 512,
-    "vocabulary": 128256, "tied": True,
-}  # fmt: skip
-
-
-def work(shape=LLAMA_8B, quantisation="none", row=2048, batch_size=1, lora=(), **train):
-    return Workload.model_validate(
-        {
-            "shape": shape, "dtype": "bfloat16", "quantisation": quantisation, "lora": dict(lora),
-            "train": {"optimizer": "adamw_8bit", **train},
-            "evaluate": {"batch_size": batch_size}, "longest_row": row, "mean_row": row,
-        }
-    )  # fmt: skip
+LLAMA_1B = "Llama-3.2-1B"
 
 
 # Reserved GB at the peak of an optimizer step, without the CUDA context.
@@ -47,22 +27,22 @@ def work(shape=LLAMA_8B, quantisation="none", row=2048, batch_size=1, lora=(), *
         ({"quantisation": "nf4"}, 2, "none", 23.10),
         ({"quantisation": "nf4", "lora": {"r": 16}}, 4, "unsloth", 8.06),
         ({"lora": {"use_dora": True}}, 2, "unsloth", 20.76),
-        ({"shape": LLAMA_1B}, 8, "none", 20.34),
-        ({"shape": LLAMA_1B, "packing": True}, 4, "none", 11.00),
-        ({"shape": LLAMA_1B, "row": 1024, "lora": {"r": 8}}, 8, "none", 11.61),
-        ({"shape": LLAMA_1B}, 16, "plain", 7.78),
-        ({"shape": LLAMA_1B, "lora": {"r": 64}, "optimizer": "adamw_torch"}, 16, "unsloth", 6.81),
-        ({"shape": LLAMA_1B, "row": 1024, "quantisation": "nf4"}, 8, "none", 10.10),
+        ({"model": LLAMA_1B}, 8, "none", 20.34),
+        ({"model": LLAMA_1B, "packing": True}, 4, "none", 11.00),
+        ({"model": LLAMA_1B, "row": 1024, "lora": {"r": 8}}, 8, "none", 11.61),
+        ({"model": LLAMA_1B}, 16, "plain", 7.78),
+        ({"model": LLAMA_1B, "lora": {"r": 64}, "optimizer": "adamw_torch"}, 16, "unsloth", 6.81),
+        ({"model": LLAMA_1B, "row": 1024, "quantisation": "nf4"}, 8, "none", 10.10),
     ],
 )
 def test_it_is_within_a_thirtieth_of_what_was_measured(
-    settings, micro_batch, checkpointing, measured_gb
+    settings, micro_batch, checkpointing, measured_gb, work
 ):
     estimate = estimate_memory(work(**settings), micro_batch, checkpointing)
     assert estimate.training / 1e9 == pytest.approx(measured_gb, rel=1 / 30)
 
 
-def test_checkpointing_and_quantisation_take_less():
+def test_checkpointing_and_quantisation_take_less(work):
     none, plain, unsloth = (
         estimate_memory(work(), 4, kind).total for kind in ("none", "plain", "unsloth")
     )
@@ -71,7 +51,7 @@ def test_checkpointing_and_quantisation_take_less():
     assert quantised.weights / 1e9 == pytest.approx(5.70, rel=0.02)  # as measured
 
 
-def test_a_held_out_batch_counts_where_it_is_the_peak():
+def test_a_held_out_batch_counts_where_it_is_the_peak(work):
     small, large = (
         estimate_memory(work(quantisation="nf4", batch_size=size), 1, "unsloth") for size in (1, 32)
     )
@@ -80,6 +60,6 @@ def test_a_held_out_batch_counts_where_it_is_the_peak():
     assert large.reserved > large.training
 
 
-def test_the_largest_part_is_named():
+def test_the_largest_part_is_named(work):
     assert estimate_memory(work(), 8, "none").largest().startswith("activations ")
     assert estimate_memory(work(), 2, "unsloth").largest().startswith("weights ")
