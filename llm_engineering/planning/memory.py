@@ -38,6 +38,9 @@ class MemoryEstimate(BaseModel):
         _SPARE, description="cuBLAS's workspaces, and what the allocator has reserved and not used."
     )
     context: float = Field(_CONTEXT, description="CUDA context and libraries.")
+    loading: float = Field(
+        0.0, description="While weights are loaded, where those take more than in training."
+    )
 
     @property
     def training(self) -> float:
@@ -51,8 +54,8 @@ class MemoryEstimate(BaseModel):
 
     @property
     def reserved(self) -> float:
-        """Peak of the whole run: an optimizer step, or a held-out evaluation if that is more."""
-        return max(self.training, self.evaluating)
+        """Peak of the whole run: an optimizer step, or what takes more before or beside it."""
+        return max(self.training, self.evaluating, self.loading)
 
     @property
     def _always(self) -> float:
@@ -79,7 +82,8 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     states in host memory, and three of them on the GPU at a time. Where an adapter is not on all
     projections, or drops out, or the family is not one whose layers unsloth writes, its fused kernels
     are not used, and more is kept; DoRA keeps four 32-bit numbers for each output of a projection.
-    All constants are fitted to the runs of benchmarks/NOTES.md.
+    FP8 weights are loaded in 16 bit, and in the backward pass the bytes of a layer's largest group of
+    projections are there once more, transposed. All constants are fitted to the runs of benchmarks/NOTES.md.
 
     Args:
         work: What is trained.
@@ -98,11 +102,16 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
         "unsloth": 3 * state + largest,
     }[checkpointing]
     inner = max(layer.inner for layer in shape.layers)
+    in_fp8 = work.quantisation == "fp8"
     return MemoryEstimate(
         weights=_weight_bytes(work),
         adapter=work.adapter.parameters * (4 + 4 + _OPTIMIZER_BYTES[work.train.optimizer]),
         activations=activations,
-        working=max(tokens * width * 1.6 * inner, _loss_bytes(work, tokens)),
+        working=max(
+            tokens * width * 1.6 * inner + (2.0 * inner * shape.hidden if in_fp8 else 0.0),
+            _loss_bytes(work, tokens),
+        ),
+        loading=shape.parameters * width if in_fp8 else 0.0,
         evaluation=_evaluation_bytes(work, width),
     )
 

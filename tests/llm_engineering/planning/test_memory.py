@@ -63,3 +63,11 @@ def test_a_held_out_batch_counts_where_it_is_the_peak(work):
 def test_the_largest_part_is_named(work):
     assert estimate_memory(work(), 8, "none").largest().startswith("activations ")
     assert estimate_memory(work(), 2, "unsloth").largest().startswith("weights ")
+
+
+def test_fp8_takes_a_byte_a_parameter_and_is_loaded_in_16_bit(work):
+    plain, fp8 = (estimate_memory(work(quantisation=q), 4, "unsloth") for q in ("none", "fp8"))
+    linear = work().shape.linear_parameters
+    assert plain.weights - fp8.weights == pytest.approx(0.998 * linear)
+    assert fp8.loading == pytest.approx(plain.weights, rel=0.001)
+    assert (plain.loading, fp8.reserved) == (0.0, pytest.approx(fp8.loading))  # more than training
