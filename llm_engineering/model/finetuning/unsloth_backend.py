@@ -35,8 +35,9 @@ class UnslothBackend:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
         loader = model_class(config)
         as_16_bit = dequantising(folder)
-        if loader is not AutoModelForCausalLM and not has_gpu():
-            # unsloth's path for CPUs knows language models alone; it adapts these all the same.
+        if not has_gpu() and (loader is not AutoModelForCausalLM or as_16_bit):
+            # unsloth's path for CPUs reads language models in 16 or 32 bit alone; it adapts others all
+            # the same.
             return loader.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
