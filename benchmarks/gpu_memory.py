@@ -50,6 +50,9 @@ SETTINGS: list[tuple[str, int, int, int, str, dict[str, Any]]] = [
     ("qwen3-30b-a3b", 4, 2048, 4, "none", {"quantisation": "nf4"}),
     ("qwen3-0.6b", 28, 1024, 16, "plain", {}),
     ("qwen3-8b", 6, 2048, 4, "plain", {"quantisation": "nf4"}),
+    ("llama-3.1-8b", 6, 2048, 4, "none", {"quantisation": "fp8"}),
+    ("qwen3-8b", 6, 2048, 4, "none", {"quantisation": "fp8", "packing": True}),
+    ("qwen3-0.6b", 28, 2048, 8, "plain", {"quantisation": "fp8"}),
 ]
 _TRAIN = ("packing", "optimizer")
 _MODEL = ("quantisation",)

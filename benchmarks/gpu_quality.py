@@ -28,6 +28,7 @@ def main() -> None:
     """Train each pair, and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "finetuning.yaml")
+    parser.add_argument("--model", default="models/SmolLM2-135M-Instruct", help="as model.id")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--ranks", type=int, nargs="*", default=[8, 32])
     parser.add_argument("--rates", type=float, nargs="*", default=[5e-4, 1e-3, 2e-3])
@@ -63,6 +64,7 @@ def trained(options: argparse.Namespace, setting: dict[str, Any], folder: Path) 
     config = load_config(
         options.config,
         [
+            f"model.id={options.model}",
             f"lora.r={setting['rank']}",
             f"lora.lora_alpha={setting['rank']}",
             f"train.learning_rate={setting['rate']}",

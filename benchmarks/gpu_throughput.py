@@ -32,7 +32,8 @@ STARTED = time.perf_counter()
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-ROW, ROWS_IN_STEP, WARM_UP = 2048, 16, 2
+ROW, WARM_UP = 2048, 2
+ROWS_IN_STEP = {"135m": 32}  # 16 of other shapes
 LORA: dict[str, Any] = {
     "r": 32,
     "lora_alpha": 32,
@@ -48,7 +49,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps; two warm up")
     parser.add_argument("--shape", default="8b", help="of random_llama.py")
     parser.add_argument("--only", nargs="*", help="default: all; NAME@SHAPE is of another shape")
-    parser.add_argument("--rows", type=int, default=ROWS_IN_STEP, help="in an optimizer step")
     parser.add_argument("--profile", type=Path, help="a file for the kernels of one more step")
     parser.add_argument("--run", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -95,12 +95,13 @@ def run_together(options: argparse.Namespace) -> None:
 
     from llm_engineering.model import live
 
+    default = options.shape
     with tempfile.TemporaryDirectory() as folder:
         options.folder = Path(folder)
         for name in options.only or VARIANTS:
             variant, _, shape = name.partition("@")
-            model = write_model(shape or options.shape, options.tokenizer, options.folder)
-            options.rows = 32 if shape == "135m" else options.rows
+            options.shape = shape or default
+            model = write_model(options.shape, options.tokenizer, options.folder)
             if options.profile:
                 with options.profile.open("a", encoding="utf-8") as file:
                     file.write(f"{name}\n")
@@ -238,7 +239,7 @@ def ours(model: Path, options: argparse.Namespace, quantisation: Any = "none") -
     fill(live_base_model(reference).model)
     lora = inject_lora(reference, LoraSettings(**LORA))
     train = TrainSettings(
-        effective_batch=options.rows,
+        effective_batch=ROWS_IN_STEP.get(options.shape, 16),
         max_steps=options.steps,
         warmup_steps=1,
         optimizer="adamw_8bit",
@@ -322,7 +323,7 @@ def documents(tokenizer: Any, options: argparse.Namespace) -> Any:
     stream = tokenizer("\n\n".join(texts))["input_ids"]
     draw = random.Random(0)
     rows, tokens = [], 0
-    while tokens < 1.1 * ROW * options.rows * (options.steps + 1):
+    while tokens < 1.1 * ROW * ROWS_IN_STEP.get(options.shape, 16) * (options.steps + 1):
         length = max(32, min(ROW, int(draw.lognormvariate(5.5, 0.9))))
         start = draw.randrange(len(stream) - length)
         ids = stream[start : start + length]
