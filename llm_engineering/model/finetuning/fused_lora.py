@@ -106,19 +106,22 @@ class _SharedInput(torch.autograd.Function):
         b = [one.to(x.dtype) for one in adapters[count:]]
         xz = flat @ z.t()
         ys = group.adapted(flat, xz, b)
-        ctx.group, ctx.shape, ctx.ranks = group, x.shape, [one.shape[0] for one in adapters[:count]]
-        ctx.save_for_backward(flat, xz, z, *b)
+        ctx.group, ctx.shape = group, x.shape
+        ctx.save_for_backward(flat, xz, *adapters)  # not z and b, which are copies in 16 bit
         return tuple(y.view(*x.shape[:-1], -1) for y in ys)
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cuda")
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        x, xz, z, *b = ctx.saved_tensors
-        group = ctx.group
+        x, xz, *adapters = ctx.saved_tensors
+        group, count = ctx.group, len(ctx.group)
+        z = group.stack(adapters[:count], x.dtype)
+        b = [one.to(x.dtype) for one in adapters[count:]]
+        ranks = [one.shape[1] for one in b]
         dys = [dy.reshape(-1, dy.shape[-1]).contiguous() for dy in grads]
         dxz = torch.cat([dy @ one for dy, one in zip(dys, b, strict=True)], 1)
-        db = [dy.t() @ part for dy, part in zip(dys, xz.split(ctx.ranks, 1), strict=True)]
-        da = group.unstack(dxz.t() @ x, ctx.ranks)
+        db = [dy.t() @ part for dy, part in zip(dys, xz.split(ranks, 1), strict=True)]
+        da = group.unstack(dxz.t() @ x, ranks)
         dx = None
         if ctx.needs_input_grad[0]:
             dx = group.adapted_back(dys, dxz, z).view(ctx.shape)
@@ -142,14 +145,16 @@ class _FeedForward(torch.autograd.Function):
         hz = h @ z_down.t()
         (y,) = outer.adapted(h, hz, [b_down])
         ctx.inner, ctx.outer, ctx.shape = inner, outer, x.shape
-        ctx.save_for_backward(flat, xz, hz, gate, up, z, z_down, b_gate, b_up, b_down)
+        ctx.save_for_backward(flat, xz, hz, gate, up, *adapters)
         return y.view(x.shape)
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cuda")
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, xz, hz, gate, up, z, z_down, b_gate, b_up, b_down = ctx.saved_tensors
+        x, xz, hz, gate, up, a_gate, a_up, a_down, *factors = ctx.saved_tensors
         inner, outer = ctx.inner, ctx.outer
+        z, z_down = inner.stack((a_gate, a_up), x.dtype), outer.stack((a_down,), x.dtype)
+        b_gate, b_up, b_down = [one.to(x.dtype) for one in factors]
         dy = grad.reshape(-1, grad.shape[-1]).contiguous()
         dhz = dy @ b_down
         db_down = dy.t() @ hz
