@@ -47,12 +47,15 @@ SETTINGS: list[tuple[str, int, int, int, str, dict[str, Any]]] = [
     ("gemma3-4b", 6, 2048, 2, "none", {}),
     ("phi3-mini", 12, 2048, 4, "none", {}),
     ("qwen3-30b-a3b", 8, 2048, 2, "none", {}),
-    ("qwen3-30b-a3b", 4, 2048, 4, "none", {"load_in_4bit": True}),
+    ("qwen3-30b-a3b", 4, 2048, 4, "none", {"quantisation": "nf4"}),
     ("qwen3-0.6b", 28, 1024, 16, "plain", {}),
-    ("qwen3-8b", 6, 2048, 4, "plain", {"load_in_4bit": True}),
+    ("qwen3-8b", 6, 2048, 4, "plain", {"quantisation": "nf4"}),
+    ("llama-3.1-8b", 6, 2048, 4, "none", {"quantisation": "fp8"}),
+    ("qwen3-8b", 6, 2048, 4, "none", {"quantisation": "fp8", "packing": True}),
+    ("qwen3-0.6b", 28, 2048, 8, "plain", {"quantisation": "fp8"}),
 ]
 _TRAIN = ("packing", "optimizer")
-_MODEL = ("load_in_4bit",)
+_MODEL = ("quantisation",)
 _COLUMNS = ("model", "plan", "planned_gb", "reserved_gb", "error")
 
 
@@ -131,7 +134,7 @@ def measure(
         shape=shape.model,
         adapter=shape.adapter,
         dtype="bfloat16",
-        quantised=model.load_in_4bit,
+        quantisation=model.quantisation,
         lora=adapter,
         train=train,
         evaluate=EvaluateSettings(),

@@ -70,6 +70,7 @@ def _on_this_host(config: FinetuningConfig, shape: TrainedShape, gpus: str) -> l
         first = unestimated_plans(config.train)[0]
         memory = plan_host_memory(configured_workload(config, shape, _here(config)))
         return [f"  on this host, without a GPU: {first}{placement.on_each}; {memory}"]
+    from llm_engineering.planning.batch_plan import what_keeps_it_waiting
     from llm_engineering.planning.cards import GIB
     from llm_engineering.planning.choice import choose_plans
     from llm_engineering.planning.memory_table import plan_table
@@ -92,6 +93,7 @@ def _on_this_host(config: FinetuningConfig, shape: TrainedShape, gpus: str) -> l
         *([f"  {explain_sharing(work, ranks, capacity)}"] if plan.sharded else []),
         f"  on {card} ({capacity / GIB:.1f} GiB): {plan}{placement.on_each}",
         *plan_table(work, plan),
+        *([f"  {waiting}"] if (waiting := what_keeps_it_waiting(work, plan)) else []),
     ]
 
 

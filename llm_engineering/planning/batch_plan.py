@@ -19,6 +19,7 @@ _SMALLER = 0.95
 # tokens for as much work, up to a point. Recomputing saves memory that more tokens can use.
 _BUSY = 8192 * 8.0e9
 _MOST_TOKENS = 32768
+_ENOUGH_TOKENS = 16000  # in a forward pass, or what keeps the GPU busy where that is less
 
 
 class BatchPlan(BaseModel):
@@ -57,16 +58,16 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
 
     The order is measured (benchmarks/NOTES.md): not recomputing beats recomputing, plain
     checkpointing beats unsloth's at a like micro-batch, and a forward pass should hold enough
-    tokens to keep the GPU busy, but no more.
+    tokens to keep the GPU busy (16,000, or 8,192 of a large model), but not many more.
     """
     train = work.train
     chosen = train.gradient_checkpointing
     plans = []
+    sizes, row = micro_batches(train), _tokens_a_row(work)
+    useful = [size for size in sizes if size * row <= _busy_tokens(work)]
+    if not useful or useful[-1] * row < _enough_tokens(work):
+        useful = sizes[: len(useful) + 1]
     for checkpointing in ("none", "plain", "unsloth") if chosen == "auto" else (chosen,):
-        busy = min(_MOST_TOKENS, max(8192.0, _BUSY / work.shape.active_parameters))
-        row = work.mean_row * work.sequences_per_row
-        sizes = micro_batches(train)
-        useful = [size for size in sizes if size * row <= busy] or sizes[:1]
         plans += [
             BatchPlan(
                 micro_batch=size,
@@ -77,6 +78,30 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
             for size in reversed(useful)
         ]
     return plans
+
+
+def what_keeps_it_waiting(work: Workload, plan: BatchPlan) -> str | None:
+    """Why a forward pass has too few tokens to keep the GPU busy, where the settings are the reason."""
+    row = _tokens_a_row(work)
+    if plan.micro_batch * row >= _enough_tokens(work) or plan.gradient_accumulation > 1:
+        return None
+    return (
+        f"a forward pass has {plan.micro_batch * row:,.0f} tokens, and {_enough_tokens(work):,.0f} would "
+        f"keep the GPU busy: train.effective_batch ({work.train.rows_in_step} rows of {row:,.0f} tokens) "
+        "is the limit" + ("" if work.train.packing else "; train.packing: true would fill the rows")
+    )
+
+
+def _tokens_a_row(work: Workload) -> float:
+    return work.mean_row * work.sequences_per_row
+
+
+def _busy_tokens(work: Workload) -> float:
+    return min(_MOST_TOKENS, max(8192.0, _BUSY / work.shape.active_parameters))
+
+
+def _enough_tokens(work: Workload) -> float:
+    return min(_ENOUGH_TOKENS, _busy_tokens(work))
 
 
 def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:

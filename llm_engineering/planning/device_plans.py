@@ -13,7 +13,12 @@ from llm_engineering.distributed.share import share_of_step
 from llm_engineering.model.base_model import require_positions
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
-from llm_engineering.planning.batch_plan import BatchPlan, gpu_plans, unestimated_plans
+from llm_engineering.planning.batch_plan import (
+    BatchPlan,
+    gpu_plans,
+    unestimated_plans,
+    what_keeps_it_waiting,
+)
 from llm_engineering.planning.choice import choose_plans
 from llm_engineering.planning.host_plan import (
     require_host_memory,
@@ -69,6 +74,9 @@ def device_plans(
     """
     work = prepared_workload(lora, shape, settings, evaluate, dataset.summary.train)
     fitting = _choose(work, ranks)
+    waiting = what_keeps_it_waiting(work, fitting[0])
+    if waiting:
+        logger.info("%s", waiting)
     return DevicePlans(fitting[0], fitting if fitting[0].sharded else gpu_plans(work))
 
 

@@ -10,7 +10,10 @@ from llm_engineering.planning.workload import Workload
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 """Of a parameter that is not quantised."""
-_NF4_BYTES = 0.5 + 1.03 / 64  # 4 bits; a block of 64 shares one 8-bit scale and its part of another
+_QUANTISED_BYTES = {
+    "nf4": 0.5 + 1.03 / 64,  # 4 bits; a block of 64 shares one 8-bit scale and its part of another
+    "fp8": 1.002,  # a byte; a row shares one 32-bit scale
+}
 _OPTIMIZER_BYTES = {"adamw_torch": 8.0, "adamw_8bit": 2.06, "paged_adamw_8bit": 0.1}
 _CONTEXT = 0.9e9
 _SPARE = 0.2e9  # what a model of 0.13 B parameters took beyond its parts, in nine settings
@@ -35,6 +38,9 @@ class MemoryEstimate(BaseModel):
         _SPARE, description="cuBLAS's workspaces, and what the allocator has reserved and not used."
     )
     context: float = Field(_CONTEXT, description="CUDA context and libraries.")
+    loading: float = Field(
+        0.0, description="While weights are loaded, where those take more than in training."
+    )
 
     @property
     def training(self) -> float:
@@ -48,8 +54,8 @@ class MemoryEstimate(BaseModel):
 
     @property
     def reserved(self) -> float:
-        """Peak of the whole run: an optimizer step, or a held-out evaluation if that is more."""
-        return max(self.training, self.evaluating)
+        """Peak of the whole run: an optimizer step, or what takes more before or beside it."""
+        return max(self.training, self.evaluating, self.loading)
 
     @property
     def _always(self) -> float:
@@ -76,7 +82,8 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     states in host memory, and three of them on the GPU at a time. Where an adapter is not on all
     projections, or drops out, or the family is not one whose layers unsloth writes, its fused kernels
     are not used, and more is kept; DoRA keeps four 32-bit numbers for each output of a projection.
-    All constants are fitted to the runs of benchmarks/NOTES.md.
+    FP8 weights are loaded in 16 bit, and in the backward pass the bytes of a layer's largest group of
+    projections are there once more, transposed. All constants are fitted to the runs of benchmarks/NOTES.md.
 
     Args:
         work: What is trained.
@@ -95,11 +102,16 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
         "unsloth": 3 * state + largest,
     }[checkpointing]
     inner = max(layer.inner for layer in shape.layers)
+    in_fp8 = work.quantisation == "fp8"
     return MemoryEstimate(
         weights=_weight_bytes(work),
         adapter=work.adapter.parameters * (4 + 4 + _OPTIMIZER_BYTES[work.train.optimizer]),
         activations=activations,
-        working=max(tokens * width * 1.6 * inner, _loss_bytes(work, tokens)),
+        working=max(
+            tokens * width * 1.6 * inner + (2.0 * inner * shape.hidden if in_fp8 else 0.0),
+            _loss_bytes(work, tokens),
+        ),
+        loading=shape.parameters * width if in_fp8 else 0.0,
         evaluation=_evaluation_bytes(work, width),
     )
 
@@ -124,7 +136,7 @@ def _is_fused(work: Workload) -> bool:
 def _weight_bytes(work: Workload) -> float:
     width = WEIGHT_BYTES[work.dtype]
     total, linear = work.shape.parameters, work.shape.linear_parameters
-    return (total - linear) * width + linear * (_NF4_BYTES if work.quantised else width)
+    return (total - linear) * width + linear * _QUANTISED_BYTES.get(work.quantisation, width)
 
 
 def _loss_bytes(work: Workload, tokens: int) -> float:

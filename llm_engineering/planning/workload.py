@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.model import Quantisation
 from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.model.recipes import LoraRecipe
@@ -20,7 +21,7 @@ class Workload(BaseModel):
     shape: ModelShape
     adapter: AdapterShape
     dtype: str = Field(description="Type of the frozen weights, resolved.")
-    quantised: bool = Field(description="Whether the projections are loaded in 4 bit.")
+    quantisation: Quantisation = Field(description="What the projections are rounded to.")
     lora: LoraSettings
     train: TrainSettings
     evaluate: EvaluateSettings
@@ -45,7 +46,7 @@ def configured_workload(config: FinetuningConfig, shape: TrainedShape, dtype: st
         shape=shape.model,
         adapter=shape.adapter,
         dtype=dtype,
-        quantised=config.model.load_in_4bit,
+        quantisation=config.model.quantisation,
         lora=config.lora,
         train=config.train,
         evaluate=config.evaluate,
@@ -75,7 +76,7 @@ def prepared_workload(
         shape=shape.model,
         adapter=shape.adapter,
         dtype=lora.model.dtype,
-        quantised=lora.model.quantisation == "nf4",
+        quantisation=lora.model.quantisation,
         lora=lora.settings,
         train=train,
         evaluate=evaluate,

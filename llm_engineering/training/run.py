@@ -202,7 +202,7 @@ def _smaller(plans: list[BatchPlan], failed: BatchPlan) -> list[BatchPlan]:
         raise HardwareError(
             f"out of memory with {failed}, the smallest plan that the settings allow; set "
             "train.micro_batch and train.gradient_checkpointing to auto, lower "
-            "model.max_seq_length, or set model.load_in_4bit: true"
+            "model.max_seq_length, or set model.quantisation: nf4"
         )
     logger.warning("going on with %s; what is learned stays the same", smaller[0])
     return smaller

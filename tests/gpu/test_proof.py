@@ -20,7 +20,8 @@ ATTACKS = {"empty": 0.0, "negated": -1.0}
 
 
 @pytest.mark.parametrize("settings", [{"model.load_in_4bit": True, "model.dtype": "bfloat16"},
-                                      {"model.dtype": "float16"}], ids=["nf4", "float16"])  # fmt: skip
+                                      {"model.quantisation": "fp8", "model.dtype": "bfloat16"},
+                                      {"model.dtype": "float16"}], ids=["nf4", "fp8", "float16"])  # fmt: skip
 def test_an_adapter_is_proven_and_its_attacks_are_not(run, on_gpu, tmp_path, settings):
     config = on_gpu("sft", {**settings, "train.max_steps": 30, "evaluate.parity_rows": 4})
     lora, dataset, adapter, record = run(config, tmp_path)

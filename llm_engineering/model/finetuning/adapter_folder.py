@@ -69,7 +69,7 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
     """
     theirs = _peft_settings(adapter)
     model = meta_model(config.model)
-    targets = choose_targets(model, config.lora, quantised=config.model.load_in_4bit)
+    targets = choose_targets(model, config.lora, quantised=config.model.quantisation != "none")
     wrong = differing_settings(adapter, config.lora, targets)
     base = str(theirs.get("base_model_name_or_path") or "")
     if Path(base).name != Path(config.model.id).name:

@@ -20,6 +20,7 @@ from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.learned_tokens import require_learned_tokens
 from llm_engineering.model.meta import meta_model as meta_model_of
 from llm_engineering.model.recipes import ModelRecipe
+from llm_engineering.model.stored_quantisation import require_readable_weights
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 from llm_engineering.planning.hardware import resolve_dtype
 from llm_engineering.training_stack import import_unsloth
@@ -37,11 +38,12 @@ def load_model(settings: ModelSettings) -> ModelRecipe:
         The recipe from which ``live_base_model`` can build the same model elsewhere.
 
     Raises:
-        ModelError: The model cannot be found or is incomplete, was made for shorter rows, or never
-            learned a token that the chat template writes.
+        ModelError: The model cannot be found or is incomplete, was made for shorter rows, is quantised
+            on disk in a way that cannot be read, or never learned a token that the chat template writes.
         HardwareError: This host cannot hold it in the configured type.
     """
     require_positions(settings)
+    require_readable_weights(settings)
     folder = model_folder(settings, weights=True)
     dtype = resolve_dtype(settings)
     digests = weight_digests(settings)
@@ -62,6 +64,7 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
         ModelError: As ``load_model``.
     """
     require_positions(settings)
+    require_readable_weights(settings)
     folder = model_folder(settings, weights=False)
     tokenizer = load_tokenizer(settings)
     parameters = count_parameters(meta_model(settings))
@@ -121,7 +124,7 @@ def _recipe(
         revision=folder.name if folder.parent.name == "snapshots" else settings.revision,
         architecture=(read_config(folder).get("architectures") or ["unknown"])[0],
         dtype=dtype,
-        quantisation="nf4" if settings.load_in_4bit else "none",
+        quantisation=settings.quantisation,
         max_seq_length=settings.max_seq_length,
         chat_template=str(tokenizer.chat_template),
         eos_token=settings.eos_token,

@@ -33,7 +33,7 @@ def trained_shape(model: ModelSettings, lora: LoraSettings, *, trains: bool = Tr
 
     base = meta_model(model_folder(model, weights=False), trust_remote_code=model.trust_remote_code)
     shape = shape_of_modules(base)
-    targets = choose_targets(base, lora, quantised=model.load_in_4bit)
+    targets = choose_targets(base, lora, quantised=model.quantisation != "none")
     config = LoraConfig(**peft_options(lora, targets), task_type="CAUSAL_LM")
     with torch.device("meta"):
         adapted = get_peft_model(base, config)

@@ -104,6 +104,6 @@ def test_a_gpu_that_is_too_small_is_refused_before_weights_are_loaded(config, gp
     with pytest.raises(HardwareError, match=r"does not fit NVIDIA Test \(14\.6 GiB\)") as error:
         require_memory(config(), shape)  # the folder holds no weights: nothing can have been loaded
     assert "base weights                     14.96 GiB" in str(error.value)
-    assert "model.load_in_4bit: true" in str(error.value)
+    assert "model.quantisation: nf4" in str(error.value)
     gpu(CARDS["H100"])
     require_memory(config(), shape)

@@ -44,7 +44,7 @@ def work() -> MakeWork:
     def make(
         model: str = "Llama-3.1-8B",
         *,
-        quantised: bool = False,
+        quantisation: str = "none",
         row: int = 2048,
         batch_size: int = 1,
         dtype: str = "bfloat16",
@@ -57,7 +57,7 @@ def work() -> MakeWork:
         return Workload.model_validate(
             {
                 "shape": shape.model, "adapter": shape.adapter, "dtype": dtype,
-                "quantised": quantised, "lora": settings,
+                "quantisation": quantisation, "lora": settings,
                 "train": {"optimizer": "adamw_8bit", **train},
                 "evaluate": {"batch_size": batch_size}, "longest_row": row, "mean_row": row,
             }

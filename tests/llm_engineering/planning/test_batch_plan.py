@@ -9,9 +9,10 @@ from llm_engineering.planning.batch_plan import (
     gpu_plans,
     smaller_plans,
     unestimated_plans,
+    what_keeps_it_waiting,
 )
 from llm_engineering.planning.cards import CARDS, GIB, usable_bytes
-from llm_engineering.planning.memory_table import card_table, explain_refusal
+from llm_engineering.planning.memory_table import card_table, explain_refusal, longest_row
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_a_large_card_does_not_recompute_and_a_smaller_one_does(chosen):
     assert chosen(CARDS["A100 40 GB"]).micro_batch < 4
     assert chosen(CARDS["L4"]).gradient_checkpointing in ("plain", "unsloth")
     assert chosen(CARDS["T4"]) is None
-    assert chosen(CARDS["T4"], quantised=True) is not None
+    assert chosen(CARDS["T4"], quantisation="nf4") is not None
 
 
 @pytest.mark.parametrize("rows", [1, 6, 16, 17])
@@ -59,6 +60,24 @@ def test_after_running_out_of_memory_the_next_plan_needs_less(work):
     assert needs == sorted(needs, reverse=True)
 
 
+@pytest.mark.parametrize(("rows", "micro_batch"), [(32, 16), (34, 17), (6, 6)])
+def test_a_small_model_reads_16_000_tokens_at_once(rows, micro_batch, work):
+    """By tokens, not by rows: 2 of 34 rows would be the nearest under the most that pays."""
+    plan = gpu_plans(work("SmolLM2-135M", effective_batch=rows))[0]
+    assert plan.micro_batch == micro_batch
+
+
+def test_a_step_too_small_for_the_gpu_is_said(work):
+    small = work("SmolLM2-135M", row=512, effective_batch=4)
+    said = what_keeps_it_waiting(small, gpu_plans(small)[0])
+    assert said == (
+        "a forward pass has 2,048 tokens, and 16,000 would keep the GPU busy: train.effective_batch "
+        "(4 rows of 512 tokens) is the limit; train.packing: true would fill the rows"
+    )
+    for enough in (work("SmolLM2-135M", effective_batch=8), work(effective_batch=4)):
+        assert what_keeps_it_waiting(enough, gpu_plans(enough)[0]) is None
+
+
 def test_a_cpu_takes_small_micro_batches_and_does_not_recompute():
     plan = unestimated_plans(TrainSettings(effective_batch=4))[0]
     assert str(plan) == "micro-batch 2 x 2, no checkpointing"
@@ -76,7 +95,26 @@ def test_the_table_says_for_every_card_what_fits(work):
     table = {line.split("  ")[1].strip(): line for line in card_table(work())}
     assert set(table) == set(CARDS)
     assert table["T4"].endswith("does not fit")
-    assert table["H100"].endswith("micro-batch 4 x 4, no checkpointing")
+    assert "micro-batch 4 x 4, no checkpointing; rows of up to " in table["H100"]
+
+
+def test_the_table_knows_which_cards_have_fp8(work):
+    table = {line.split("  ")[1].strip(): line for line in card_table(work(quantisation="fp8"))}
+    without = {card for card, line in table.items() if line.endswith("has no FP8")}
+    assert without == {"T4", "A10G", "A100 40 GB", "A100 80 GB"}
+    assert "no checkpointing" in table["L40S"]
+
+
+def test_the_longest_row_is_the_last_that_fits(work):
+    asked = work(quantisation="nf4")
+    found = [longest_row(asked, CARDS[card] * GIB) for card in ("T4", "L4", "H200")]
+    assert found == sorted(found)
+    assert found[0] > 1024
+    for card, row in zip(("T4", "L4", "H200"), found, strict=True):
+        for length, fits in ((row, True), (row + 256, False)):
+            longer = work(quantisation="nf4", row=length)
+            assert any(p.fits(CARDS[card] * GIB) for p in gpu_plans(longer)) is fits
+    assert longest_row(work(), 1.0 * GIB) == 0
 
 
 def test_a_refusal_shows_the_parts_and_what_would_help(work):
@@ -84,5 +122,5 @@ def test_a_refusal_shows_the_parts_and_what_would_help(work):
     assert message.startswith("this training does not fit T4 (14.6 GiB)")
     assert "micro-batch 16 x 1, no checkpointing, with rows of 2048 tokens" in message
     assert "base weights                     14.96 GiB" in message
-    for hint in ("micro_batch: auto", "gradient_checkpointing: auto", "load_in_4bit: true"):
+    for hint in ("micro_batch: auto", "gradient_checkpointing: auto", "quantisation: nf4"):
         assert hint in message

@@ -35,7 +35,7 @@ def test_the_estimate_is_that_of_the_measured_run(workload):
 def test_it_is_said_and_qlora_is_named(workload):
     text = explain_sharing(workload(), 2, H100)
     assert "the 2 GPUs share them (FSDP, plain PEFT), after 86 GiB of the host's memory" in text
-    assert "model.load_in_4bit: true (QLoRA) would fit each" in text
+    assert "model.quantisation: nf4 (QLoRA) would fit each" in text
 
 
 @pytest.mark.parametrize(

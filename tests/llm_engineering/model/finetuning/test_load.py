@@ -75,7 +75,7 @@ def test_four_bit_on_a_cpu_is_refused(make_config):
     with pytest.raises(HardwareError) as error:
         load_model(make_config({"model.load_in_4bit": True, "model.dtype": "auto"}).model)
     assert str(error.value) == (
-        "model.load_in_4bit: true needs an NVIDIA GPU, and PyTorch sees none; set it to false"
+        "model.quantisation: nf4 needs an NVIDIA GPU, and PyTorch sees none; set it to none"
     )
 
 
