@@ -20,7 +20,9 @@ RECIPES = sorted(folder.name for folder in MODELS.iterdir())
 
 def header(recipe: str) -> str:
     text = (ROOT / "configs" / f"{recipe}.yaml").read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"^# ?(.*)$", text, flags=re.M)[: text.split("\n\n")[0].count("\n") + 1])
+    return "\n".join(
+        re.findall(r"^# ?(.*)$", text, flags=re.M)[: text.split("\n\n")[0].count("\n") + 1]
+    )
 
 
 def test_the_recipes_of_the_families_are_there() -> None:

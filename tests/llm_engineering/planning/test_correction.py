@@ -28,6 +28,10 @@ def test_the_measured_plan_then_says_what_was_measured_and_others_scale(work, mo
     assert corrected[0].estimate.training == pytest.approx(step(measured, more).peak, rel=1e-6)
     assert corrected[0].measured_bytes == step(measured, more).peak
     assert corrected[-1].measured_bytes is None
+    off_by = step(measured, more).peak / measured.estimate.training - 1
+    assert corrected[-1].off_by == pytest.approx(off_by, abs=1e-9)
+    again = correct(corrected, corrected[0], step(corrected[0]), ADAPTER)
+    assert again[0].off_by == corrected[0].off_by  # of the first one
     assert corrected[-1].estimate.activations == pytest.approx(
         more * other.estimate.activations, rel=1e-6
     )
