@@ -43,14 +43,14 @@ def test_it_is_within_a_thirtieth_of_what_was_measured(
     assert estimate.training / 1e9 == pytest.approx(measured_gb, rel=1 / 30)
 
 
-def cut(family, vocabulary, parameters, trainable, **layer):
+def cut(family, vocabulary, total, trainable, **layer):
     """A model of few layers, micro-batch 4, rows of 2,048, 8-bit AdamW, nothing recomputed."""
     layer = {"linear_parameters": 1, **layer}
     return Workload.model_validate(
         {
             "shape": {
                 "family": family, "hidden": layer.pop("hidden"), "vocabulary": vocabulary,
-                "parameters": parameters, "layers": [layer],
+                "parameters": total, "layers": [layer],
             },
             "adapter": {
                 "parameters": trainable, "outputs": 1, "weights": 1, "is_everywhere": True,
@@ -64,9 +64,9 @@ def cut(family, vocabulary, parameters, trainable, **layer):
 
 # Reserved GB on one H200, without the CUDA context; what a token keeps as the modules say.
 CUT = {
-    "Llama-3.1-8B": (12.04, cut("llama", 128256, 2_359_345_152, 15_728_640, hidden=4096, count=6,
+    "Llama-3.1-8B": (12.04, cut("llama", 128256, 2_359_349_248, 15_728_640, hidden=4096, count=6,
                      parameters=218_112_000, kept=55_296, attention=4096, inner=14_336)),
-    "Qwen3-8B": (11.94, cut("qwen3", 151936, 2_402_367_488, 14_548_992, hidden=4096, count=6,
+    "Qwen3-8B": (11.94, cut("qwen3", 151936, 2_402_342_400, 14_548_992, hidden=4096, count=6,
                  parameters=192_946_432, kept=56_320, attention=4096, inner=12_288)),
     "Qwen3-0.6B": (11.88, cut("qwen3", 151936, 596_049_920, 20_185_088, hidden=1024, count=28,
                    parameters=15_730_944, kept=19_456, attention=2048, inner=3072)),
