@@ -13,6 +13,7 @@ from typing import Any
 
 from random_llama import write_weights
 
+_VOCABULARY = 32000
 _TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, "dtype": "bfloat16"}
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -81,6 +82,7 @@ def write_cut_model(name: str, layers: int, tokenizer: Path, folder: Path) -> Pa
     for path in tokenizer.iterdir():
         if "tokenizer" in path.name or path.suffix == ".jinja":
             shutil.copy(path, model)
+    _cut_vocabulary(model / "tokenizer.json")
     config = (
         MODELS[name]
         | _TOKENS
@@ -97,6 +99,19 @@ def write_cut_model(name: str, layers: int, tokenizer: Path, folder: Path) -> Pa
         (model / "config.json").unlink()
         raise
     return model
+
+
+def _cut_vocabulary(path: Path) -> None:
+    """Leave a byte-level BPE tokenizer its first tokens: those of every model here are more."""
+    stated = json.loads(path.read_text(encoding="utf-8"))
+    bpe = stated["model"]
+    bpe["vocab"] = {token: number for token, number in bpe["vocab"].items() if number < _VOCABULARY}
+    bpe["merges"] = [
+        pair
+        for pair in bpe["merges"]
+        if "".join(pair.split(" ") if isinstance(pair, str) else pair) in bpe["vocab"]
+    ]
+    path.write_text(json.dumps(stated), encoding="utf-8")
 
 
 def _stored_tensors(model: Path) -> dict[str, list[int]]:

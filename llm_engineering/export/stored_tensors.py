@@ -94,7 +94,12 @@ def compare_adapter(
 
 
 def compare_merged(
-    base: Path, adapter: Path, merged: Path, trained: TrainedTensors, *, trust_remote_code: bool
+    base: Path,
+    adapter: Path,
+    merged: Path,
+    trained: TrainedTensors,
+    *,
+    trust_remote_code: bool = False,
 ) -> Finding:
     """Compute sampled rows of every merged tensor once more, and hold the merged files against them.
 
@@ -239,7 +244,8 @@ class _Change:
             for name in trained.digests
             if name.endswith(".bias") and ".lora_" not in name
         }
-        unknown = {module.removeprefix(_PREFIX) for module in trained.scaling} - targets.keys()
+        modules = {module.removeprefix(_PREFIX) for module in trained.scaling}
+        unknown = {f"{module}.weight" for module in modules - targets.keys()}
         self.waiting = set(self._targets) | set(self._biases) | unknown
         """Names of what it changes, and was not asked for yet."""
 

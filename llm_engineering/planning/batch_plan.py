@@ -33,6 +33,11 @@ class BatchPlan(BaseModel):
     measured_bytes: int | None = Field(
         None, description="Reserved at the peak of a step that was measured before training."
     )
+    off_by: float | None = Field(
+        None,
+        description="How much more the first measured step took than was estimated, as a share; the "
+        "estimate is corrected by it.",
+    )
 
     def __str__(self) -> str:
         recompute = {
@@ -45,7 +50,7 @@ class BatchPlan(BaseModel):
 
     def is_like(self, other: BatchPlan) -> bool:
         """Whether rows go through the device in the same way, whatever is thought of its memory."""
-        memory = {"estimate": None, "measured_bytes": None}
+        memory = {"estimate": None, "measured_bytes": None, "off_by": None}
         return self.model_copy(update=memory) == other.model_copy(update=memory)
 
     def fits(self, capacity: float) -> bool:

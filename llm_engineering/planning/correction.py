@@ -39,6 +39,7 @@ def correct(
     weights = float(step.held - adapter_bytes)
     taken = step.peak - weights - estimate.adapter - estimate.spare
     factor = max(taken / (estimate.activations + estimate.working), _LEAST)
+    off_by = step.peak / estimate.training - 1
     corrected = []
     for plan in plans:
         if plan.estimate is not None:
@@ -47,7 +48,12 @@ def correct(
                 "activations": factor * plan.estimate.activations,
                 "working": factor * plan.estimate.working,
             }
-            plan = plan.model_copy(update={"estimate": plan.estimate.model_copy(update=update)})
+            plan = plan.model_copy(
+                update={
+                    "estimate": plan.estimate.model_copy(update=update),
+                    "off_by": off_by if plan.off_by is None else plan.off_by,
+                }
+            )
         if plan.is_like(measured):
             plan = plan.model_copy(update={"measured_bytes": step.peak})
         corrected.append(plan)

@@ -21,7 +21,8 @@ _LOSS_CHUNK_BYTES = 4 * 1024**3  # unsloth_zoo's cap on a chunk of its fused los
 _LOSS_PLANNED, _LOSS_USED = 16.0, 1.5  # ... a logit; compiled, it is found to use so many.
 _EVALUATION_CHUNK = 256
 _ROOM = 0.3  # hidden widths a token and layer, beyond what the modules say: fitted to Llama's
-_UNFUSED = 1.16  # what a layer keeps where unsloth's fused kernels are not used
+_UNFUSED = 1.16  # what a layer that unsloth writes keeps where its fused kernels are not used
+_COMPILED = 1.4  # what a layer that it only compiles keeps, experts apart: fitted to Phi-3's
 _OWN_LAYERS = ("llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3")
 """Families whose layers unsloth writes itself (its loader's dispatch); it compiles those of others."""
 
@@ -80,8 +81,9 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     The backward pass of a layer needs 1.6 inner widths more. With plain checkpointing one
     hidden state a layer is kept and one layer is recomputed at a time; unsloth's kind keeps the
     states in host memory, and three of them on the GPU at a time. Where an adapter is not on all
-    projections, or drops out, or the family is not one whose layers unsloth writes, its fused kernels
-    are not used, and more is kept; DoRA keeps four 32-bit numbers for each output of a projection.
+    projections, or drops out, unsloth's fused kernels are not used, and more is kept; more still where
+    the family is not one whose layers unsloth writes itself. DoRA keeps four 32-bit numbers for each
+    output of a projection.
     FP8 weights are loaded in 16 bit, and in the backward pass the bytes of a layer's largest group of
     projections are there once more, transposed. All constants are fitted to the runs of benchmarks/NOTES.md.
 
@@ -122,15 +124,17 @@ def _kept_bytes(work: Workload, layer: LayerShape, width: float) -> float:
     numbers = layer.kept + _ROOM * shape.hidden
     if not work.train.packing:  # packed rows go through attention without a copy of its output
         numbers += layer.attention
-    if not _is_fused(work):
+    if shape.family not in _OWN_LAYERS:
+        numbers *= _COMPILED
+    elif not _is_fused(work):
         numbers *= _UNFUSED
+    numbers += layer.kept_by_experts
     outputs = work.adapter.outputs / shape.depth if work.lora.use_dora else 0.0
     return numbers * width + 16.0 * outputs
 
 
 def _is_fused(work: Workload) -> bool:
-    own = work.shape.family in _OWN_LAYERS
-    return own and work.adapter.is_everywhere and not work.lora.lora_dropout
+    return work.adapter.is_everywhere and not work.lora.lora_dropout
 
 
 def _weight_bytes(work: Workload) -> float:

@@ -27,6 +27,7 @@ class LayerShape(BaseModel):
         description="Numbers a token keeps for the backward pass: inputs of norms and of projections, "
         "queries, keys, values, the attention's output, outputs of gate and up projections."
     )
+    kept_by_experts: int = Field(0, description="Likewise, in all experts that it goes to.")
     attention: int = Field(description="Width of the attention's output; 0 where it has none.")
     inner: int = Field(
         description="Numbers of a token inside the feed-forward part, gate and up counted once; of all "
@@ -167,7 +168,7 @@ def _layer_shape(layer: Any, hidden: int, seen: set[int]) -> LayerShape:
     own = {id(p): p for p in layer.parameters() if id(p) not in seen}
     seen.update(own)
     linears = [m for m in layer.modules() if isinstance(m, Linear) and id(m.weight) in own]
-    attention = inner = kept = idle = in_experts = 0
+    attention = inner = kept = by_experts = idle = in_experts = 0
     for name, module in layer.named_modules():
         if (smallest := _experts(name, module)) is not None:
             numbers, picked = smallest // hidden, _experts_picked(layer)
@@ -175,8 +176,8 @@ def _layer_shape(layer: Any, hidden: int, seen: set[int]) -> LayerShape:
             size = sum(p.numel() for p in module.parameters())
             in_experts += size
             idle += size - size * picked // total
-            # What goes in, what comes out, and their products with gate and up between them.
-            kept += picked * (2 * hidden + 3 * numbers)
+            # What goes in, gate, up and their product; what comes out is summed at once.
+            by_experts += picked * (hidden + 3 * numbers)
             inner += picked * numbers
         elif "Norm" in type(module).__name__:
             kept += _normed(name, module, layer, hidden)
@@ -200,6 +201,7 @@ def _layer_shape(layer: Any, hidden: int, seen: set[int]) -> LayerShape:
         idle_parameters=idle,
         expert_parameters=in_experts,
         kept=kept,
+        kept_by_experts=by_experts,
         attention=attention,
         inner=inner,
     )

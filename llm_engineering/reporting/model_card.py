@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from llm_engineering.data.read.sources import is_file
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.model.base_model import is_hub_model
+from llm_engineering.model_class import auto_class_name
 from llm_engineering.objectives import OBJECTIVES, Objective
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.run_report import RunReport
@@ -51,6 +52,7 @@ def render_model_card(run: RunReport, *, merged: bool = False) -> str:
         run=run,
         objective=_objective(run),
         merged=merged,
+        auto_class=auto_class_name(run.lora.model.architecture),
         front_matter=yaml.safe_dump(
             front_matter(run, merged=merged), sort_keys=False, allow_unicode=True
         ),

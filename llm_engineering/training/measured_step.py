@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.distributed import world
@@ -95,15 +97,16 @@ def measure_step(
     few = plan.model_copy(update={"gradient_accumulation": accumulated})
     count = plan.micro_batch * accumulated * _STEPS * world.ranks()
     length = attempt.lora.model.max_seq_length if attempt.settings.packing else None
-    trainer = make_trainer(
-        live_model, longest_rows(rows, count, length), attempt.lora, attempt.settings, few,
-        attempt.seed, attempt.folder / "measured", {**distributed_arguments(), **_TEACHES_NOTHING},
-    )  # fmt: skip
     try:
-        trainer.train()
+        # unsloth prints that a rate of zero is too low, and the banner of a training.
+        with redirect_stdout(StringIO()):
+            make_trainer(
+                live_model, longest_rows(rows, count, length), attempt.lora, attempt.settings, few,
+                attempt.seed, attempt.folder / "measured",
+                {**distributed_arguments(), **_TEACHES_NOTHING},
+            ).train()  # fmt: skip
         return MeasuredStep(held=held, peak=hardware.peak_memory_bytes())
     finally:
-        del trainer
         model.zero_grad(set_to_none=True)
         for name in _WRAPPED:
             vars(model).pop(name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from families.lifecycle import Lived, live_through
 from families.shapes import FAMILIES, write_model
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
+
+DATA = Path(__file__).resolve().parents[2] / "data" / "stdlib_qa"
+SHORT = 250
+"""Characters of a line, in which a row of at most 128 tokens has room."""
 
 MakeFamily = Callable[..., FinetuningConfig]
 
@@ -25,14 +30,10 @@ def family_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def family_config(tiny_model: Path, family_root: Path) -> MakeFamily:
     """A configuration by a family's name, and keys that differ; its model is written once."""
-    import json
-
-    from conftest import short_rows
-
-    rows = {"train": 12, "held_out": 4}
-    for split, count in rows.items():
-        lines = [json.dumps(row) for row in short_rows(f"{split}.jsonl", count)]
-        (family_root / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for split, count in {"train": 12, "held_out": 4}.items():
+        with (DATA / f"{split}.jsonl").open(encoding="utf-8") as lines:
+            short = list(islice((line for line in lines if len(line) < SHORT), count))
+        (family_root / f"{split}.jsonl").write_text("".join(short), encoding="utf-8")
 
     def make(name: str, changes: dict[str, Any] | None = None) -> FinetuningConfig:
         model = family_root / "models" / name

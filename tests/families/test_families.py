@@ -139,3 +139,34 @@ def test_a_merge_that_loses_the_change_of_one_expert_is_caught(
     assert one.evaluation.trained_probe is not None
     with reading_in_this_process(), pytest.raises(UnprovenError, match=r"\(expert 2\)"):
         prove([export], one.evaluation.trained_probe, one.lora.model)
+
+
+def test_a_mixtures_training_goes_on_from_its_checkpoint_to_the_same_adapter(
+    family_config: Any, family_rows: Any, tmp_path: Path
+) -> None:
+    from llm_engineering.model.finetuning.inject import inject_lora
+    from llm_engineering.model.finetuning.load import load_model
+    from llm_engineering.training.run import train
+
+    config = family_config("qwen3_moe", {"train.max_steps": 4, "train.checkpoint_every": 2})
+
+    def run(name: str, on_progress: Any = None, resume: Any = "never") -> Any:
+        lora = inject_lora(load_model(config.model), config.lora)
+        return train(
+            lora, family_rows, config.train, config.evaluate, seed=0, work=tmp_path, name=name,
+            on_progress=on_progress, resume=resume,
+        )  # fmt: skip
+
+    class Interruption(Exception):
+        pass
+
+    def interrupt(record: Any) -> None:
+        if record.steps == 2:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        run("broken", interrupt)
+    resumed, record = run("resumed", resume="required")
+    assert record.resumed_from_step == 2
+    whole, _ = run("whole")
+    assert resumed.digest == whole.digest

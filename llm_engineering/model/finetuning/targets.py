@@ -50,7 +50,7 @@ def choose_targets(model: Any, settings: LoraSettings, *, quantised: bool) -> Ad
         name, why = next(iter(left_out.items()))
         raise LoraError(f"lora.target_modules: {_last(name)} cannot be adapted here: {why}")
     modules = [name for name in modules if name not in left_out]
-    as_parameters = _taken_for_experts(model, modules)
+    as_parameters = _taken_for_experts(model, modules) if found.experts else []
     if quantised:
         left_out |= dict.fromkeys(as_parameters, _QUANTISED)
     else:
@@ -101,6 +101,7 @@ class _Found:
             if parameter.ndim == 3 and name.startswith(inside) and self._holds_experts(name)
         }
         self.expert_count = max(self.experts.values(), default=0)
+        self._has_states = any(name.endswith(".A_log") for name, _ in model.named_parameters())
         self.routers = {name for name in self.linears if self._is_router(name)}
 
     def _holds_experts(self, parameter: str) -> bool:
@@ -121,7 +122,7 @@ class _Found:
         own = dict(self._modules[parent].named_parameters(recurse=False))
         if "A_log" in own and "D" in own and last != "in_proj":
             return _ITS_KERNEL
-        return _BY_PEFT if _refused_by_peft(self._model, last) else None
+        return _BY_PEFT if self._has_states and _refused_by_peft(self._model, last) else None
 
     def listed(self) -> str:
         names: dict[str, int] = {}

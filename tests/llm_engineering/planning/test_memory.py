@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_engineering.planning.memory import estimate_memory
+from llm_engineering.planning.workload import Workload
 
 LLAMA_1B = "Llama-3.2-1B"
 
@@ -41,6 +42,50 @@ def test_it_is_within_a_thirtieth_of_what_was_measured(
 ):
     estimate = estimate_memory(work(**settings), micro_batch, checkpointing)
     assert estimate.training / 1e9 == pytest.approx(measured_gb, rel=1 / 30)
+
+
+def cut(family, vocabulary, total, trainable, **layer):
+    """A model of few layers, micro-batch 4, rows of 2,048, 8-bit AdamW, nothing recomputed."""
+    layer = {"linear_parameters": 1, **layer}
+    return Workload.model_validate(
+        {
+            "shape": {
+                "family": family, "hidden": layer.pop("hidden"), "vocabulary": vocabulary,
+                "parameters": total, "layers": [layer],
+            },
+            "adapter": {
+                "parameters": trainable, "outputs": 1, "weights": 1, "is_everywhere": True,
+            },
+            "dtype": "bfloat16", "quantisation": "none", "lora": {},
+            "train": {"optimizer": "adamw_8bit"}, "evaluate": {}, "longest_row": 2048,
+            "mean_row": 2048,
+        }
+    )  # fmt: skip
+
+
+# Reserved GB on one H200, without the CUDA context; what a token keeps as the modules say.
+CUT = {
+    "Llama-3.1-8B": (12.04, cut("llama", 128256, 2_359_349_248, 15_728_640, hidden=4096, count=6,
+                     parameters=218_112_000, kept=55_296, attention=4096, inner=14_336)),
+    "Qwen3-8B": (11.94, cut("qwen3", 151936, 2_402_342_400, 14_548_992, hidden=4096, count=6,
+                 parameters=192_946_432, kept=56_320, attention=4096, inner=12_288)),
+    "Qwen3-0.6B": (11.88, cut("qwen3", 151936, 596_049_920, 20_185_088, hidden=1024, count=28,
+                   parameters=15_730_944, kept=19_456, attention=2048, inner=3072)),
+    "Mistral-7B": (10.47, cut("mistral", 32768, 1_577_111_552, 15_728_640, hidden=4096, count=6,
+                   parameters=218_112_000, kept=55_296, attention=4096, inner=14_336)),
+    "Phi-3-mini": (8.89, cut("phi3", 32064, 876_518_400, 9_437_184, hidden=3072, count=6,
+                   parameters=113_252_352, kept=40_960, attention=3072, inner=8192)),
+    "Qwen3-30B-A3B": (12.38, cut("qwen3_moe", 151936, 3_114_814_464, 107_085_824, hidden=2048,
+                      count=4, parameters=623_120_640, kept=19_968, kept_by_experts=34_816,
+                      attention=4096, inner=6144, expert_parameters=603_979_776)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", CUT)
+def test_other_families_are_within_six_percent_of_what_was_measured(model):
+    measured_gb, workload = CUT[model]
+    estimate = estimate_memory(workload, 4, "none")
+    assert estimate.training / 1e9 == pytest.approx(measured_gb, rel=0.06)
 
 
 def test_checkpointing_and_quantisation_take_less(work):
