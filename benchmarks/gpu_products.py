@@ -220,7 +220,7 @@ def _thin(wide: Any, changed: Any, factor: Any, turned: Any, thin: Any) -> Any:
 
 
 def feed_forward(tokens: int) -> Any:
-    """SwiGLU with its adapters, by tile; and the whole block, forward and backward, by kind: ms."""
+    """SwiGLU with its adapters, by tile; and the whole block, forward and backward: ms."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig
@@ -260,26 +260,23 @@ def feed_forward(tokens: int) -> Any:
             "backward_ms": time(lambda t=tile: swiglu_kernels.backward(*given, t)),
         }
     config = LlamaConfig(hidden_size=4096, intermediate_size=14336)
-    for kind in ("bf16", "fp8"):
-        holder = torch.nn.ModuleDict({"mlp": LlamaMLP(config).to("cuda", torch.bfloat16)})
-        if kind == "fp8":
-            for name in ("gate_proj", "up_proj", "down_proj"):
-                setattr(holder["mlp"], name, fp8.Fp8Linear(getattr(holder["mlp"], name)))
-        names = ["gate_proj", "up_proj", "down_proj"]
-        lora = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names, init_lora_weights=False)
-        mlp: Any = get_peft_model(holder, lora).base_model.model["mlp"]
-        x = torch.randn(1, tokens, 4096, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-        dy = torch.randn_like(x)
-        plain = _gradients(mlp, x, dy)
-        autograd = time(lambda m=mlp, v=x, d=dy: m(v).backward(d))
-        mlp.forward = fused_lora._feed_forward(mlp.forward).__get__(mlp)
-        fused = _gradients(mlp, x, dy)
-        yield {
-            "block": kind,
-            "autograd_ms": autograd,
-            "written_out_ms": time(lambda m=mlp, v=x, d=dy: m(v).backward(d)),
-            "errors": {name: error(fused[name], plain[name]) for name in plain},
-        }
+    names = ["gate_proj", "up_proj", "down_proj"]
+    holder = torch.nn.ModuleDict({"mlp": LlamaMLP(config).to("cuda", torch.bfloat16)})
+    for name in names:
+        setattr(holder["mlp"], name, fp8.Fp8Linear(getattr(holder["mlp"], name)))
+    lora = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names, init_lora_weights=False)
+    mlp: Any = get_peft_model(holder, lora).base_model.model["mlp"]
+    x = torch.randn(1, tokens, 4096, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    dy = torch.randn_like(x)
+    plain = _gradients(mlp, x, dy)
+    autograd = time(lambda: mlp(x).backward(dy))
+    mlp.forward = fused_lora._feed_forward(mlp.forward).__get__(mlp)
+    fused = _gradients(mlp, x, dy)
+    yield {
+        "autograd_ms": autograd,
+        "written_out_ms": time(lambda: mlp(x).backward(dy)),
+        "errors": {name: error(fused[name], plain[name]) for name in plain},
+    }
 
 
 def _swiglu_inputs(rows: int, width: int, ranks: tuple[int, int, int], kind: Any) -> list[Any]:

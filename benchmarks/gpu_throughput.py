@@ -26,7 +26,6 @@ import time
 import traceback
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 STARTED = time.perf_counter()
 ROOT = Path(__file__).resolve().parents[1]
@@ -270,22 +269,6 @@ def ours_fp8(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     return ours(model, options, "fp8")
 
 
-def ours_fp8_by_peft(model: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """As ``ours_fp8``, its adapters by PEFT's own forward pass."""
-    from llm_engineering.model.finetuning import fused_lora
-
-    with mock.patch.object(fused_lora, "fuse_adapters", return_value=0):
-        return ours(model, options, "fp8")
-
-
-def ours_by_unsloth(model: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """As ``ours``, its adapters by unsloth's functions instead of this project's."""
-    from llm_engineering.model.finetuning import fused_lora
-
-    with mock.patch.object(fused_lora, "fuse_adapters", return_value=0):
-        return ours(model, options)
-
-
 def common(options: argparse.Namespace) -> dict[str, Any]:
     """trl's arguments that all scripts give alike."""
     return {
@@ -398,10 +381,8 @@ VARIANTS = {
     "handbook": handbook,
     "peft_trl": peft_trl,
     "peft_trl_liger": peft_trl_liger,
-    "ours_by_unsloth": ours_by_unsloth,
     "ours": ours,
     "ours_fp8": ours_fp8,
-    "ours_fp8_by_peft": ours_fp8_by_peft,
 }
 WORDS = {
     "peft_trl": "peft + trl",

@@ -171,16 +171,15 @@ def _scaled_product(
 
 
 def quantise_projections(model: Any) -> None:
-    """Put the projections of a decoder's layers into FP8, one after the other, in place.
+    """Put the projections of a model's text decoder into FP8, one after the other, in place.
 
-    Embeddings, the output head, norms and routers stay as they are, and so does a projection whose
-    sides are no multiples of 16, which is said.
+    Embeddings, the output head, norms, routers and what reads images stay as they are, and so does a
+    projection whose sides are no multiples of 16, which is said.
     """
-    head = model.get_output_embeddings()
     kept = []
-    for name, module in list(model.named_modules()):
+    for name, module in list(model.get_decoder().named_modules()):
         for child_name, child in list(module.named_children()):
-            if type(child) is not torch.nn.Linear or child is head or child_name in _ROUTERS:
+            if type(child) is not torch.nn.Linear or child_name in _ROUTERS:
                 continue
             if child.in_features % _MULTIPLE or child.out_features % _MULTIPLE:
                 kept.append(f"{name}.{child_name} ({child.out_features} x {child.in_features})")

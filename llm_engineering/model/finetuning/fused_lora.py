@@ -1,17 +1,19 @@
-"""LoRA's forward and backward pass, for projections that read the same input, written out by hand.
+"""LoRA's forward and backward pass beside FP8 weights, for projections that read the same input.
 
-PEFT leaves them to autograd; unsloth writes them out a projection at a time. On an H200 the thin
-products of an 8B model's adapters then take as long as half of its large ones, though they are two
-hundredths of the operations: each reads or writes a whole activation for a few numbers. So here
+PEFT leaves them to autograd, an adapter at a time, and unsloth's own passes know 16-bit weights. Once
+the large products are in FP8, the adapters' thin ones would take as long: each reads or writes a whole
+activation for a few numbers. So here
 
-- projections with one input (q, k, v; gate, up) have their ``A`` stacked: the input is read once;
+- an input is quantised once for all projections that read it (q, k, v; gate, up), and their ``A`` are
+  stacked, so that it is read once more;
 - ``x A^T`` is kept for the backward pass (a few numbers a token), not worked out again;
-- in 16 bit the thin product comes first and the large one adds to it, in its own epilogue;
-- those of gate and up are added where ``h`` is worked out, in both directions (``swiglu``);
-- the gradient of the input is one sum: one thin product for all of them, then the large ones.
+- what the adapters of gate and up give is added where ``h`` is worked out, in both directions
+  (``swiglu``);
+- the gradient of the input is one large product over all of the projections' outputs, and a thin one.
 
-The frozen product is 16 bit or ``model.fp8``'s. The feed-forward block is one function, since what the
-last projection reads (``h``) is worked out again from what gate and up gave rather than kept.
+The feed-forward block is one function, since what the last projection reads (``h``) is worked out again
+from what gate and up gave rather than kept. On 16-bit weights such passes gave 16,274 tokens/s, and
+unsloth's 16,067 in another run (benchmarks/NOTES.md): not worth a second way, so there unsloth's stay.
 
 With ``y_i = x W_i^T + s_i (x A_i^T) B_i^T`` and ``Z = [s_i A_i]``, stacked:
 
@@ -31,16 +33,16 @@ from torch import Tensor
 from llm_engineering.model.finetuning import swiglu
 from llm_engineering.model.fp8 import Fp8Linear, multiply, multiply_back, quantise_rows
 
-_LIKE_LLAMA = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "granite", "cohere")
+_LIKE_LLAMA = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2")
 """Model types whose attention calls unsloth's ``apply_qkv`` and ``apply_o``, and whose feed-forward block
-is ``down(act(gate(x)) * up(x))``. Where ``act`` is not SiLU (Gemma), that block stays unsloth's."""
+is ``down(act(gate(x)) * up(x))``. Where ``act`` is not SiLU (Gemma), that block is left to PEFT."""
 
 
 @dataclass(frozen=True)
 class _Group:
     """Projections with one input: their frozen layers, and the factors of their adapters."""
 
-    linears: tuple[torch.nn.Linear, ...]
+    linears: tuple[Fp8Linear, ...]
     scalings: tuple[float, ...]
 
     def __len__(self) -> int:
@@ -53,40 +55,18 @@ class _Group:
 
     def frozen(self, x: Tensor) -> list[Tensor]:
         """``x W_i^T`` of (rows, in)."""
-        if isinstance(self.linears[0], Fp8Linear):
-            quantised = quantise_rows([x])
-            return [multiply(quantised, linear) for linear in self.linears]
-        return [x @ linear.weight.t() for linear in self.linears]
+        quantised = quantise_rows([x])
+        return [multiply(quantised, linear) for linear in self.linears]
 
     def adapted(self, x: Tensor, xz: Tensor, b: Sequence[Tensor]) -> list[Tensor]:
         """``y_i`` of (rows, in) and (rows, sum of ranks)."""
         thin = xz.split([one.shape[1] for one in b], 1)
-        if isinstance(self.linears[0], Fp8Linear):
-            ys = self.frozen(x)
-            return [y.addmm_(part, one.t()) for y, part, one in zip(ys, thin, b, strict=True)]
-        return [
-            torch.mm(part, one.t()).addmm_(x, linear.weight.t())
-            for linear, part, one in zip(self.linears, thin, b, strict=True)
-        ]
+        ys = self.frozen(x)
+        return [y.addmm_(part, one.t()) for y, part, one in zip(ys, thin, b, strict=True)]
 
-    def frozen_back(self, dys: Sequence[Tensor]) -> Tensor:
-        """The sum of ``dy_i W_i``, (rows, in)."""
-        if isinstance(self.linears[0], Fp8Linear):
-            return multiply_back(dys, self.linears)
-        first, *others = zip(dys, self.linears, strict=True)
-        dx = first[0] @ first[1].weight
-        for dy, linear in others:
-            dx.addmm_(dy, linear.weight)
-        return dx
-
-    def adapted_back(self, dys: Sequence[Tensor], dxz: Tensor, z: Tensor) -> Tensor:
+    def backward(self, dys: Sequence[Tensor], dxz: Tensor, z: Tensor) -> Tensor:
         """``dx``, (rows, in)."""
-        if isinstance(self.linears[0], Fp8Linear):
-            return multiply_back(dys, self.linears).addmm_(dxz, z)
-        dx = torch.mm(dxz, z)
-        for dy, linear in zip(dys, self.linears, strict=True):
-            dx.addmm_(dy, linear.weight)
-        return dx
+        return multiply_back(dys, self.linears).addmm_(dxz, z)
 
     def unstack(self, dz: Tensor, a: Sequence[int]) -> list[Tensor]:
         """``dA_i`` of ``dZ``; ``a`` are the ranks."""
@@ -124,7 +104,7 @@ class _SharedInput(torch.autograd.Function):
         da = group.unstack(dxz.t() @ x, ranks)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = group.adapted_back(dys, dxz, z).view(ctx.shape)
+            dx = group.backward(dys, dxz, z).view(ctx.shape)
         return dx, None, *da, *db
 
 
@@ -158,7 +138,7 @@ class _FeedForward(torch.autograd.Function):
         dy = grad.reshape(-1, grad.shape[-1]).contiguous()
         dhz = dy @ b_down
         db_down = dy.t() @ hz
-        dh = outer.frozen_back([dy])
+        dh = multiply_back([dy], outer.linears)
         h, d_gate, d_up = swiglu.backward(dh, dhz, z_down, gate, up, xz, b_gate, b_up)
         (da_down,) = outer.unstack(dhz.t() @ h, [b_down.shape[1]])
         del h, dh
@@ -169,12 +149,12 @@ class _FeedForward(torch.autograd.Function):
         da_gate, da_up = inner.unstack(dxz.t() @ x, ranks)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = inner.adapted_back([d_gate, d_up], dxz, z).view(ctx.shape)
+            dx = inner.backward([d_gate, d_up], dxz, z).view(ctx.shape)
         return dx, None, None, da_gate, da_up, da_down, db_gate, db_up, db_down
 
 
 def fuse_adapters(model: Any) -> int:
-    """Let a Llama-like model's attention and feed-forward blocks train by these functions.
+    """Let the attention and feed-forward blocks of a Llama-like model in FP8 train by these functions.
 
     A block does so in each call in which its adapters are as written above: one, active, without
     dropout; else it does what it did before.
@@ -192,6 +172,8 @@ def fuse_adapters(model: Any) -> int:
         return changed
     for layer in model.base_model.model.model.layers:
         attention, mlp = layer.self_attn, layer.mlp
+        if not hasattr(attention, "apply_qkv"):
+            continue  # not written by unsloth, but compiled
         if _adapted(attention, "q_proj", "k_proj", "v_proj"):
             attention.apply_qkv = _attention_input(attention.apply_qkv)
             changed += 1
@@ -208,7 +190,7 @@ def fuse_adapters(model: Any) -> int:
 def _attention_input(otherwise: Callable[..., Any]) -> Callable[..., Any]:
     def apply_qkv(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         projections = (self.q_proj, self.k_proj, self.v_proj)
-        if not _writes_out(projections):
+        if not all(map(_is_plain, projections)):
             return otherwise(self, x, *args, **kwargs)
         return _SharedInput.apply(x, *_group(projections))
 
@@ -217,7 +199,7 @@ def _attention_input(otherwise: Callable[..., Any]) -> Callable[..., Any]:
 
 def _attention_output(otherwise: Callable[..., Any]) -> Callable[..., Any]:
     def apply_o(self: Any, x: Tensor) -> Any:
-        if not _writes_out((self.o_proj,)):
+        if not _is_plain(self.o_proj):
             return otherwise(self, x)
         (y,) = _SharedInput.apply(x, *_group((self.o_proj,)))
         return y
@@ -228,7 +210,7 @@ def _attention_output(otherwise: Callable[..., Any]) -> Callable[..., Any]:
 def _feed_forward(otherwise: Callable[..., Any]) -> Callable[..., Any]:
     def forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         projections = (self.gate_proj, self.up_proj, self.down_proj)
-        if not _writes_out(projections):
+        if not all(map(_is_plain, projections)):
             return otherwise(x, *args, **kwargs)
         inner, *first = _group(projections[:2])
         outer, *last = _group(projections[2:])
@@ -252,20 +234,12 @@ def _group(projections: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _adapted(block: Any, *names: str) -> bool:
-    """Whether a block's projections all carry adapters on layers that these functions know."""
+    """Whether a block's projections all are in FP8 and carry adapters."""
     found = [getattr(block, name, None) for name in names]
     bases: list[Any] = [getattr(one, "base_layer", None) for one in found]
-    kinds = {type(base) for base in bases}
-    return (
-        all(hasattr(one, "lora_A") for one in found)
-        and kinds in ({torch.nn.Linear}, {Fp8Linear})
-        and all(base.bias is None for base in bases)
+    return all(hasattr(one, "lora_A") for one in found) and all(
+        isinstance(base, Fp8Linear) and base.bias is None for base in bases
     )
-
-
-def _writes_out(projections: Sequence[Any]) -> bool:
-    """Not in a compiled block, where the compiler fuses what it traces of unsloth's functions."""
-    return not torch.compiler.is_compiling() and all(map(_is_plain, projections))
 
 
 def _is_plain(projection: Any) -> bool:

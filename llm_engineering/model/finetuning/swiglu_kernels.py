@@ -11,7 +11,7 @@ _STEP = 32
 Tile = tuple[int, int, int]
 """Rows, columns, and warps that work on them."""
 
-_TILE: Tile = (64, 128, 8)
+_TILE: Tile = (32, 128, 4)  # the fastest of seven on an H200 (benchmarks/NOTES.md)
 
 
 @triton.jit

@@ -75,7 +75,7 @@ class UnslothBackend:
             random_state=settings.random_state,
             use_gradient_checkpointing=False,  # training turns it on: set_checkpointing
         )
-        if has_gpu() and model.get_input_embeddings().weight.dtype.itemsize == 2:
+        if has_gpu():
             fuse_adapters(adapted)
         return adapted
 

@@ -121,5 +121,6 @@ def test_projections_of_a_decoder_are_quantised_and_nothing_else(caplog):
     }
     # 100 is no multiple of 16: said, not done in silence.
     assert "leaves 6 projections in 16 bit" in caplog.text
-    assert "model.layers.0.mlp.gate_proj (100 x 64)" in caplog.text
+    assert "layers.0.mlp.gate_proj (100 x 64)" in caplog.text
+    assert type(model.lm_head) is torch.nn.Linear
     assert model(torch.randint(0, 128, (1, 9))).logits.isfinite().all()

@@ -26,6 +26,7 @@ LLAMA_1B = "Llama-3.2-1B"
         ({}, 8, "unsloth", 20.27),
         ({"lora": {"r": 64}, "row": 8192}, 2, "unsloth", 21.16),
         ({"quantisation": "nf4"}, 2, "none", 23.10),
+        ({"quantisation": "fp8", "packing": True}, 4, "none", 40.21),
         ({"quantisation": "nf4", "lora": {"r": 16}}, 4, "unsloth", 8.06),
         ({"lora": {"use_dora": True}}, 2, "unsloth", 20.76),
         ({"model": LLAMA_1B}, 8, "none", 20.34),
