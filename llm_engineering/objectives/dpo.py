@@ -17,6 +17,7 @@ from llm_engineering.objectives.reference_model import (
     compute_reference,
     rewards_against_reference,
 )
+from llm_engineering.objectives.router_loss import router_loss_arguments
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -44,7 +45,12 @@ class Dpo(Objective):
         columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
         trainer = Trainer(
             model=ingredients.model,
-            args=DPOConfig(**ingredients.arguments, beta=ingredients.beta, max_length=None),
+            args=DPOConfig(
+                **ingredients.arguments,
+                **router_loss_arguments(ingredients.model),
+                beta=ingredients.beta,
+                max_length=None,
+            ),
             processing_class=ingredients.tokenizer,
             train_dataset=ingredients.rows.select_columns(columns),
         )

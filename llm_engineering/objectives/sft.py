@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from llm_engineering.objectives.objective import Ingredients, LearnsFrom, Objective
+from llm_engineering.objectives.router_loss import router_loss_arguments
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -32,6 +33,7 @@ class Sft(Objective):
             processing_class=ingredients.tokenizer,
             args=SFTConfig(
                 **ingredients.arguments,
+                **router_loss_arguments(ingredients.model),
                 packing=packing,
                 max_length=ingredients.max_length,
                 # Matrix kernels for lengths that are no multiple of 8 are slower (NOTES.md).

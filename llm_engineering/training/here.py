@@ -26,6 +26,7 @@ from llm_engineering.model.finetuning.callbacks.callback import Callback
 from llm_engineering.model.finetuning.callbacks.complete_checkpoint import CompleteCheckpoint
 from llm_engineering.model.finetuning.callbacks.course import Course
 from llm_engineering.model.finetuning.callbacks.held_out import HeldOut
+from llm_engineering.model.finetuning.callbacks.reached import Reached
 from llm_engineering.model.finetuning.callbacks.samples import Samples
 from llm_engineering.model.finetuning.callbacks.stop_request import StopRequest
 from llm_engineering.model.finetuning.clock import Clock
@@ -149,7 +150,8 @@ def _callbacks(
     )
     start = AdapterStart(live_model.model, initialisation, beginning, held_out, record)
     complete = CompleteCheckpoint(record, best, initialisation, world, settings.keep_checkpoints)
-    return [course, stop_request, held_out, samples, start, complete]
+    reached = Reached(live_model.model)
+    return [course, stop_request, held_out, samples, start, complete, reached]
 
 
 def _tell_memory(record: TrainingRecord) -> None:

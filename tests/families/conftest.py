@@ -52,7 +52,7 @@ def family_config(tiny_model: Path, family_root: Path) -> MakeFamily:
                 "learning_rate": 0.02, "log_every": 1, "checkpoint_every": None,
             },
             "evaluate": {
-                "samples": 1, "max_new_tokens": 2, "generic_passages": 0, "parity_rows": 2,
+                "samples": 1, "max_new_tokens": 2, "generic_passages": 1, "parity_rows": 2,
             },
         }  # fmt: skip
         for key, value in (changes or {}).items():

@@ -63,10 +63,10 @@ def choose_targets(model: Any, settings: LoraSettings, *, quantised: bool) -> Ad
         )
     _require_patterns(settings, [*modules, *parameters])
     _require_settings_for_parameters(settings, parameters)
-    if found.experts and settings.bias != "none":
+    if settings.bias != "none" and (found.expert_count or found.has_other_parts):
+        what = "a mixture's router" if found.expert_count else "the parts that see or hear"
         raise LoraError(
-            f"lora.bias: {settings.bias} would also train what steers the router of this mixture of "
-            "experts; set it to none"
+            f"lora.bias: {settings.bias} would also train biases of {what} in this model; set it to none"
         )
     every = [name for name, _ in model.named_parameters()]
     return AdapterTargets(
@@ -100,9 +100,30 @@ class _Found:
             for name, parameter in model.named_parameters()
             if parameter.ndim == 3 and name.startswith(inside) and self._holds_experts(name)
         }
-        self.expert_count = max(self.experts.values(), default=0)
+        lists = {name: len(each) for name, each in self._modules.items()
+                 if isinstance(each, nn.ModuleList) and name.startswith(inside)}  # fmt: skip
+        self._choices = {  # by the block that chooses: how many experts it chooses from
+            **{name.rpartition(".")[0]: count for name, count in lists.items()},
+            **{name.rpartition(".")[0].rpartition(".")[0]: n for name, n in self.experts.items()},
+        }
         self._has_states = any(name.endswith(".A_log") for name, _ in model.named_parameters())
         self.routers = {name for name in self.linears if self._is_router(name)}
+        of_lists = [
+            count
+            for name, count in lists.items()
+            if any(router.startswith(f"{name.rpartition('.')[0]}.") for router in self.routers)
+        ]
+        self.expert_count = max([*self.experts.values(), *of_lists], default=0)
+
+    @property
+    def has_other_parts(self) -> bool:
+        """Whether the model has layers beside the text model's."""
+        prefix = f"{self.text}." if self.text else ""
+        output = getattr(self._model, "get_output_embeddings", lambda: None)()
+        return any(
+            not name.startswith(prefix) and self._modules[name] is not output
+            for name in self.all_linears
+        )
 
     def _holds_experts(self, parameter: str) -> bool:
         """A convolution's weight has three dimensions too."""
@@ -112,9 +133,8 @@ class _Found:
     def _is_router(self, name: str) -> bool:
         """A linear module beside experts, with an output for each of them, or one for all."""
         parent = name.rpartition(".")[0]
-        blocks = {expert.rpartition(".")[0].rpartition(".")[0] for expert in self.experts}
-        beside = parent in blocks or parent.rpartition(".")[0] in blocks
-        return beside and _features(self._modules[name])[1] in (1, self.expert_count)
+        count = self._choices.get(parent) or self._choices.get(parent.rpartition(".")[0])
+        return count is not None and _features(self._modules[name])[1] in (1, count)
 
     def obstacle(self, name: str) -> str | None:
         """Why a linear module cannot be adapted; None: it can."""
@@ -140,7 +160,7 @@ def text_layers(model: Any) -> tuple[str, list[str]]:
     """
     from torch import nn
 
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    decoder = (model.get_decoder() if hasattr(model, "get_decoder") else None) or model
     text = next(name for name, each in model.named_modules() if each is decoder)
     lists = [
         f"{text}.{name}".removeprefix(".")
@@ -281,7 +301,9 @@ def _in_order(names: Iterator[str]) -> tuple[str, ...]:
 
 
 def _last(name: str) -> str:
-    return name.rpartition(".")[2]
+    """The last part of a name; of an item of a list, its list's too."""
+    *_, parent, last = ["", *name.split(".")]
+    return f"{parent}.{last}" if last.isdigit() else last
 
 
 def _features(module: Any) -> tuple[int, int]:

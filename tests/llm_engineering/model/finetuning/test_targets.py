@@ -104,6 +104,35 @@ def test_a_vision_towers_projections_of_the_same_names_are_excluded() -> None:
     assert kept == [f"model.language_model.layers.{n}.self_attn.q_proj" for n in range(2)]
 
 
+def test_biases_of_a_vision_tower_are_not_trained_by_accident() -> None:
+    with pytest.raises(
+        LoraError, match=r"lora\.bias: all would also train biases of the parts that"
+    ):
+        chosen("gemma3", bias="all")
+
+
+def test_a_router_beside_experts_that_are_modules_of_their_own_stays_frozen() -> None:
+    """As models that bring their own code have them."""
+    import_unsloth()
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = nn.Linear(8, 3, bias=False)
+            self.experts = nn.ModuleList([nn.Linear(8, 8) for _ in range(3)])
+            self.down_proj = nn.Linear(8, 8)
+
+    model = nn.Module()
+    model.layers = nn.ModuleList([Block(), Block()])
+    found = choose_targets(model, LoraSettings(), quantised=False)
+    assert (found.modules, found.experts) == (
+        ("down_proj", "experts.0", "experts.1", "experts.2"),
+        3,
+    )
+    assert not found.frozen_experts
+
+
 def test_names_may_be_those_of_linear_modules_or_of_expert_parameters() -> None:
     found = chosen("qwen3_moe", target_modules=["q_proj", "experts.down_proj"])
     assert (found.modules, found.parameters) == (("q_proj",), ("experts.down_proj",))
@@ -127,7 +156,7 @@ def test_a_name_that_a_mixture_lacks_is_refused_with_what_it_has() -> None:
         ({"lora_dropout": 0.1}, "lora.lora_dropout: 0.1 cannot go with adapters on the experts"),
         ({"use_dora": True}, "lora.use_dora: True cannot go with"),
         ({"init": "pissa"}, "lora.init: pissa cannot go with"),
-        ({"bias": "all"}, "lora.bias: all would also train what steers the router"),
+        ({"bias": "all"}, "lora.bias: all would also train biases of a mixture's router"),
         ({"rank_pattern": {"c_attn": 4}}, "lora.rank_pattern: 'c_attn' matches no target module"),
     ],
 )
