@@ -25,6 +25,11 @@ def require_training_stack() -> None:
         )
 
 
+def has_pytorch() -> bool:
+    """Whether PyTorch is installed, without importing it: a host that only launches jobs has none."""
+    return importlib.util.find_spec("torch") is not None
+
+
 _left_out = False
 
 

@@ -24,9 +24,16 @@ from llm_engineering.commands.interruption import (
 )
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
-from llm_engineering.errors import ConfigError, FinetuningError, TrainingStoppedError
+from llm_engineering.errors import (
+    ConfigError,
+    FinetuningError,
+    ModelError,
+    TrainingStoppedError,
+)
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.outputs import run_name, work_folder
+from llm_engineering.planning.learning_rate import choose_learning_rate
+from llm_engineering.planning.step_size import step_warnings
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
     from llm_engineering.distributed.placement import Placement
     from llm_engineering.lineage.fingerprints import Fingerprints
     from llm_engineering.training.run import Resume
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,6 +89,15 @@ def run(
     """
     started = time.time()
     config = load_config(config_path, overrides)
+    try:
+        chosen = choose_learning_rate(config)
+    except ModelError as reason:
+        if not dry_run:
+            raise
+        rate = f"auto: not known ({reason})"
+    else:
+        config = chosen.in_place_of_auto(config) if chosen else config
+        rate = str(chosen or f"{config.train.peak_learning_rate:g}")
     name = name or run_name(config, datetime.now())
     if target == "local" and (attach or detach):
         raise ConfigError("--attach and --detach go with --target sagemaker")
@@ -94,11 +112,17 @@ def run(
             "is given again"
         )
     if dry_run:
-        print(_plan(config, config_path, name, target, gpus))
+        print(_plan(config, config_path, name, target, gpus, rate))
         return
     set_up_terminal()
+    if chosen:
+        logger.info("train.learning_rate: %s", rate)
 
-    from llm_engineering.training_stack import leave_unsloth_out, require_training_stack
+    from llm_engineering.training_stack import (
+        has_pytorch,
+        leave_unsloth_out,
+        require_training_stack,
+    )
 
     placement = None
     if target == "local":
@@ -109,10 +133,12 @@ def run(
         launched = _check_aws(config)
 
     from llm_engineering.export.requirements import require_exports
-    from llm_engineering.model.finetuning.preflight import check_adapter
 
     require_exports(config)
-    check_adapter(config)
+    if has_pytorch():
+        from llm_engineering.model.finetuning.preflight import check_adapter
+
+        check_adapter(config)
     if config.train.start_from is not None:
         from llm_engineering.model.finetuning.adapter_folder import require_same_shape
         from llm_engineering.registry.starting_adapter import starting_adapter
@@ -188,6 +214,7 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     from llm_engineering.distributed.share import choose_ranks, share_of_step
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
     from llm_engineering.model.finetuning.trackers import require_trackers
+    from llm_engineering.model.finetuning.trained_shape import trained_shape
     from llm_engineering.planning.device_plans import require_memory
     from llm_engineering.planning.disk import require_disk
     from llm_engineering.planning.hardware import require_hardware
@@ -196,8 +223,9 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     require_trackers(config.train.trackers)
     ranks = choose_ranks(gpus)
     share_of_step(config.train, ranks)
-    require_memory(config, ranks)
-    require_disk(config)
+    shape = trained_shape(config.model, config.lora)
+    require_memory(config, shape, ranks)
+    require_disk(config, shape)
     if resume == "required":
         require_interrupted(work_folder(config.run.output_dir))
     return Placement(ranks_per_host=ranks)
@@ -290,10 +318,12 @@ def _free_name(name: str, outputs: Path, *, numbered: bool, is_job: bool) -> str
     return free
 
 
-def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, gpus: str) -> str:
+def _plan(
+    config: FinetuningConfig, config_path: Path, name: str, target: str, gpus: str, rate: str
+) -> str:
     output = Path(config.run.output_dir) / name
     lines = [f"# {config_path}, resolved", to_yaml(config), "# objective"]
-    lines += [f"  {_objective(config)}", "", "# steps"]
+    lines += [f"  {_objective(config)}; learning rate {rate}", *_step(config), "", "# steps"]
     lines += [f"  {step:<13} {what}" for step, what in STEPS.items()]
     lines += [
         "",
@@ -341,7 +371,20 @@ def _objective(config: FinetuningConfig) -> str:
             if train.start_from
             else "; the reference model is the base model"
         )
-    return f"{what}, starting from {start}{reference}; learning rate {train.learning_rate:g}"
+    return f"{what}, starting from {start}{reference}"
+
+
+def _step(config: FinetuningConfig) -> list[str]:
+    """What goes into an optimizer step, as far as it is known before the rows are read."""
+    train = config.train
+    rows = train.rows_in_step
+    text = f"  {rows} documents a step"
+    if train.packing:
+        text = (
+            f"  {rows} packed rows a step, {rows * config.model.max_seq_length:,} tokens; how many "
+            "documents that is, training says once the rows are read"
+        )
+    return [text, *(f"  warning: {w}" for w in step_warnings(rows, train.max_steps))]
 
 
 class _NoTraceback(logging.Filter):

@@ -51,11 +51,7 @@ class FinetuningConfig(Section):
                 "no preferences that could contradict one another; leave it out"
             )
         _require_weights_to_start_from(self)
-        if self.model.load_in_4bit and self.model.dtype == "float32":
-            raise ValueError(
-                "model.load_in_4bit computes in 16 bit: set model.dtype to auto, bfloat16 or "
-                "float16, not float32"
-            )
+        _require_quantisation(self)
         if (
             self.sagemaker is not None
             and self.sagemaker.spot.enabled
@@ -90,20 +86,40 @@ def _require_weights_to_start_from(config: FinetuningConfig) -> None:
             f"train.start_from ({start}) with lora.init: {init}, which starts from the base model's "
             "weights; drop one of the two"
         )
-    if init == "pissa" and config.model.load_in_4bit:
+    if init == "pissa" and config.model.quantisation != "none":
         raise ValueError(
-            "model.load_in_4bit (True) with lora.init: pissa, which starts from the 16-bit "
+            f"model.quantisation ({config.model.quantisation}) with lora.init: pissa, which starts from the 16-bit "
             "weights' principal components; drop one of the two"
         )
-    if init == "loftq" and not config.model.load_in_4bit:
+    if init == "loftq" and config.model.quantisation != "nf4":
         raise ValueError(
-            "lora.init: loftq starts from what quantisation took from the weights, and "
-            "model.load_in_4bit is false; set that to true, or choose default, gaussian or pissa"
+            "lora.init: loftq starts from what NF4 took from the weights, and model.quantisation is "
+            f"{config.model.quantisation}; set that to nf4, or choose another lora.init"
         )
     if init == "loftq" and config.export.merged_16bit:
         raise ValueError(
             "export.merged_16bit with lora.init: loftq, whose adapter makes up for the error of "
             "4-bit weights and is wrong on 16-bit ones; drop one of the two"
+        )
+
+
+def _require_quantisation(config: FinetuningConfig) -> None:
+    """Refuse what quantised weights cannot go with."""
+    asked, dtype = config.model.quantisation, config.model.dtype
+    if asked == "nf4" and dtype == "float32":
+        raise ValueError(
+            "model.quantisation: nf4 computes in 16 bit: set model.dtype to auto, bfloat16 or "
+            "float16, not float32"
+        )
+    if asked == "fp8" and dtype not in ("auto", "bfloat16"):
+        raise ValueError(
+            "model.quantisation: fp8 computes in bfloat16: set model.dtype to auto or bfloat16, not "
+            f"{dtype}"
+        )
+    if asked == "fp8" and config.lora.use_dora:
+        raise ValueError(
+            "model.quantisation: fp8 with lora.use_dora, whose magnitudes are those of the 16-bit "
+            "weights; drop one of the two"
         )
 
 

@@ -62,7 +62,7 @@ class LoraSettings(Section):
         "default",
         description="How training starts: with B zero and A PEFT's own (Kaiming-uniform) or gaussian "
         "(normal with standard deviation 1/r); from the weights' principal components (pissa, "
-        "arXiv 2404.02948), where the saved adapter has the rank 2r; or, with load_in_4bit, from what "
+        "arXiv 2404.02948), where the saved adapter has the rank 2r; or, with quantisation: nf4, from what "
         "quantisation took from the weights (loftq, arXiv 2310.08659).",
     )
     bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases train.")

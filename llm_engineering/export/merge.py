@@ -75,7 +75,7 @@ def require_mergeable(base: Path) -> None:
     if "quantization_config" in read_config(base):
         raise ExportError(
             f"export.merged_16bit: the weights of {base} are quantised on disk; name the original "
-            "16-bit model as model.id (model.load_in_4bit quantises it when it is loaded)"
+            "16-bit model as model.id (model.quantisation rounds it when it is loaded)"
         )
 
 

@@ -331,5 +331,6 @@ def _proof(
 def _against(export: Export, model: ModelRecipe) -> str:
     if export.against is not None:
         return "the adapter on the original 16-bit weights"
-    quantised = ", its base model in NF4" if model.quantisation == "nf4" else ""
+    quantised = f", its base model in {model.quantisation.upper()}"
+    quantised = quantised if model.quantisation != "none" else ""
     return f"the trained model in memory{quantised}"

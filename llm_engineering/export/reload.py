@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from llm_engineering.configuration.model import Quantisation
 from llm_engineering.export.gguf import read_metadata
 from llm_engineering.export.stored_tensors import compare_gguf
 from llm_engineering.model.evaluation.parity_proof import ExportKind
@@ -29,7 +30,7 @@ from llm_engineering.model.evaluation.trained_tensors import adapter_names, scal
 from llm_engineering.model_class import model_class
 
 _ROOM = 1.25  # memory that a model needs, by the size of its weights
-_NF4 = 0.35  # size of 16-bit weights once they are quantised, embeddings left as they are
+_NF4 = 0.35  # size of NF4 weights by that of 16-bit ones, embeddings left as they are
 
 
 class Export(BaseModel):
@@ -43,7 +44,7 @@ class Export(BaseModel):
         "a GGUF was made of.",
     )
     adapter: str | None = Field(None, description="Folder of the adapter in a merged model.")
-    quantised: bool = Field(False, description="Load the base model in NF4, as it was trained.")
+    quantisation: Quantisation = Field("none", description="As it was trained on.")
     against: int | None = Field(
         None, description="Position of the export that it is compared with; None: the live model."
     )
@@ -179,13 +180,20 @@ def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:
     import torch
     from transformers import AutoConfig
 
+    from llm_engineering.model.fp8 import quantise_projections
+    from llm_engineering.model.stored_quantisation import dequantising
+
     path = Path(export.path)
     computed_in = getattr(torch, dtype)
     options: dict[str, Any] = {"dtype": computed_in, "trust_remote_code": trust_remote_code}
     source = Path(export.base) if export.kind == "adapter" and export.base else path
     if export.kind == "gguf":
         source, options["gguf_file"] = path.parent, path.name
-    if export.quantised:
+    if export.kind != "gguf":
+        options |= dequantising(source)
+    growth = 2.0 if "quantization_config" in options else 1.0
+    if export.quantisation == "nf4":
+        growth = _NF4
         from transformers import BitsAndBytesConfig
 
         options["quantization_config"] = BitsAndBytesConfig(  # as unsloth loads it
@@ -195,7 +203,7 @@ def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:
             bnb_4bit_compute_dtype=computed_in,
         )
     weights = [path] if export.kind == "gguf" else source.glob("*.safetensors")
-    options["device_map"] = _device_map(weights, export.quantised)
+    options["device_map"] = _device_map(weights, growth)
     config = AutoConfig.from_pretrained(  # a GGUF's folder has none of its own
         source if export.kind != "gguf" else export.base,
         trust_remote_code=request.trust_remote_code,
@@ -205,6 +213,8 @@ def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:
     wrong = [*info["missing_keys"], *info["mismatched_keys"]]
     if wrong:
         raise ValueError(f"{len(wrong)} tensors are missing or of another shape, as {min(wrong)}")
+    if export.quantisation == "fp8":
+        quantise_projections(model)
     if export.kind != "adapter":
         return model
     from peft import PeftModel
@@ -214,11 +224,11 @@ def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:
         return PeftModel.from_pretrained(model, path)
 
 
-def _device_map(weights: Iterable[Path], quantised: bool) -> Any:
-    """Where a model's layers go, by the size of its files and what is free of each GPU."""
+def _device_map(weights: Iterable[Path], growth: float) -> Any:
+    """Where a model's layers go, by what is free of each GPU, and its files' size times ``growth``."""
     import torch
 
-    size = sum(file.stat().st_size for file in weights) * (_NF4 if quantised else 1.0)
+    size = sum(file.stat().st_size for file in weights) * growth
     cards = range(torch.cuda.device_count())
     return placement(size, [torch.cuda.mem_get_info(card)[0] for card in cards])
 

@@ -7,7 +7,7 @@ import hashlib
 from pydantic import BaseModel, ConfigDict, Field
 
 from llm_engineering.configuration.lora import LoraSettings
-from llm_engineering.configuration.model import ModelSettings, RopeScaling
+from llm_engineering.configuration.model import ModelSettings, Quantisation, RopeScaling
 
 
 class Recipe(BaseModel):
@@ -28,7 +28,7 @@ class ModelRecipe(Recipe):
     revision: str | None = Field(description="Commit of a Hub model.")
     architecture: str = Field(description="Class name in the model's config.json.")
     dtype: str = Field(description="Type of the frozen weights, resolved.")
-    quantisation: str = Field(description="'none' or 'nf4'.")
+    quantisation: Quantisation = Field(description="'none', 'nf4' or 'fp8'.")
     max_seq_length: int = Field(description="Tokens.")
     rope_scaling: RopeScaling | None = Field(None, description="As model.rope_scaling.")
     chat_template: str = Field(description="Jinja text of the run's chat template.")
@@ -45,7 +45,7 @@ class ModelRecipe(Recipe):
             id=self.id,
             revision=self.revision,
             dtype=self.dtype,
-            load_in_4bit=self.quantisation == "nf4",
+            quantisation=self.quantisation,
             max_seq_length=self.max_seq_length,
             rope_scaling=self.rope_scaling,
             eos_token=self.eos_token,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import DiskError
 from llm_engineering.planning.cards import GIB
-from llm_engineering.planning.shape import ModelShape, read_shape
+from llm_engineering.planning.shape import TrainedShape
 
 # Bytes a trainable parameter: the adapter is kept in 32 bit, and AdamW holds two moments of it
 # (arXiv 1412.6980), in 32 bit or in 8 (arXiv 2110.02861).
@@ -52,35 +52,27 @@ class DiskNeed(BaseModel):
         return f"{self.total / GIB:.1f} GiB ({listed})"
 
 
-def plan_disk(config: FinetuningConfig, shape: ModelShape) -> DiskNeed:
+def plan_disk(config: FinetuningConfig, shape: TrainedShape) -> DiskNeed:
     """Estimate what a run writes beside its data."""
-    train, trained = config.train, shape.adapter_parameters(config.lora)
+    train, trained = config.train, shape.adapter.parameters
     at_a_time = train.keep_checkpoints + 1 if train.checkpoint_every else 0
     one = trained * (_ADAPTER + _MOMENTS[train.optimizer])
     best = trained * _ADAPTER if train.keep_best else 0
     return DiskNeed(
         checkpoints=at_a_time * (one + best) + best,
         adapter=_COPIES * trained * _ADAPTER,
-        merged=shape.parameters * _MERGED if config.export.merged_16bit else 0,
-        gguf=shape.parameters * _GGUF[config.export.gguf] if config.export.gguf else 0,
+        merged=shape.model.parameters * _MERGED if config.export.merged_16bit else 0,
+        gguf=shape.model.parameters * _GGUF[config.export.gguf] if config.export.gguf else 0,
     )
 
 
-def require_disk(config: FinetuningConfig) -> None:
+def require_disk(config: FinetuningConfig, shape: TrainedShape) -> None:
     """Refuse a run for which the output folder's disk has no room.
-
-    A model whose shape is not known (mixtures of experts) needs no more than what every run does.
 
     Raises:
         DiskError: There is too little; says what takes how much, and what to do.
-        ModelError: The model's config.json cannot be had.
     """
-    shape = read_shape(config.model)
-    need = (
-        DiskNeed(checkpoints=0, adapter=0, merged=0, gguf=0)
-        if shape is None
-        else plan_disk(config, shape)
-    )
+    need = plan_disk(config, shape)
     outputs = Path(config.run.output_dir)
     free = shutil.disk_usage(_existing(outputs.absolute())).free
     if need.total > free:

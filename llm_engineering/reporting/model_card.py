@@ -155,13 +155,14 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         + (f", beta {run.record.beta:g}" if _objective(run).is_preference else ""),
         "Loss on": run.config.data.loss_on,
         "Optimizer": train.optimizer,
-        "Peak learning rate": f"{train.learning_rate:g}",
+        "Peak learning rate": f"{train.peak_learning_rate:g}",
         "Schedule": f"{train.lr_scheduler}, {formats.count(train.warmup_steps)} warm-up steps",
         "Weight decay": f"{train.weight_decay:g}",
         "Gradient clipping": f"{train.max_grad_norm:g}",
         "Rows in a step": f"{formats.count(run.record.effective_batch)} "
         f"({run.record.plan or 'micro-batch not recorded'}"
-        f"{', packed' if train.packing else ''})",
+        f"{', packed' if train.packing else ''})"
+        + (f"; {run.record.step_size}" if run.record.step_size else ""),
         "Steps": f"{formats.count(run.record.steps)} ({formats.trimmed(run.record.epochs)} epochs)",
         "Tokens read": formats.count(run.record.train_tokens),
         "Training time": f"{formats.duration(run.record.train_seconds)} on "

@@ -98,7 +98,17 @@ def _memory_note(record: TrainingRecord) -> str:
             record.device,
             *([str(record.plan)] if record.plan else []),
             *([f"planned {formats.size(planned)}"] if planned else []),
+            *_correction(record),
         ]
+    )
+
+
+def _correction(record: TrainingRecord) -> list[str]:
+    off_by = record.plan.off_by if record.plan else None
+    return (
+        []
+        if off_by is None
+        else [f"by a measured step, {100 * off_by:+.1f} % of what was estimated"]
     )
 
 

@@ -12,7 +12,7 @@ from llm_engineering.distributed.share import share_of_step
 from llm_engineering.errors import ConfigError, HardwareError, LaunchError, SecretError
 from llm_engineering.export.gguf import require_converter
 from llm_engineering.model.base_model import is_hub_model
-from llm_engineering.planning.cards import GIB, usable_bytes
+from llm_engineering.planning.cards import FP8_CARDS, GIB, usable_bytes
 from llm_engineering.planning.choice import choose_plans
 from llm_engineering.planning.workload import Workload
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
@@ -60,6 +60,11 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
             raise LaunchError(
                 f"sagemaker.instance_types: {instance.name} ({instance.gpu}) has no bfloat16; choose "
                 "another, or set model.dtype: float16"
+            )
+        if config.model.quantisation == "fp8" and instance.gpu not in FP8_CARDS:
+            raise LaunchError(
+                f"sagemaker.instance_types: {instance.name} ({instance.gpu}) has no FP8; choose one "
+                f"with {', '.join(FP8_CARDS)}, or set model.quantisation: nf4 or none"
             )
         if settings.image is None and instance.gpu.startswith("V100"):
             raise LaunchError(

@@ -119,6 +119,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
     from llm_engineering.model.base_model import relocate
     from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
     from llm_engineering.model.finetuning.load import describe_model, load_model
+    from llm_engineering.model.finetuning.trained_shape import trained_shape
     from llm_engineering.planning.device_plans import require_memory
     from llm_engineering.planning.hardware import resolve_dtype
     from llm_engineering.registry.starting_adapter import starting_adapter
@@ -131,7 +132,7 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
         relocate(config.model.id, folders.channel(BASE_MODEL))
     dataset = PreparedDataset.read(folders.channel(DATASET))
     placement, production = read_placement(folders), read_production(folders)
-    require_memory(config, placement.ranks)
+    require_memory(config, trained_shape(config.model, config.lora), placement.ranks)
     if placement.ranks == 1:
         lora = inject_lora(load_model(config.model), config.lora)
     else:  # each rank loads it; this process starts and watches them

@@ -14,8 +14,8 @@ from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import AwsUnavailableError, LaunchError
 from llm_engineering.export.gguf import CONVERTER
+from llm_engineering.model.finetuning.trained_shape import known_shape
 from llm_engineering.model.recipes import LoraRecipe
-from llm_engineering.planning.shape import read_shape
 from llm_engineering.planning.workload import prepared_workload
 from llm_engineering.registry.versions import model_name
 from llm_engineering.reporting.manifest import git_commit
@@ -219,14 +219,17 @@ class Submission:
         parameters, merged = self.lora.model.parameters, self.config.export.merged_16bit
         for line in check_storage(parameters, self.settings, merged=merged):
             logger.info("storage: %s", line)
-        shape = read_shape(self.config.model)
+        shape = known_shape(self.config.model, self.config.lora)
+        if shape is None:
+            logger.warning(
+                "memory is not planned: it takes PyTorch to know the modules of a %s, and this host has "
+                "none; the job plans it before it loads a weight",
+                self.lora.model.architecture,
+            )
+            return
         work = prepared_workload(
             self.lora, shape, self.config.train, self.config.evaluate, self.dataset.summary.train
         )
-        if work is None:
-            architecture = self.lora.model.architecture
-            logger.warning("memory is not planned: %s is no plain decoder", architecture)
-            return
         for line in check_memory(work, self.settings):
             logger.info("memory: %s", line)
 

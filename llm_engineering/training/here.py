@@ -36,6 +36,7 @@ from llm_engineering.model.finetuning.token_count import TokenCount
 from llm_engineering.model.finetuning.trainer import make_trainer
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.training.attempt import Attempt
+from llm_engineering.training.measured_step import settle_plan
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +59,10 @@ def train_here(
     record.objective, record.beta = settings.objective, settings.beta
     record.started_from = start.digest if start else None
     record.plan, record.ranks = attempt.plan, world.ranks()
+    rows = dataset.split("train")
+    plan = record.plan = settle_plan(attempt, live_model, rows)
     trainer = make_trainer(
-        live_model, dataset.split("train"), lora, settings, attempt.plan, attempt.seed,
+        live_model, rows, lora, settings, plan, attempt.seed,
         attempt.checkpoints, distributed_arguments(),
     )  # fmt: skip
     objective = OBJECTIVES[settings.objective]

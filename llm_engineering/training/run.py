@@ -29,10 +29,12 @@ from llm_engineering.model.finetuning.checkpoints import (
 )
 from llm_engineering.model.finetuning.progress import ProgressDisplay
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
-from llm_engineering.planning.batch_plan import BatchPlan, next_smaller
-from llm_engineering.planning.device_plans import device_plans
+from llm_engineering.planning.batch_plan import BatchPlan, smaller_plans
+from llm_engineering.planning.device_plans import cpu_plans, device_plans
+from llm_engineering.planning.step_size import StepSize, step_size, step_warnings
 from llm_engineering.signals import StopRequest, stop_after_step
 from llm_engineering.training.attempt import Attempt
 from llm_engineering.training.here import train_here
@@ -98,15 +100,23 @@ def train(
     if (start is None) != (settings.start_from is None):
         raise ValueError(f"train.start_from is {settings.start_from}, and start is {start}")
     share = share_of_step(settings, placement.ranks)
-    plans = device_plans(lora, dataset, share, evaluate, placement.ranks)
-    _require_whole_experts(lora, plans[0])
-    identity = identity_of(lora, dataset, settings, start, seed, plans[0])
+    size = step_size(settings, dataset.summary.train, lora.model.max_seq_length)
+    logger.info("%s", size)
+    for warning in step_warnings(size.documents, size.steps):
+        logger.warning("%s", warning)
+    if hardware.has_gpu():
+        shape = trained_shape(lora.model.settings, lora.settings)
+        plans = device_plans(lora, shape, dataset, share, evaluate, placement.ranks)
+    else:
+        plans = cpu_plans(share)
+    _require_whole_experts(lora, plans.first)
+    identity = identity_of(lora, dataset, settings, start, seed, plans.first)
     checkpoint = _checkpoint(work, identity, resume)
     lock = open_work_folder(work / name, identity)
     attempt = Attempt(
         lora=lora, dataset=dataset.folder, settings=settings, evaluate=evaluate, seed=seed,
-        start=start, plan=plans[0], checkpoint=checkpoint, record=_record_at(checkpoint),
-        folder=work / name,
+        start=start, plan=plans.first, candidates=plans.every, checkpoint=checkpoint,
+        record=_record_at(checkpoint, size), folder=work / name,
     )  # fmt: skip
 
     def run(attempt: Attempt) -> tuple[AdapterFolder, TrainingRecord]:
@@ -116,14 +126,19 @@ def train(
 
     try:
         with stop_after_step(stop) as asked:
-            logger.info("%d rows a step: %s%s", settings.rows_in_step, plans[0], placement.on_each)
+            logger.info(
+                "%d rows a step: %s%s", settings.rows_in_step, plans.first, placement.on_each
+            )
             while (outcome := _unless_out_of_memory(run, attempt)) is None:
                 live.release()
                 hardware.free_gpu_memory()
                 checkpoint = newest_checkpoint(work / name) or checkpoint
+                failed = attempt.record.plan if placement.ranks == 1 else None
+                smaller = _smaller(plans.every, failed or attempt.plan)
                 attempt = attempt.model_copy(
                     update={
-                        "plan": _smaller(plans, attempt.plan),
+                        "plan": smaller[0],
+                        "candidates": smaller,
                         "checkpoint": checkpoint,
                         "record": _record_after_fallback(attempt.record, checkpoint),
                     }
@@ -164,11 +179,12 @@ def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpo
         return None
 
 
-def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
+def _record_at(checkpoint: Checkpoint | None, size: StepSize | None) -> TrainingRecord:
     if checkpoint is None:
-        return TrainingRecord()
+        return TrainingRecord(step_size=size)
     text = (checkpoint.folder / RECORD).read_text(encoding="utf-8")
     record = TrainingRecord.model_validate_json(text)
+    record.step_size = size
     record.resumed_from_step = checkpoint.step
     record.resumed_from_run = checkpoint.run.name
     return record
@@ -176,7 +192,7 @@ def _record_at(checkpoint: Checkpoint | None) -> TrainingRecord:
 
 def _record_after_fallback(failed: TrainingRecord, checkpoint: Checkpoint | None) -> TrainingRecord:
     """The record to go on with: what is measured of the base model need not be measured again."""
-    record = _record_at(checkpoint)
+    record = _record_at(checkpoint, failed.step_size)
     record.resumed_from_step = failed.resumed_from_step
     record.resumed_from_run = failed.resumed_from_run
     record.held_out = record.held_out or failed.held_out[:1]
@@ -195,13 +211,13 @@ def _unless_out_of_memory(run: Callable[[Attempt], Outcome], attempt: Attempt) -
         return None
 
 
-def _smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan:
-    plan = next_smaller(plans, failed)
-    if plan is None:
+def _smaller(plans: list[BatchPlan], failed: BatchPlan) -> list[BatchPlan]:
+    smaller = smaller_plans(plans, failed)
+    if not smaller:
         raise HardwareError(
             f"out of memory with {failed}, the smallest plan that the settings allow; set "
             "train.micro_batch and train.gradient_checkpointing to auto, lower "
-            "model.max_seq_length, or set model.load_in_4bit: true"
+            "model.max_seq_length, or set model.quantisation: nf4"
         )
-    logger.warning("going on with %s; what is learned stays the same", plan)
-    return plan
+    logger.warning("going on with %s; what is learned stays the same", smaller[0])
+    return smaller

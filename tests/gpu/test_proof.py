@@ -22,10 +22,11 @@ pytestmark = [pytest.mark.gpu, pytest.mark.slow]
     "settings",
     [
         {"model.load_in_4bit": True, "model.dtype": "bfloat16"},
+        {"model.quantisation": "fp8", "model.dtype": "bfloat16"},
         {"model.dtype": "float16"},
         {"model.rope_scaling": {"rope_type": "yarn", "factor": 2}, "model.dtype": "bfloat16"},
     ],
-    ids=["nf4", "float16", "yarn"],
+    ids=["nf4", "fp8", "float16", "yarn"],
 )
 def test_it_learns_and_is_proven_and_no_attack_is(run, on_gpu, tmp_path, monkeypatch, settings):
     """One process reads all of them back, as it would one; it takes longer to start than to read."""

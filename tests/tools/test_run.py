@@ -106,7 +106,7 @@ def test_dry_run_of_the_handbooks_recipe():
     [
         (["--set", "lora.rank=8"], 2, "error: --set lora.rank=8: lora.rank: unknown key"),
         (["--set", "model.id=nowhere/at-all/x"], 4, "error: model.id: no folder nowhere/at-all/x"),
-        (["--set", "model.load_in_4bit=true"], 5, "error: model.load_in_4bit: true needs an NVIDIA"),
+        (["--set", "model.load_in_4bit=true"], 5, "error: model.quantisation: nf4 needs an NVIDIA"),
         (["--set", "train.packing=true"], 5, "error: train.packing: true needs an NVIDIA GPU"),
         (["--set", "data.sources.0.source=no.jsonl", "--set", "data.held_out.fraction=0.1"], 3,
          "error: data source no.jsonl: no such file"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from llm_engineering.model.finetuning.record import AdapterFolder
 from llm_engineering.model.finetuning.targets import choose_targets
 from llm_engineering.model.recipes import AdapterTargets, LoraRecipe
 from llm_engineering.model.rope_scaling import HF_OVERRIDES, overrides, told
+from llm_engineering.training_stack import has_pytorch
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -91,10 +91,10 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
 
 def _targets(config: FinetuningConfig) -> AdapterTargets | None:
     """What the settings mean in the model; None on a host that launches alone: the job looks again."""
-    if importlib.util.find_spec("torch") is None:
+    if not has_pytorch():
         return None
     model = meta_model(config.model)
-    return choose_targets(model, config.lora, quantised=config.model.load_in_4bit)
+    return choose_targets(model, config.lora, quantised=config.model.quantisation != "none")
 
 
 def differing_settings(

@@ -9,7 +9,6 @@ refused by name. The job makes its own recipe from the real model, and a differe
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,7 @@ from llm_engineering.model.finetuning.inject import describe_lora, usual_scaling
 from llm_engineering.model.finetuning.load import describe_model, recipe_of
 from llm_engineering.model.recipes import AdapterTargets, LoraRecipe, MatchedTarget, ModelRecipe
 from llm_engineering.model.weight_headers import StoredTensor, weight_headers
+from llm_engineering.training_stack import has_pytorch
 
 _FLOATS = {"F16", "BF16", "F32", "F64"}
 _EMBEDDING = re.compile(r"emb|^w[tp]e$")
@@ -128,7 +128,7 @@ def _outline_or_torch(settings: ModelSettings) -> Outline | None:
     )
     if isinstance(found, Outline):
         return found
-    if importlib.util.find_spec("torch") is not None:
+    if has_pytorch():
         return None
     raise ModelError(
         f"model.id: which modules of {settings.id} an adapter can take is not told by its files "

@@ -21,6 +21,7 @@ from llm_engineering.model.finetuning.learned_tokens import require_learned_toke
 from llm_engineering.model.meta import meta_model as meta_model_of
 from llm_engineering.model.recipes import ModelRecipe
 from llm_engineering.model.rope_scaling import require_stretched
+from llm_engineering.model.stored_quantisation import require_readable_weights
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 from llm_engineering.planning.hardware import resolve_dtype
 from llm_engineering.training_stack import import_unsloth
@@ -38,11 +39,12 @@ def load_model(settings: ModelSettings) -> ModelRecipe:
         The recipe from which ``live_base_model`` can build the same model elsewhere.
 
     Raises:
-        ModelError: The model cannot be found or is incomplete, was made for shorter rows, or never
-            learned a token that the chat template writes.
+        ModelError: The model cannot be found or is incomplete, was made for shorter rows, is quantised
+            on disk in a way that cannot be read, or never learned a token that the chat template writes.
         HardwareError: This host cannot hold it in the configured type.
     """
     require_positions(settings)
+    require_readable_weights(settings)
     folder = model_folder(settings, weights=True)
     dtype = resolve_dtype(settings)
     digests = weight_digests(settings)
@@ -76,6 +78,7 @@ def recipe_of(settings: ModelSettings, *, dtype: str, parameters: int) -> ModelR
         ModelError: It was made for shorter rows, or its tokenizer or digests cannot be had.
     """
     require_positions(settings)
+    require_readable_weights(settings)
     tokenizer = load_tokenizer(settings)
     return _recipe(settings, dtype, weight_digests(settings), tokenizer, parameters)
 
@@ -133,7 +136,7 @@ def _recipe(
         revision=folder.name if folder.parent.name == "snapshots" else settings.revision,
         architecture=(read_config(folder).get("architectures") or ["unknown"])[0],
         dtype=dtype,
-        quantisation="nf4" if settings.load_in_4bit else "none",
+        quantisation=settings.quantisation,
         max_seq_length=settings.max_seq_length,
         rope_scaling=settings.rope_scaling,
         chat_template=str(tokenizer.chat_template),

@@ -20,6 +20,7 @@ from llm_engineering.model.finetuning.load import meta_model
 from llm_engineering.model.finetuning.packing import require_packable
 from llm_engineering.model.finetuning.targets import choose_targets
 from llm_engineering.model.recipes import AdapterTargets
+from llm_engineering.model.stored_quantisation import require_readable_weights
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +37,11 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
     from peft import LoraConfig
 
     require_positions(config.model)
+    require_readable_weights(config.model)
     model = meta_model(config.model)
     if config.train.packing:
         require_packable(model)
-    targets = choose_targets(model, config.lora, quantised=config.model.load_in_4bit)
+    targets = choose_targets(model, config.lora, quantised=config.model.quantisation != "none")
     names = names_in_files(model_folder(config.model, weights=False))
     if config.export.gguf:
         require_gguf(model, names or [], targets)

@@ -12,6 +12,7 @@ from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.planning.batch_plan import BatchPlan
+from llm_engineering.planning.step_size import StepSize
 
 
 class TrainingPoint(BaseModel):
@@ -103,6 +104,7 @@ class TrainingRecord(BaseModel):
     samples: list[SamplePoint] = Field([], description="Answers given while training.")
     steps: int = Field(0, description="Optimizer steps.")
     epochs: float = Field(0.0, description="Passes over the data.")
+    step_size: StepSize | None = Field(None, description="What went into an optimizer step.")
     effective_batch: int = Field(0, description="Rows in one optimizer step.")
     plan: BatchPlan | None = Field(None, description="How a rank's rows went through its device.")
     ranks: int = Field(1, description="Processes that shared each step, each with a device.")

@@ -33,7 +33,7 @@ def choose_targets(model: Any, settings: LoraSettings, *, quantised: bool) -> Ad
         model: The base model; its weights are not looked at, so that the meta device does.
         settings: ``target_modules`` is "auto", "all-linear", or names: the last parts of a linear
             module's name, or of an expert parameter's.
-        quantised: Whether linear weights will be in 4 bit.
+        quantised: Whether linear weights will be rounded to 4 or 8 bit.
 
     Raises:
         LoraError: A name or a pattern matches nothing, or these settings do not go with a mixture's

@@ -150,9 +150,9 @@ def test_both_configurations_are_shipped() -> None:
     assert {"finetuning.yaml", "finetuning_llama_3_1_8b.yaml"} <= names
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_a_shipped_file_has_the_handbooks_adapter(path: Path) -> None:
-    lora = load_config(path).lora
+@pytest.mark.parametrize("name", ["dpo", "finetuning", "finetuning_llama_3_1_8b"])
+def test_a_shipped_file_has_the_handbooks_adapter(name: str) -> None:
+    lora = load_config(ROOT / "configs" / f"{name}.yaml").lora
 
     assert (lora.r, lora.lora_alpha, lora.lora_dropout) == (32, 32, 0.0)
     assert len(lora.target_modules) == 7
@@ -312,7 +312,12 @@ def test_a_malformed_override_is_refused(override: str, message: str, tmp_path: 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.learning_rate=5", "train.learning_rate: input should be less than 1 (got 5)"),
+        ("train.max_grad_norm=0", "train.max_grad_norm: input should be greater than 0 (got 0)"),
+        (
+            "train.learning_rate=5",
+            "train.learning_rate: input should be less than 1 (got 5)\n"
+            "--set train.learning_rate=5: train.learning_rate: input should be 'auto' (got 5)",
+        ),
         (
             "train.max_steps=many",
             "train.max_steps: input should be a valid integer, unable to parse string as an "
@@ -613,8 +618,18 @@ def test_a_required_section_with_a_mistake(
         ),
         (
             ["model.load_in_4bit=true", "model.dtype=float32"],
-            "model.load_in_4bit computes in 16 bit: set model.dtype to auto, bfloat16 or "
+            "model.quantisation: nf4 computes in 16 bit: set model.dtype to auto, bfloat16 or "
             "float16, not float32",
+        ),
+        (
+            ["model.quantisation=fp8", "model.dtype=float16"],
+            "model.quantisation: fp8 computes in bfloat16: set model.dtype to auto or bfloat16, not "
+            "float16",
+        ),
+        (
+            ["model.quantisation=fp8", "lora.use_dora=true"],
+            "model.quantisation: fp8 with lora.use_dora, whose magnitudes are those of the 16-bit "
+            "weights; drop one of the two",
         ),
         (
             ["model.max_seq_length=64"],
@@ -703,3 +718,31 @@ def test_what_is_wrong_with_a_given_source_is_told_of_it(tmp_path: Path) -> None
     with pytest.raises(ConfigError) as caught:
         load_config(path, [], "")
     assert str(caught.value).startswith("the source '': data.sources.0.source: string should have ")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "quantisation"),
+    [
+        ([], "none"),
+        (["model.load_in_4bit=true"], "nf4"),
+        (["model.load_in_4bit=false"], "none"),
+        (["model.load_in_4bit=true", "model.quantisation=nf4"], "nf4"),
+        (["model.load_in_4bit=false", "model.quantisation=fp8"], "fp8"),
+        (["model.quantisation=fp8"], "fp8"),
+    ],
+)
+def test_the_old_name_of_nf4_is_read(
+    overrides: list[str], quantisation: str, tmp_path: Path
+) -> None:
+    model = load_config(write(tmp_path, REQUIRED), overrides).model
+    assert (model.quantisation, model.load_in_4bit) == (quantisation, quantisation == "nf4")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("true", "fp8"), ("true", "none"), ("false", "nf4"), ("maybe", "nf4")]
+)
+def test_the_old_name_may_not_contradict_the_new_one(old: str, new: str, tmp_path: Path) -> None:
+    overrides = [f"model.load_in_4bit={old}", f"model.quantisation={new}"]
+    said = refusal(write(tmp_path, REQUIRED), *overrides)
+    assert "load_in_4bit" in said
+    assert (f"quantisation is {new}; drop load_in_4bit" in said) is (old != "maybe")

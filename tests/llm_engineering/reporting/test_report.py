@@ -303,6 +303,11 @@ def test_the_memory_tile_says_what_was_planned(make_run: MakeRun) -> None:
     tiles = {tile.label: tile for tile in headline_tiles(make_run())}
     note = tiles["Peak memory"].note
     assert note.endswith(" · micro-batch 2 x 8, no checkpointing · planned 3.4 GB")
+    run = make_run()
+    plan = run.record.plan.model_copy(update={"off_by": 0.031})
+    corrected = make_run(record=run.record.model_copy(update={"plan": plan}))
+    tiles = {tile.label: tile for tile in headline_tiles(corrected)}
+    assert tiles["Peak memory"].note == f"{note} · by a measured step, +3.1 % of what was estimated"
 
 
 def test_exports_are_told_with_difference_and_tolerance(run: RunReport) -> None:

@@ -99,6 +99,17 @@ def test_a_type_without_a_gpu_is_refused():
         local(config(instance_types=["ml.m5.xlarge"]))
 
 
+@pytest.mark.parametrize(("instance", "has"), [("ml.g5.xlarge", False), ("ml.g6.xlarge", True)])
+def test_fp8_on_a_gpu_that_has_none_is_refused(instance, has):
+    asked = config(model={"quantisation": "fp8"}, instance_types=[instance])
+    if has:
+        return local(asked)
+    with pytest.raises(
+        LaunchError, match=r"ml\.g5\.xlarge \(A10G\) has no FP8; choose one with L4, "
+    ):
+        local(asked)
+
+
 def test_bfloat16_on_a_gpu_that_has_none_is_refused():
     with pytest.raises(LaunchError, match=r"ml\.g4dn\.xlarge \(T4\) has no bfloat16"):
         local(config(model={"dtype": "bfloat16"}, instance_types=["ml.g4dn.xlarge"]))

@@ -26,7 +26,7 @@ from llm_engineering.model.finetuning.described import (
 )
 from llm_engineering.model.finetuning.inject import inject_lora
 from llm_engineering.model.finetuning.load import load_model
-from llm_engineering.planning.shape import read_shape
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 from llm_engineering.sagemaker import start
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.follow import (
@@ -481,10 +481,12 @@ def test_a_gpu_that_is_too_small_is_refused_before_anything_is_sent(
     plan, sagemaker_service, monkeypatch
 ):
     planned = plan()
-    larger = read_shape(planned.launch.config.model).model_copy(
-        update={"hidden": 8192, "inner": 28672, "layers": 80}
+    config = planned.launch.config
+    shape = trained_shape(config.model, config.lora)
+    larger = shape.model_copy(
+        update={"model": shape.model.model_copy(update={"parameters": 70_000_000_000})}
     )
-    monkeypatch.setattr("llm_engineering.sagemaker.submission.read_shape", lambda settings: larger)
+    monkeypatch.setattr("llm_engineering.sagemaker.submission.trained_shape", lambda *_: larger)
     with pytest.raises(LaunchError, match=r"ml\.g5\.2xlarge: this training does not fit A10G"):
         planned.go()
     assert jobs(sagemaker_service) == []

@@ -20,6 +20,7 @@ from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
 from llm_engineering.model.finetuning.load import describe_model, load_model
 from llm_engineering.model.finetuning.record import AdapterFolder
 from llm_engineering.planning.batch_plan import BatchPlan
+from llm_engineering.planning.device_plans import DevicePlans
 from llm_engineering.training import run as training
 from llm_engineering.training.production import ProductionAdapter
 from llm_engineering.training.run import train
@@ -228,7 +229,7 @@ def test_ranks_that_share_the_weights_learn_what_one_process_learns(
     shared = BatchPlan(
         micro_batch=1, gradient_accumulation=2, gradient_checkpointing="plain", sharded=True
     )
-    monkeypatch.setattr(training, "device_plans", lambda *_: [shared])
+    monkeypatch.setattr(training, "cpu_plans", lambda *_: DevicePlans(shared, [shared]))
 
     def fail(record):
         if len(record.points) == 3:
