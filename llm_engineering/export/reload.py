@@ -206,7 +206,7 @@ def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:
     options["device_map"] = _device_map(weights, growth)
     config = AutoConfig.from_pretrained(  # a GGUF's folder has none of its own
         source if export.kind != "gguf" else export.base,
-        trust_remote_code=request.trust_remote_code,
+        trust_remote_code=trust_remote_code,
     )
     loader = model_class(config)
     model, info = loader.from_pretrained(source, output_loading_info=True, **options)

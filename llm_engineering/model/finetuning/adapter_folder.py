@@ -114,7 +114,9 @@ def differing_settings(
         if name in theirs and ours[name] != theirs[name]
     ]
     found: Any = theirs.get("target_modules")
-    if targets is not None and isinstance(found, list):  # all-linear was once saved by every module's whole name
+    if targets is not None and isinstance(
+        found, list
+    ):  # all-linear was once saved by every module's whole name
         named = {str(name).rpartition(".")[2] for name in found}
         named |= set(theirs.get("target_parameters") or [])
         if named != {*targets.modules, *targets.parameters}:

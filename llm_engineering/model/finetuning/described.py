@@ -230,9 +230,7 @@ def _require_patterns(names: list[str], settings: LoraSettings) -> None:
 def _in_order(adapted: Iterable[str]) -> tuple[str, ...]:
     """Last names, the handbook's first, as ``choose_targets`` has them."""
     found = dict.fromkeys(name.rsplit(".", 1)[-1] for name in adapted)
-    return tuple(
-        dict.fromkeys([*(one for one in HANDBOOK_TARGET_MODULES if one in found), *found])
-    )
+    return tuple(dict.fromkeys([*(one for one in HANDBOOK_TARGET_MODULES if one in found), *found]))
 
 
 def _trained_biases(outline: Outline, settings: LoraSettings, adapted: Iterable[str]) -> int:
