@@ -150,10 +150,10 @@ def _work(ticks: list[Tick], policy: RetentionSettings, now: float) -> Iterator[
     days = policy.keep_interrupted_days
     for work in sorted({work_folder(tick.output_dir) for tick in ticks if tick.output_dir}):
         for folder in sorted(path for path in work.glob("*") if path.is_dir()):
-            if is_running(folder) or is_marked(work, folder.name):
-                yield Verdict(folder, "running")
-            elif now - _newest_change(folder) <= days * _DAY:
+            if now - _newest_change(folder) <= days * _DAY:
                 yield Verdict(folder, f"younger than {days} d")
+            elif is_running(folder) or is_marked(work, folder.name):
+                yield Verdict(folder, "running")
             else:
                 yield Verdict(folder, GOES)
 

@@ -74,7 +74,7 @@ def test_how_to_tell_the_user_is_never_part_of_what_is_published(tmp_path: Path)
     config = load_config(write(tmp_path, REQUIRED), [private])
     assert config.schedule.alert_command == ["curl", "https://hooks.example.com/private"]
     for text in (to_yaml(config), config.model_dump_json(), str(config.model_dump())):
-        assert "private" not in text
+        assert "hooks.example.com" not in text
         assert "alert_command" not in text
 
 

@@ -121,9 +121,11 @@ def test_abandoned_work_goes_whoever_began_it_unless_a_process_works_on_it(outpu
     ticks = [finished(outputs, "a", 1)]
     for name in ("by-hand", "marked"):
         interrupted(outputs, name, 8)
+    (outputs / ".work" / "unlocked").mkdir()
+    os.utime(outputs / ".work" / "unlocked", (NOW - 8 * DAY, NOW - 8 * DAY))
     with (outputs / ".work" / "marked.running").open("w") as mark:
         fcntl.flock(mark, fcntl.LOCK_EX)  # a SageMaker job is followed so, without a lock inside
-        assert pruned(ticks) == ["by-hand"]
+        assert pruned(ticks) == ["by-hand", "unlocked"]
 
 
 def test_what_this_schedule_promoted_stays_whatever_zenml_says(outputs):
