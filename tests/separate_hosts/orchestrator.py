@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
-import pkgutil
 import signal
 import tempfile
 from pathlib import Path
@@ -94,7 +93,9 @@ def be_a_host(
     if hidden:
         _hide(hidden, disk)
     if os.environ.get("REHEARSED"):
-        _rehearse()
+        from separate_hosts import rehearsal
+
+        rehearsal.install(setattr)
     else:
         _note_loads(Path(disk, "loaded"))
     if kill_at:
@@ -106,16 +107,6 @@ def be_a_host(
         step_name=step, snapshot_id=snapshot
     )
     StepEntrypointConfiguration(arguments=arguments).run()
-
-
-def _rehearse() -> None:
-    from separate_hosts import rehearsal
-
-    def replace(target: str, fake: Any) -> None:
-        owner, _, name = target.rpartition(".")
-        setattr(pkgutil.resolve_name(owner), name, fake)
-
-    rehearsal.install(replace)
 
 
 def _hide(folder: str, disk: str) -> None:
