@@ -312,7 +312,7 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, g
     output = Path(config.run.output_dir) / name
     lines = [f"# {config_path}, resolved", to_yaml(config), "# objective"]
     lines += [f"  {_objective(config)}", "", "# steps"]
-    lines += [f"  {step:<13} {what}" for step, what in STEPS.items()]
+    lines += [f"  {step:<14} {what}" for step, what in STEPS.items()]
     lines += [
         "",
         "# would write",

@@ -18,6 +18,7 @@ from zenml.utils import io_utils
 
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.export.export_folder import ExportFolder
+from llm_engineering.lineage.links import not_a_link
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe, ModelRecipe
@@ -45,7 +46,7 @@ class RecordMaterializer(PydanticMaterializer):
     def extract_metadata(self, data: Any) -> dict[str, Any]:
         """The record's numbers and short texts."""
         return {
-            name: value
+            name: not_a_link(value) if isinstance(value, str) else value
             for name, value in data.model_dump(mode="json").items()
             if isinstance(value, int | float)
             or (isinstance(value, str) and len(value) <= _SHOWN_CHARACTERS)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from llm_engineering.lineage.links import not_a_link
 from llm_engineering.lineage.loss_curve import LossCurve
 from llm_engineering.model.finetuning.record import TrainingRecord
 
@@ -52,8 +53,10 @@ def shown(group: str, figures: Mapping[str, Any]) -> dict[str, Any]:
             typed[name.removesuffix("_bytes")] = StorageSize(value)
         elif isinstance(value, str) and value.startswith(("https://", "http://")):
             typed[name] = Uri(value)
+        elif isinstance(value, float):
+            plain[name] = float(f"{value:.{_DIGITS}g}")
         else:
-            plain[name] = float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+            plain[name] = not_a_link(value) if isinstance(value, str) else value
     return ({group: plain} if plain else {}) | typed
 
 

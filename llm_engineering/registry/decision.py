@@ -14,7 +14,7 @@ class Check(BaseModel):
 
     @property
     def text(self) -> str:
-        """Outcome and figures, in a line that starts with a word: "adapter: ..." reads as a URL."""
+        """Outcome and figures, in a line."""
         return f"{'passed' if self.passed else 'failed'}, {self.detail}"
 
 

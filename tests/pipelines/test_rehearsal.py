@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from separate_hosts import rehearsal
-from separate_hosts.fixtures import ROOT, separate_hosts
+from separate_hosts import ROOT, rehearsal
+from separate_hosts.fixtures import separate_hosts
 from zenml.client import Client
 
 from llm_engineering.commands import finetune, pull

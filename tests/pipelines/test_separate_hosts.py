@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from separate_hosts.fixtures import ROOT, separate_hosts
+from separate_hosts import ROOT
+from separate_hosts.fixtures import separate_hosts
 from zenml.client import Client
 
 from llm_engineering.configuration import to_yaml

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from separate_hosts import be_importable
 
 
 @contextmanager
@@ -19,8 +18,7 @@ def separate_hosts(folder: Path, **settings: Any) -> Iterator[Path]:
 
     from separate_hosts.artifact_store import SCHEME
 
-    if str(ROOT) not in sys.path:  # ZenML's sources begin there, as hosts must find them
-        sys.path.append(str(ROOT))
+    be_importable()
     store, disks = folder / "store", folder / "disks"
     for path in (store, disks):
         path.mkdir(exist_ok=True)

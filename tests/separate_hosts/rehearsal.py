@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,8 +45,20 @@ BAD = "acme/bad"
 """A source that is refused."""
 
 
-def install(replace: Callable[[str, Any], None]) -> None:
-    """Put these in the place of what computes."""
+def install(replace: Callable[[Any, str, Any], None]) -> None:
+    """Put these in the place of what computes.
+
+    Args:
+        replace: ``setattr``, or pytest's, which undoes it.
+    """
+    import steps.finetuning  # noqa: F401
+
+    # A step's module hides behind the step, which has its name.
+    modules = {
+        name: sys.modules[f"steps.finetuning.{name}"] for name in ("prepare_data", "load_model")
+    }
+    replace(modules["prepare_data"], "prepare", _prepare)
+    replace(modules["load_model"], "resolve_dtype", lambda settings: "float32")
     for target, fake in {
         "llm_engineering.lineage.look.take_fingerprints": _fingerprints,
         "llm_engineering.lineage.look.resolve_dtype": lambda settings: "float32",
@@ -63,18 +77,8 @@ def install(replace: Callable[[str, Any], None]) -> None:
         "llm_engineering.training.save.save_model": _save,
         "llm_engineering.registry.promotion.promote": _promote,
     }.items():
-        replace(target, fake)
-    import steps.finetuning  # noqa: F401  (a module of a step hides behind the step's own name)
-
-    replace_in_step("prepare_data", "prepare", _prepare)
-    replace_in_step("load_model", "resolve_dtype", lambda settings: "float32")
-
-
-def replace_in_step(step: str, name: str, fake: Any) -> None:
-    """Replace what a step's module has imported by its name."""
-    import sys
-
-    setattr(sys.modules[f"steps.finetuning.{step}"], name, fake)
+        owner, _, name = target.rpartition(".")
+        replace(pkgutil.resolve_name(owner), name, fake)
 
 
 def _fingerprints(config: Any) -> Fingerprints:
@@ -84,10 +88,10 @@ def _fingerprints(config: Any) -> Fingerprints:
 def _prepare(data: Any, model: Any, *, folder: Path, **_: Any) -> PreparedDataset:
     if data.sources[0].source == BAD:
         raise DataError(f"{BAD}:1: response is empty")
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     audit = LabelAudit(
         rows=8, tokens=80, trained_tokens=40, longest_row=10, length_bin=1, rows_by_length=[8],
-        truncated_rows=0, stop_tokens=8,
+        truncated_rows=0, stop_tokens=8, example_origin="acme/rows:1", example=[],
     )  # fmt: skip
     summary = DatasetSummary(train=audit, held_out=audit, digest="d" * 64, held_out_digest="e" * 64)
     return PreparedDataset.write(folder, summary)

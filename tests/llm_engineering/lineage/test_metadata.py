@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from urllib.parse import urlparse
 
 import pytest
 from zenml.metadata.metadata_types import StorageSize, Uri
 
 from llm_engineering.lineage import metadata
+from llm_engineering.lineage.links import not_a_link
 from llm_engineering.lineage.metadata import show, shown, training_progress
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.finetuning.record import HeldOutPoint, TrainingPoint, TrainingRecord
@@ -129,14 +131,17 @@ def test_figures_are_in_groups_rounded_and_of_zenmls_types():
     assert (type(found["peak_memory"]), type(found["console"])) == (StorageSize, Uri)
 
 
-def test_no_check_of_the_gate_reads_as_a_link():
-    """ "adapter: logits within ..." has the scheme "adapter", and became a dead link."""
-    from urllib.parse import urlparse
-
-    from llm_engineering.registry.decision import Check
-
-    detail = "adapter: logits within 1e-06 (tolerated: 0.001)"
-    assert urlparse(detail).scheme == "adapter"
-    text = Check(name="parity", passed=True, detail=detail).text
-    assert text == f"passed, {detail}"
-    assert not urlparse(text).scheme
+@pytest.mark.parametrize(
+    ("text", "shown_as"),
+    [
+        ("adapter: logits within 1e-06", "adapter – logits within 1e-06"),
+        ("passed, adapter: logits within 1e-06", "passed, adapter: logits within 1e-06"),
+        ("https://a.b/c", "https://a.b/c"),
+        ("s3://bucket/key", "s3://bucket/key"),
+    ],
+)
+def test_no_text_reads_as_a_link_that_leads_nowhere(text, shown_as):
+    assert not_a_link(text) == shown_as
+    if "://" not in text:
+        assert not urlparse(shown_as).scheme
+        assert shown("checks", {"parity": text}) == {"checks": {"parity": shown_as}}
