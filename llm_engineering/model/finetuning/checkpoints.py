@@ -138,9 +138,8 @@ def checkpoint_to_resume(work: Path, identity: dict[str, str]) -> Checkpoint:
 def is_running(run: Path) -> bool:
     """Whether a process is training in this work folder."""
     try:
-        with (run / "lock").open(
-            "r+"
-        ) as lock:  # a look must not make one: the folder would be young
+        # Not made by a look: a folder would be young again.
+        with (run / "lock").open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
