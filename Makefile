@@ -8,6 +8,7 @@
 # make setup-launcher    set up what --target sagemaker needs, 51 MB; alone, on a fresh host, without PyTorch
 # make setup-sagemaker   set up AWS's whole SDK too, which tests compare with, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
+# make image IMAGE=NAME  build the image that a ZenML stack's pods run; BUILD=cpu without CUDA; needs Docker
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
 
 POETRY_VERSION := 2.5.1
@@ -27,7 +28,7 @@ $(error set-up: this folder was moved or copied, and $(firstword $(MOVED)) still
 endif
 endif
 
-.PHONY: gguf-converter help setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
+.PHONY: gguf-converter help image setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
   test-fresh test-gpu lint types mutants clean
 .DELETE_ON_ERROR:
 
@@ -117,6 +118,12 @@ gguf-converter: .gguf-converter/convert_hf_to_gguf.py
 
 $(MODEL)/model.safetensors: | .venv/.installed
 	@$(WITH_PIP_SETTINGS) .venv/bin/python tools/make_embedded_model.py $(MODEL)
+
+IMAGE ?= llm-engineering-finetuning
+BUILD ?= cuda
+
+image:
+	docker build --build-arg BUILD=$(BUILD) --tag $(IMAGE) .
 
 clean:
 	rm -rf .poetry .venv .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .mutmut mutants

@@ -129,6 +129,12 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 )
 @click.option("--models", is_flag=True, help="List registered adapters: stage and figures.")
 @click.option("--promote", metavar="VERSION", help="Make a registered adapter the production one.")
+@click.option(
+    "--pull",
+    nargs=2,
+    metavar="VERSION DIR",
+    help="Write a registered version's files, or those of `production`, into a new folder.",
+)
 @click.option("--rollback", is_flag=True, help="Put the former production adapter back.")
 @click.option(
     "--disk", is_flag=True, help="Show what takes how much room, and what would be removed."
@@ -306,6 +312,13 @@ def _disk(options: dict[str, Any]) -> None:
     disk.show(options["config_path"], options["overrides"])
 
 
+def _pull(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import pull
+
+    version, folder = options["pull"]
+    pull.run(version, Path(folder), options["config_path"], options["overrides"])
+
+
 _ACTIONS = {
     "finetune": _finetune,
     "schedules": _schedules,
@@ -324,6 +337,7 @@ _ACTIONS = {
     "promote": _promote,
     "rollback": _rollback,
     "disk": _disk,
+    "pull": _pull,
 }
 # An option that means nothing without its action is a mistake, not a silent nothing.
 _BELONGS_TO = {

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
-import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from llm_engineering.errors import (
     ConfigError,
     FinetuningError,
     ModelError,
+    TrainingError,
     TrainingStoppedError,
 )
 from llm_engineering.objectives import OBJECTIVES
@@ -36,10 +36,7 @@ from llm_engineering.planning.learning_rate import choose_learning_rate
 from llm_engineering.planning.step_size import step_warnings
 
 if TYPE_CHECKING:
-    from zenml.models import PipelineRunResponse
-
-    from llm_engineering.distributed.placement import Placement
-    from llm_engineering.lineage.fingerprints import Fingerprints
+    from llm_engineering.sagemaker.launch_order import Launch
     from llm_engineering.training.run import Resume
 
 logger = logging.getLogger(__name__)
@@ -47,6 +44,7 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = {
+    "look_at_inputs": "what the cache must notice of data, model, code and device",
     "prepare_data": "read, check, split, tokenize and audit the rows",
     "load_model": "base model into memory",
     "inject_lora": "adapters into the projections",
@@ -87,7 +85,6 @@ def run(
     Raises:
         FinetuningError: Anything that is the user's to mend; nothing half-finished is left.
     """
-    started = time.time()
     config = load_config(config_path, overrides)
     try:
         chosen = choose_learning_rate(config)
@@ -118,42 +115,37 @@ def run(
     if chosen:
         logger.info("train.learning_rate: %s", rate)
 
-    from llm_engineering.training_stack import (
-        has_pytorch,
-        leave_unsloth_out,
-        require_training_stack,
-    )
+    from llm_engineering.lineage.stack import require_stack, runs_here, trains_here
+    from llm_engineering.training_stack import leave_unsloth_out
 
-    placement = None
-    if target == "local":
-        require_training_stack()
-        placement = _check_host(config, gpus, resume=resume)
-    else:
+    here = runs_here()
+    for note in require_stack(config):
+        click.secho(f"note: {note}", fg="yellow", err=True)
+    trained_here = target == "local" and trains_here(config)
+    launch = None
+    if target == "sagemaker":
         leave_unsloth_out()  # nothing is trained here, and PyTorch may not be installed
         launched = _check_aws(config)
-
-    from llm_engineering.export.requirements import require_exports
-
-    require_exports(config)
-    if has_pytorch():
-        from llm_engineering.model.finetuning.preflight import check_adapter
-
-        check_adapter(config)
-    if config.train.start_from is not None:
-        from llm_engineering.model.finetuning.adapter_folder import require_same_shape
-        from llm_engineering.registry.starting_adapter import starting_adapter
-
-        require_same_shape(starting_adapter(config.train.start_from), config)
-    from llm_engineering.lineage.fingerprints import take_fingerprints
-    from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
-    from llm_engineering.planning.hardware import resolve_dtype
-    from llm_engineering.registry.task import require_same_task
-
-    fingerprints = take_fingerprints(config)
-    require_same_task(config)
+    elif trained_here:
+        _check_host(config, gpus, resume=resume)
+    else:
+        _check_elsewhere(config, gpus)
+    if here:
+        _check_inputs(config, trains=trained_here, launches=target == "sagemaker")
 
     from zenml.utils import source_utils
 
+    from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
+    from llm_engineering.lineage.run_order import RunOrder
+
+    if target == "sagemaker":
+        launch = _launch(
+            launched,
+            attach,
+            detach,
+            fresh=not use_cache,
+            command=command_line(config_path, overrides),
+        )
     name = _free_name(
         name,
         Path(config.run.output_dir),
@@ -171,34 +163,18 @@ def run(
         run_name=name,
         enable_cache=None if use_cache else False,
         tags=["finetuning", Path(config.model.id).name, target],
+        extra=RunOrder(resume=resume, gpus=gpus, launch=launch).extra,
     )
-    arguments: dict[str, Any] = {
-        "name": name,
-        "config": config,
-        "fingerprints": fingerprints,
-        "started": started,
-        "resume": resume,
-    }
-    if placement is not None and placement.ranks > 1:
-        arguments |= {"placement": placement, "described_dtype": resolve_dtype(config.model)}
-    if target == "sagemaker":
-        arguments |= _launch(
-            launched,
-            fingerprints,
-            attach,
-            detach,
-            fresh=not use_cache,
-            command=command_line(config_path, overrides),
-        )
     try:
-        with marked_as_running(work, name):
-            finished = pipeline(**arguments)
+        # Elsewhere steps go on without this process, and nobody's death here ends them.
+        with marked_as_running(work, name) if here else nullcontext():
+            pipeline(config=config)
     except KeyboardInterrupt as interrupt:
-        if target == "sagemaker":
-            raise  # the launch has said what becomes of the job
+        if not trained_here:
+            raise  # the launch, or the stack, has said what becomes of it
         raise interrupted(interrupt, config, name) from None
     except Exception as error:
-        cause = _users_error(error)
+        cause = _users_error(error) or (None if trained_here else _failed_elsewhere(name))
         if isinstance(cause, TrainingStoppedError):
             raise stopped(cause, config) from None
         if cause is None:
@@ -206,11 +182,11 @@ def run(
         if cause is None:
             raise
         raise cause from None
-    _report(config, name, finished)
+    _report(config, name)
 
 
-def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Placement:
-    from llm_engineering.distributed.placement import Placement
+def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> None:
+    """Check what this host can do, where it is the one that trains."""
     from llm_engineering.distributed.share import choose_ranks, share_of_step
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
     from llm_engineering.model.finetuning.trackers import require_trackers
@@ -218,7 +194,9 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     from llm_engineering.planning.device_plans import require_memory
     from llm_engineering.planning.disk import require_disk
     from llm_engineering.planning.hardware import require_hardware
+    from llm_engineering.training_stack import require_training_stack
 
+    require_training_stack()
     require_hardware(config)
     require_trackers(config.train.trackers)
     ranks = choose_ranks(gpus)
@@ -228,7 +206,44 @@ def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Place
     require_disk(config, shape)
     if resume == "required":
         require_interrupted(work_folder(config.run.output_dir))
-    return Placement(ranks_per_host=ranks)
+
+
+def _check_elsewhere(config: FinetuningConfig, gpus: str) -> None:
+    """Check what can be known here of a training on another host: this one's hardware says nothing."""
+    from llm_engineering.distributed.share import share_of_step
+
+    if gpus != "auto":
+        raise ConfigError(
+            f"--gpus {gpus} is for training on this host: the active ZenML stack trains elsewhere, on "
+            "as many GPUs as zenml.resources.gpu_count says"
+        )
+    share_of_step(config.train, max(1, config.zenml.resources.gpu_count))
+
+
+def _check_inputs(config: FinetuningConfig, *, trains: bool, launches: bool) -> None:
+    """Look at data, model and starting adapter, and at what exports need, before a run begins."""
+    from llm_engineering.training_stack import has_pytorch, require_training_stack
+
+    if not launches:
+        require_training_stack()
+    if trains or launches:
+        from llm_engineering.export.requirements import require_exports
+
+        require_exports(config)
+    if has_pytorch():
+        from llm_engineering.model.finetuning.preflight import check_adapter
+
+        check_adapter(config)
+    if config.train.start_from is not None:
+        from llm_engineering.model.finetuning.adapter_folder import require_same_shape
+        from llm_engineering.registry.starting_adapter import starting_adapter
+
+        require_same_shape(starting_adapter(config.train.start_from), config)
+    from llm_engineering.lineage.fingerprints import take_fingerprints
+    from llm_engineering.registry.task import require_same_task
+
+    take_fingerprints(config)
+    require_same_task(config)
 
 
 def _check_aws(config: FinetuningConfig) -> FinetuningConfig:
@@ -255,38 +270,33 @@ def _check_aws(config: FinetuningConfig) -> FinetuningConfig:
 
 def _launch(
     config: FinetuningConfig,
-    fingerprints: Fingerprints,
     attach: str | None,
     detach: bool,
     *,
     fresh: bool,
     command: list[str],
-) -> dict[str, Any]:
-    from llm_engineering.lineage.fingerprints import source_digest
-    from llm_engineering.sagemaker.checks import job_dtype
+) -> Launch:
+    from llm_engineering.lineage.fingerprints import source_digest, take_fingerprints
     from llm_engineering.sagemaker.launch_order import Launch, sagemaker_settings
     from llm_engineering.sagemaker.project_jobs import configuration_of
 
-    settings = sagemaker_settings(config)
-    return {
-        "launch": Launch(
-            config=config,
+    settings, fingerprints = sagemaker_settings(config), take_fingerprints(config)
+    return Launch(
+        config=config,
+        code=source_digest(),
+        configuration=configuration_of(
+            config,
+            settings,
+            data=fingerprints.data,
+            model=fingerprints.model,
+            start=fingerprints.start,
             code=source_digest(),
-            configuration=configuration_of(
-                config,
-                settings,
-                data=fingerprints.data,
-                model=fingerprints.model,
-                start=fingerprints.start,
-                code=source_digest(),
-            ),
-            command=command,
-            attach=attach,
-            detach=detach,
-            fresh=fresh,
         ),
-        "described_dtype": job_dtype(config, settings),
-    }
+        command=command,
+        attach=attach,
+        detach=detach,
+        fresh=fresh,
+    )
 
 
 def _free_name(name: str, outputs: Path, *, numbered: bool, is_job: bool) -> str:
@@ -324,7 +334,7 @@ def _plan(
     output = Path(config.run.output_dir) / name
     lines = [f"# {config_path}, resolved", to_yaml(config), "# objective"]
     lines += [f"  {_objective(config)}; learning rate {rate}", *_step(config), "", "# steps"]
-    lines += [f"  {step:<13} {what}" for step, what in STEPS.items()]
+    lines += [f"  {step:<14} {what}" for step, what in STEPS.items()]
     lines += [
         "",
         "# would write",
@@ -409,15 +419,39 @@ def _users_error(error: BaseException | None) -> FinetuningError | None:
     return None
 
 
-def _report(config: FinetuningConfig, name: str, finished: PipelineRunResponse | None) -> None:
+def _failed_elsewhere(name: str) -> FinetuningError | None:
+    from llm_engineering.lineage.failed_step import failure_of
+
+    return failure_of(name)
+
+
+def _report(config: FinetuningConfig, name: str) -> None:
+    """Say what came of a run, from its artifacts: they are there wherever its steps ran."""
+    from zenml.client import Client
+    from zenml.utils.dashboard_utils import get_run_url
+
+    from llm_engineering.registry.version_files import write_version
+    from llm_engineering.registry.versions import find_version, model_name
+
+    run = Client().get_pipeline_run(name)
+    link = get_run_url(run)
+    if not run.status.is_finished:
+        print(f"\nsubmitted      {name}; the active ZenML stack runs it without this command")
+        print(f"follow it      {link or f'zenml pipeline runs list --name {name}'}")
+        print(f"afterwards     tools/run.py --pull {name} FOLDER")
+        return
+    if not run.status.is_successful:
+        raise _failed_elsewhere(name) or TrainingError(
+            f"{name} ended as {run.status.value}, and ZenML does not say why; see its steps' logs"
+        )
     folder = Path(config.run.output_dir) / name
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    version = find_version(model_name(config), name)
+    if not folder.exists():
+        write_version(version, folder)
+    metrics: dict[str, Any] = run.steps["save_model"].outputs["metrics"][0].load()
+    decision = run.steps["promote"].outputs["promotion"][0].load()
     before, after = metrics["held_out_loss_before"], metrics["held_out_loss_after"]
-    cached = (
-        []
-        if finished is None
-        else [step for step, run in finished.steps.items() if str(run.status) == "cached"]
-    )
+    cached = [step for step, one in run.steps.items() if str(one.status) == "cached"]
     print(f"\nheld-out loss  {before:.3f} -> {after:.3f}  ({after / before - 1:+.1%})")
     if "reward_accuracy_after" in metrics:
         accuracy = [metrics[f"reward_accuracy_{when}"] for when in ("before", "after")]
@@ -428,10 +462,9 @@ def _report(config: FinetuningConfig, name: str, finished: PipelineRunResponse |
     if (folder / "merged").is_dir():
         print(f"merged model   {folder}/merged")
     print(f"report         {folder}/report.html")
-    decision = folder / "promotion.json"
-    if decision.is_file():
-        promotion = json.loads(decision.read_text(encoding="utf-8"))
-        outcome = "promoted" if promotion["promoted"] else "not promoted"
-        print(f"production     {outcome}: {promotion['reason']}")
+    if link:
+        print(f"in ZenML       {link}")
+    outcome = "promoted" if decision.promoted else "not promoted"
+    print(f"production     {outcome}: {decision.reason}")
     if cached:
         print(f"from cache     {', '.join(cached)}  (--no-cache runs them again)")

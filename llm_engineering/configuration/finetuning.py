@@ -15,6 +15,7 @@ from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.configuration.schedule import ScheduleSettings
 from llm_engineering.configuration.section import Section
 from llm_engineering.configuration.train import TrainSettings
+from llm_engineering.configuration.zenml import ZenmlSettings
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.objectives import OBJECTIVES
 
@@ -34,6 +35,9 @@ class FinetuningConfig(Section):
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings, exclude=True)
     sagemaker: SagemakerSettings | None = Field(
         None, description="The job of --target sagemaker; not needed for local runs."
+    )
+    zenml: ZenmlSettings = Field(
+        default_factory=ZenmlSettings, description="What a run asks of its ZenML stack."
     )
 
     @model_validator(mode="after")

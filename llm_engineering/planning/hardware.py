@@ -31,6 +31,23 @@ def visible_gpus() -> int:
     return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0
 
 
+def require_gpus(asked: int) -> None:
+    """Refuse a host that has not got the GPUs that the stack was asked for.
+
+    Args:
+        asked: ``zenml.resources.gpu_count``.
+
+    Raises:
+        HardwareError: It has fewer.
+    """
+    if asked and (found := visible_gpus()) < asked:
+        raise HardwareError(
+            f"zenml.resources.gpu_count: {asked}, and PyTorch sees {found} on the host that the stack "
+            "gave to the train step: give zenml.train_settings a pool of hosts with GPUs, and "
+            "zenml.docker an image whose PyTorch is built for CUDA"
+        )
+
+
 def require_hardware(config: FinetuningConfig) -> None:
     """Refuse settings that this host cannot run, before anything is loaded.
 
@@ -101,6 +118,13 @@ def resolve_dtype(settings: ModelSettings) -> str:
             "set float16"
         )
     return settings.dtype
+
+
+def device_kind() -> str:
+    """The GPU's name, or "cpu": what decides how numbers are computed, as far as a name can."""
+    import torch
+
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
 
 
 def device_name() -> str:

@@ -17,13 +17,13 @@ ARTIFACTS = ("dataset", "lora", "adapter", "record", "evaluation")
 """Inputs of the save step that belong to the version; its outputs are linked by ZenML."""
 
 
-def register(run: RunReport, metrics: dict[str, float], folder: str) -> None:
+def register(run: RunReport, metrics: dict[str, float], folder: str | None) -> None:
     """Complete the model version of the running step.
 
     Args:
         run: What was saved.
         metrics: Its figures, by name.
-        folder: Where, as an absolute path.
+        folder: Where, as an absolute path; None: only in the artifact store.
 
     Raises:
         RegistryError: The model is another task's by accident.
@@ -35,7 +35,8 @@ def register(run: RunReport, metrics: dict[str, float], folder: str) -> None:
     for name in ARTIFACTS:
         for artifact in inputs[name]:
             link_artifact_to_model(artifact)
-    log_metadata(metadata=_figures(run) | metrics | {"output_folder": folder}, infer_model=True)
+    where = {} if folder is None else {"output_folder": folder}
+    log_metadata(metadata=_figures(run) | metrics | where, infer_model=True)
 
 
 def _figures(run: RunReport) -> dict[str, Any]:

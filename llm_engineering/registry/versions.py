@@ -37,11 +37,36 @@ def model_name(config: FinetuningConfig) -> str:
     return config.registry.model or model_and_data(config)
 
 
-def zenml_model(config: FinetuningConfig, run: str) -> Model:
-    """The ZenML model version that a run adds; it has the run's name, and so its folder's."""
+def zenml_model(config: FinetuningConfig) -> Model:
+    """The ZenML model version that a run adds; ``name_after_run`` gives it the run's name."""
     from zenml import Model
 
-    return Model(name=model_name(config), version=run, tags=[TAG])
+    return Model(name=model_name(config), tags=[TAG])
+
+
+def name_after_run() -> str:
+    """Give the running step's new version the name of its run, which only the run itself knows.
+
+    Returns:
+        That name, which is that of the run's folder too.
+    """
+    from zenml import get_step_context
+    from zenml.client import Client
+    from zenml.exceptions import EntityExistsError
+    from zenml.models import ModelVersionUpdate
+
+    context, client = get_step_context(), Client()
+    name, version = context.pipeline_run.name, context.model_version
+    if version is not None and version.name != name:
+        named = ModelVersionUpdate(name=name)
+        try:
+            client.zen_store.update_model_version(version.id, named)
+        except EntityExistsError:  # an attempt at this step that failed has left one
+            left = client.get_model_version(version.model.id, name)
+            other = ModelVersionUpdate(name=f"{name}-failed-{left.number}")
+            client.zen_store.update_model_version(left.id, other)
+            client.zen_store.update_model_version(version.id, named)
+    return name
 
 
 def newest_versions(model: str, count: int = _PAGE) -> tuple[list[ModelVersionResponse], int]:

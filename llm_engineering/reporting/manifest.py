@@ -72,7 +72,7 @@ def make_manifest(
     wall_seconds: float,
 ) -> Manifest:
     """Collect the manifest of a finished run; the environment is that which trained."""
-    job = record.job
+    job, there = record.job, record.there
     return Manifest(
         run=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -89,9 +89,9 @@ def make_manifest(
         base_model_digests=lora.model.weight_digests,
         adapter_digest=adapter.digest,
         git_commit=git_commit(),
-        packages=versions() if job is None else job.packages,
-        python=sys.version.split()[0] if job is None else job.python,
-        platform=platform.platform() if job is None else job.platform,
+        packages=versions() if there is None else there.packages,
+        python=sys.version.split()[0] if there is None else there.python,
+        platform=platform.platform() if there is None else there.platform,
         hardware=record.device,
         train_tokens=record.train_tokens,
         train_seconds=record.train_seconds,

@@ -64,7 +64,7 @@ def install(schedule: Schedule, config: FinetuningConfig) -> None:
         tags=["finetuning", Path(config.model.id).name, "scheduled"],
     )
     try:
-        pipeline(name=name, config=config)
+        pipeline(config=config)
     except BaseException:
         _forget(schedule)  # noted in ZenML before the orchestrator is asked
         raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.configuration.train import TrainSettings
@@ -25,6 +26,7 @@ from llm_engineering.model.finetuning.checkpoints import (
     Checkpoint,
     checkpoint_to_resume,
     newest_checkpoint,
+    newest_equal_checkpoint,
     open_work_folder,
 )
 from llm_engineering.model.finetuning.progress import ProgressDisplay
@@ -49,6 +51,17 @@ Outcome = tuple[AdapterFolder, TrainingRecord]
 Resume = Literal["never", "required", "if-possible"]
 
 
+class CheckpointStore(Protocol):
+    """Where checkpoints outlive a host whose disk does not."""
+
+    def bring(self, work: Path, run: str, identity: dict[str, str], *, others: bool) -> None:
+        """Bring the newest complete checkpoint of an equal training into ``work``: of this run, and
+        if ``others`` says so of another that has ended."""
+
+    def keeping(self, run: Path) -> AbstractContextManager[None]:
+        """Copy checkpoints as they become complete, until the context is left."""
+
+
 def train(
     lora: LoraRecipe,
     dataset: PreparedDataset,
@@ -64,6 +77,7 @@ def train(
     stop: threading.Event | None = None,
     placement: Placement = HERE,
     production: ProductionAdapter | None = None,
+    checkpoints: CheckpointStore | None = None,
 ) -> tuple[AdapterFolder, TrainingRecord]:
     """Train the adapter and write it to ``work/name/adapter``.
 
@@ -77,13 +91,15 @@ def train(
         name: This run's folder in it.
         start: The adapter to start from, which ``settings.start_from`` names; None: the fresh one.
         resume: Whether to continue from the newest complete checkpoint of an equal, interrupted
-            run: "never", "required" (there must be one), or "if-possible".
+            run: "never", "required" (there must be one), or "if-possible". Whatever it says, a run
+            that was begun under this very name goes on.
         on_progress: Called with the record so far at every logged step.
         stop: Once set, the step under way is the last: a checkpoint is saved and the run ends. None:
             the first Ctrl-C, SIGTERM or SIGHUP asks for that.
         placement: The ranks that share each step. Several are processes of their own, which
             evaluate too: the record brings the evaluation.
         production: Evaluated by such ranks, as in ``measure_production``.
+        checkpoints: Where they are kept if ``work`` does not outlive this process.
 
     The rows of a step go through the device as the fastest plan says that fits it. Where that runs
     out of memory all the same, training goes on with the next smaller plan, from the newest
@@ -111,7 +127,9 @@ def train(
         plans = cpu_plans(share)
     _require_whole_experts(lora, plans.first)
     identity = identity_of(lora, dataset, settings, start, seed, plans.first)
-    checkpoint = _checkpoint(work, identity, resume)
+    if checkpoints is not None:
+        checkpoints.bring(work, name, identity, others=resume != "never")
+    checkpoint = _checkpoint(work, name, identity, resume)
     lock = open_work_folder(work / name, identity)
     attempt = Attempt(
         lora=lora, dataset=dataset.folder, settings=settings, evaluate=evaluate, seed=seed,
@@ -125,7 +143,8 @@ def train(
         return train_on_ranks(attempt, placement, production, on_progress, asked)
 
     try:
-        with stop_after_step(stop) as asked:
+        keeping = nullcontext() if checkpoints is None else checkpoints.keeping(work / name)
+        with stop_after_step(stop) as asked, keeping:
             logger.info(
                 "%d rows a step: %s%s", settings.rows_in_step, plans.first, placement.on_each
             )
@@ -166,9 +185,13 @@ def _require_whole_experts(lora: LoraRecipe, plan: BatchPlan) -> None:
         )
 
 
-def _checkpoint(work: Path, identity: dict[str, str], resume: Resume) -> Checkpoint | None:
-    if resume == "never":
-        return None
+def _checkpoint(
+    work: Path, name: str, identity: dict[str, str], resume: Resume
+) -> Checkpoint | None:
+    # This step was begun before, and restarted.
+    own = newest_equal_checkpoint(work / name, identity)
+    if own is not None or resume == "never":
+        return own
     try:
         return checkpoint_to_resume(work, identity)
     except TrainingError as reason:

@@ -25,7 +25,10 @@ pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "models" / "SmolLM2-135M-Instruct"
 WITHOUT = {"PYTHONPATH": str(Path(__file__).with_name("without_pytorch"))}
-STEPS = ["prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model", "promote"]
+STEPS = [
+    *("look_at_inputs", "prepare_data", "load_model", "inject_lora"),
+    *("train", "evaluate", "save_model", "promote"),
+]
 
 
 def command(*arguments):
@@ -163,8 +166,8 @@ def test_the_embedded_model_trains_in_a_job_to_the_bits_of_a_local_run(
     assert list(runs[remote].steps) == list(runs[local].steps) == STEPS
     for step in STEPS:
         assert set(runs[remote].steps[step].outputs) == set(runs[local].steps[step].outputs)
-    metadata = runs[remote].steps["train"].run_metadata
-    assert metadata["arn"] == job["arn"]
+    metadata = runs[remote].steps["train"].run_metadata["job"]
+    assert metadata["job_arn"] == job["arn"]
     assert metadata["job_billable_seconds"] == job["billable_seconds"]
     tags = sagemaker_service.client("sagemaker").list_tags(ResourceArn=job["arn"])["Tags"]
     assert {"Key": "team", "Value": "ml"} in tags

@@ -82,6 +82,15 @@ class JobRecord(BaseModel):
     )
 
 
+class HostRecord(BaseModel):
+    """The host of its own that a train step had, and what it proved there."""
+
+    packages: dict[str, str] = Field(description="Versions on that host.")
+    python: str
+    platform: str
+    parity: list[ParityProof] = Field(description="Of the exports, proven there.")
+
+
 class TrainingRecord(BaseModel):
     """The course and the cost of a training run; a resumed run's includes what came before."""
 
@@ -121,12 +130,20 @@ class TrainingRecord(BaseModel):
     )
     resumed_from_run: str | None = Field(None, description="Name of the interrupted run.")
     job: JobRecord | None = Field(None, description="The remote job, where one trained.")
+    host: HostRecord | None = Field(
+        None, description="The train step's own host, where the other steps had others."
+    )
     evaluation: Evaluation | None = Field(
         None, description="Made where it was trained; None: to be made by this process."
     )
     production: ProductionMetrics | None = Field(
         None, description="The production version on this run's rows, measured there too."
     )
+
+    @property
+    def there(self) -> JobRecord | HostRecord | None:
+        """Where it was trained, if not where the other steps run: its exports were proven there."""
+        return self.job or self.host
 
     @property
     def planned_memory_bytes(self) -> int | None:

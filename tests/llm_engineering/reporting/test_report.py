@@ -57,6 +57,12 @@ def page(run: RunReport) -> Page:
     return Page(render_report(run))
 
 
+def test_the_runs_page_in_zenml_is_linked_where_there_is_one(make_run: MakeRun) -> None:
+    link = "https://zenml.example.com/projects/default/runs/1"
+    assert {"href": link} in [attributes for tag, attributes in page(make_run(link=link)).tags]
+    assert "this run in ZenML" not in page(make_run()).line
+
+
 def test_headline_shows_before_after_and_the_change_between_them(run: RunReport) -> None:
     line = page(run).line
     assert "Held-out loss 3.50 → 2.80 −20.0 %" in line
