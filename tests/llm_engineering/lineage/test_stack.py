@@ -81,7 +81,8 @@ def test_a_file_of_zenmls_own_command_compiles_the_same_run(make_config, tmp_pat
     ours = compiled(config)
     assert theirs.step_configurations == ours.step_configurations
     assert theirs.pipeline_configuration.settings == ours.pipeline_configuration.settings
-    assert theirs.pipeline_configuration.parameters == ours.pipeline_configuration.parameters
+    read = FinetuningConfig.model_validate(theirs.pipeline_configuration.parameters["config"])
+    assert read == config
 
 
 def test_here_nothing_is_described_and_elsewhere_the_model_is(make_config, tmp_path):
