@@ -139,7 +139,7 @@ def test_a_step_operator_takes_the_training_elsewhere(make_config, monkeypatch):
             orchestrator=real.orchestrator,
             step_operator=found,
             experiment_tracker=None,
-            components={},
+            all_components=[],
         ),
     )
     config = make_config({"zenml": {"step_operator": "pods"}})
