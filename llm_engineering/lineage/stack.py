@@ -142,7 +142,7 @@ def _of_this_stack(asked: dict[str, dict[str, Any]], where: str) -> dict[str, An
     from zenml.utils.settings_utils import get_stack_component_setting_key
 
     taken = {}
-    for component in active_stack().components.values():
+    for component in active_stack().all_components:
         key, kind = get_stack_component_setting_key(component), component.settings_class
         for said in (key, key.split(".")[0]):
             if said not in asked:

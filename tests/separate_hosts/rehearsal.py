@@ -93,7 +93,14 @@ def _prepare(data: Any, model: Any, *, folder: Path, **_: Any) -> PreparedDatase
         rows=8, tokens=80, trained_tokens=40, longest_row=10, length_bin=1, rows_by_length=[8],
         truncated_rows=0, stop_tokens=8, example_origin="acme/rows:1", example=[],
     )  # fmt: skip
-    summary = DatasetSummary(train=audit, held_out=audit, digest="d" * 64, held_out_digest="e" * 64)
+    summary = DatasetSummary(
+        sources=[],
+        bad_rows=[],
+        train=audit,
+        held_out=audit,
+        digest="d" * 64,
+        held_out_digest="e" * 64,
+    )
     return PreparedDataset.write(folder, summary)
 
 

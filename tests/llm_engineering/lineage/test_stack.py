@@ -81,7 +81,8 @@ def test_a_file_of_zenmls_own_command_compiles_the_same_run(make_config, tmp_pat
     ours = compiled(config)
     assert theirs.step_configurations == ours.step_configurations
     assert theirs.pipeline_configuration.settings == ours.pipeline_configuration.settings
-    assert theirs.pipeline_configuration.parameters == ours.pipeline_configuration.parameters
+    read = FinetuningConfig.model_validate(theirs.pipeline_configuration.parameters["config"])
+    assert read == config
 
 
 def test_here_nothing_is_described_and_elsewhere_the_model_is(make_config, tmp_path):
@@ -138,7 +139,7 @@ def test_a_step_operator_takes_the_training_elsewhere(make_config, monkeypatch):
             orchestrator=real.orchestrator,
             step_operator=found,
             experiment_tracker=None,
-            components={},
+            all_components=[],
         ),
     )
     config = make_config({"zenml": {"step_operator": "pods"}})
