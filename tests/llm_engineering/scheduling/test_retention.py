@@ -136,8 +136,9 @@ def test_what_this_schedule_promoted_stays_whatever_zenml_says(outputs):
     assert pruned(ticks) == ["a"]
 
 
-@pytest.mark.parametrize("before", [NOW + DAY, NOW - 8 * DAY])
-def test_a_clock_that_jumped_removes_nothing(outputs, before):
+@pytest.mark.parametrize("days", [1, -8])
+def test_a_clock_that_jumped_removes_nothing(outputs, days):
+    before = NOW + days * DAY
     ticks = [finished(outputs, name, 900) for name in "ab"]
     assert prune(ticks, POLICY, before=before, now=NOW, in_use=dict) == []
     assert [path.name for path in prune(ticks, POLICY, before=NOW - DAY, now=NOW, in_use=dict)] == [
