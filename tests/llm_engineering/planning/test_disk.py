@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from llm_engineering.errors import DiskError
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 from llm_engineering.planning.disk import plan_disk, require_disk
-from llm_engineering.planning.shape import read_shape
 
 Usage = namedtuple("Usage", "total used free")
 
 
 def need(config):
-    shape = read_shape(config.model)
-    return plan_disk(config, shape), shape.adapter_parameters(config.lora), shape.parameters
+    shape = trained_shape(config.model, config.lora)
+    return plan_disk(config, shape), shape.adapter.parameters, shape.model.parameters
 
 
 def test_an_adapter_is_kept_three_times_and_each_checkpoint_with_its_moments(make_config):
@@ -57,6 +57,7 @@ def test_a_run_without_room_is_refused_with_what_takes_it_and_a_way_out(
     make_config, monkeypatch, tmp_path
 ):
     config = make_config({"export.merged_16bit": True})
+    shape = trained_shape(config.model, config.lora)
     asked = []
 
     def usage(path):
@@ -67,14 +68,7 @@ def test_a_run_without_room_is_refused_with_what_takes_it_and_a_way_out(
     with pytest.raises(
         DiskError, match=r"run\.output_dir: the disk of .*outputs has 0\.0 GiB free.*--disk"
     ):
-        require_disk(config)
+        require_disk(config, shape)
     assert asked == [tmp_path], "the folder is not there yet: its disk is that of the one above"
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 10**12))
-    require_disk(config)
-
-
-def test_a_model_of_unknown_shape_needs_what_every_run_does(make_config, monkeypatch):
-    monkeypatch.setattr("llm_engineering.planning.disk.read_shape", lambda settings: None)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 10**6))
-    with pytest.raises(DiskError, match=r"writes about 0\.1 GiB"):
-        require_disk(make_config())
+    require_disk(config, shape)
