@@ -9,6 +9,7 @@ from typing import Any
 
 from llm_engineering.configuration import FinetuningConfig, to_yaml
 from llm_engineering.configuration.sagemaker import SagemakerSettings
+from llm_engineering.configuration.zenml import ZenmlSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.base_model import (
     TOKENIZER_FILES,
@@ -35,7 +36,8 @@ SOURCE_KEPT = timedelta(days=30)
 def write_config_channel(config: FinetuningConfig, order: JobOrder, folder: Path) -> Path:
     """Write what the job reads first: configuration, order, chat template, adapter to start from."""
     folder.mkdir(parents=True, exist_ok=True)
-    sent = config.model_copy(update={"sagemaker": None})  # where it runs is no business of the job
+    # Where it runs is no business of the job, nor is ZenML, which it does not have.
+    sent = config.model_copy(update={"sagemaker": None, "zenml": ZenmlSettings()})
     (folder / CONFIG_FILE).write_text(to_yaml(sent), encoding="utf-8")
     (folder / JOB_FILE).write_text(order.model_dump_json(indent=1), encoding="utf-8")
     template = read_chat_template(config.model.chat_template)

@@ -53,6 +53,7 @@ def without_the_clusters_client(monkeypatch):
     """Kubernetes' own client, whose objects the settings take too, is not installed here."""
     if importlib.util.find_spec("kubernetes") is None:
         models = SimpleNamespace(V1Toleration=type("V1Toleration", (), {}))
+        models.client = SimpleNamespace(models=models)
         for name in ("kubernetes", "kubernetes.client", "kubernetes.client.models"):
             monkeypatch.setitem(sys.modules, name, models)
 

@@ -19,6 +19,7 @@ def handlers() -> Iterator[None]:
     """As a command has them; pytest's own come back."""
     former = {number: signal.getsignal(number) for number in SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
     end_as_by_ctrl_c()
     yield
     for number, handler in former.items():

@@ -92,7 +92,7 @@ def test_a_model_that_cannot_be_built_is_not_planned(config):
 
 def test_without_pytorch_a_launcher_plans_what_it_knows_exactly(config, monkeypatch):
     with_modules = memory_plan(config(), "sagemaker")
-    monkeypatch.setattr(memory_plans.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert memory_plan(config(), "sagemaker") == with_modules
     (line,) = memory_plan(config(model={**LLAMA_8B, "model_type": "phi3"}), "sagemaker")
     assert "not planned here (it takes PyTorch to build" in line

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from llm_engineering.configuration.finetuning import FinetuningConfig
 
 SECTIONS = {
+    "zenml",
     "run",
     "model",
     "lora",

@@ -128,6 +128,7 @@ def test_a_resolved_configuration_states_every_key_in_the_schemas_order(tmp_path
         "registry",
         "schedule",
         "sagemaker",
+        "zenml",
     ]
     assert "  keep_checkpoints: 2\n" in text
     assert "  revision: null\n" in text
@@ -450,7 +451,7 @@ def test_a_file_that_is_no_configuration(text: str, message: str, tmp_path: Path
         (
             "wandb: {}",
             6,
-            "wandb: unknown key; known here: run, model, lora, data, train, evaluate, export, registry, schedule, sagemaker",
+            "wandb: unknown key; known here: run, model, lora, data, train, evaluate, export, registry, schedule, sagemaker, zenml",
         ),
         (
             "evaluate:\n  metric: bleu",

@@ -385,7 +385,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
     for name in ("compare_adapter", "compare_merged"):
         monkeypatch.setattr(
-            parity, name, lambda *args, name=name: calls.append((name, *args)) or Finding(tensors=7)
+            parity, name, lambda *args, name=name, **_: calls.append((name, *args)) or Finding(tensors=7)
         )
     return calls
 
@@ -393,12 +393,12 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_an_adapters_tensors_are_compared_with_the_trained(compared: list[Any]) -> None:
     said = found(scaling={"q_proj": 4.0}, adapter_names=["a"])
 
-    assert parity._stored(ADAPTER, said, a_trained()) == Finding(tensors=7)
+    assert parity._stored(ADAPTER, said, a_trained(), a_recipe()) == Finding(tensors=7)
     assert compared == [("compare_adapter", Path("adapter"), TENSORS, {"q_proj": 4.0}, ["a"])]
 
 
 def test_merged_tensors_are_compared_with_base_and_adapter(compared: list[Any]) -> None:
-    assert parity._stored(MERGED, found(), a_trained()) == Finding(tensors=7)
+    assert parity._stored(MERGED, found(), a_trained(), a_recipe()) == Finding(tensors=7)
     paths = (Path("base"), Path("adapter"), Path("merged"))
     assert compared == [("compare_merged", *paths, TENSORS)]
 
@@ -406,8 +406,8 @@ def test_merged_tensors_are_compared_with_base_and_adapter(compared: list[Any]) 
 def test_a_ggufs_tensors_were_compared_where_it_was_read(compared: list[Any]) -> None:
     said = found(tensors=9, tensor_fault="one is another")
 
-    assert parity._stored(GGUF, said, a_trained()) == Finding(9, "one is another")
-    assert parity._stored(GGUF.model_copy(update={"base": None}), said, a_trained()) is None
+    assert parity._stored(GGUF, said, a_trained(), a_recipe()) == Finding(9, "one is another")
+    assert parity._stored(GGUF.model_copy(update={"base": None}), said, a_trained(), a_recipe()) is None
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_a_ggufs_tensors_were_compared_where_it_was_read(compared: list[Any]) ->
 def test_there_may_be_nothing_to_compare_with(
     export: Export, said: Reloaded, trained: TrainedProbe, compared: list[Any]
 ) -> None:
-    assert parity._stored(export, said, trained) is None
+    assert parity._stored(export, said, trained, a_recipe()) is None
     assert compared == []
 
 
@@ -431,7 +431,7 @@ def test_each_export_is_proven_by_its_own_tensors(monkeypatch: pytest.MonkeyPatc
     answers = [found(vocabulary="words"), found(stop_ids=[2, 3])]
     asked: list[Any] = []
 
-    def stored(export: Export, said: Reloaded, trained: TrainedProbe) -> Finding:
+    def stored(export: Export, said: Reloaded, trained: TrainedProbe, _: ModelRecipe) -> Finding:
         asked.append((export, said))
         return Finding(tensors=len(asked))
 

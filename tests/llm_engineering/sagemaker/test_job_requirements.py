@@ -20,8 +20,9 @@ ROOT = Path(__file__).resolve().parents[3]
 LOCK = ROOT / "poetry.lock"
 # Parts of the package that run beside a job, not in it.
 BESIDE_THE_JOB = {"commands", "lineage", "registry", "sagemaker", "scheduling"}
-# The launcher prepares the data, and resolves where an adapter of the registry lies.
-ONLY_BEFORE_THE_JOB = {"artifacts.py", "near.py", "starting_adapter.py"}
+# The launcher prepares the data, resolves where an adapter of the registry lies, and keeps the section
+# of ZenML, which asks ZenML only where it says something.
+ONLY_BEFORE_THE_JOB = {"artifacts.py", "near.py", "starting_adapter.py", "zenml.py"}
 
 # A lock small enough to work out by hand; the fixture adds the roots that it does not define.
 SMALL_LOCK = """

@@ -23,6 +23,7 @@ from llm_engineering.model.finetuning.checkpoints import (
 from llm_engineering.model.finetuning.record import AdapterFolder, HeldOutPoint, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe, ModelRecipe
 from llm_engineering.planning.batch_plan import BatchPlan
+from llm_engineering.planning.step_size import StepSize
 from llm_engineering.training import run
 from llm_engineering.training.attempt import Attempt
 
@@ -47,6 +48,7 @@ def a_plan(micro_batch: int) -> BatchPlan:
     )  # fmt: skip
 
 
+SIZE = StepSize(documents=8.0, tokens=100.0, steps=500, packed=False)
 PLANS = [a_plan(4), a_plan(2), a_plan(1)]
 
 
@@ -82,7 +84,11 @@ class Training:
         self.does: list[Any] = []
         self.plans = list(PLANS)
         replaced = {
-            "device_plans": lambda *arguments: self.asked.append(arguments) or self.plans,
+            "cpu_plans": lambda *arguments: (
+                self.asked.append(arguments)
+                or SimpleNamespace(first=self.plans[0], every=self.plans)
+            ),
+            "step_size": lambda *arguments: SIZE,
             "identity_of": lambda *arguments: self.asked.append(arguments) or IDENTITY,
             "train_here": self.train_here,
             "train_on_ranks": lambda *arguments: ("by ranks", arguments),
@@ -105,7 +111,7 @@ class Training:
 
     def go(self, **options: Any) -> Any:
         values = {"seed": 5, "work": self.work, "name": "mine"} | options
-        dataset = SimpleNamespace(folder=Path("rows"))
+        dataset = SimpleNamespace(folder=Path("rows"), summary=SimpleNamespace(train=None))
         settings = values.pop("settings", SETTINGS)
         return run.train(LORA, dataset, settings, EVALUATE, **values)  # type: ignore[arg-type]
 
@@ -132,7 +138,8 @@ def test_a_run_starts_from_the_first_step(training: Training) -> None:
     assert record is attempt.record
     assert attempt == Attempt(
         lora=LORA, dataset=Path("rows"), settings=SETTINGS, evaluate=EVALUATE, seed=5, start=None,
-        plan=PLANS[0], checkpoint=None, record=TrainingRecord(), folder=training.work / "mine",
+        plan=PLANS[0], candidates=PLANS, checkpoint=None,
+        record=TrainingRecord(step_size=SIZE), folder=training.work / "mine",
     )  # fmt: skip
     assert not is_running(attempt.folder)
 
@@ -180,10 +187,8 @@ def test_what_decides_the_training_is_that_of_the_fastest_plan(training: Trainin
     training.go(start=start, settings=settings)
 
     plans_of, identity_of = training.asked
-    assert plans_of[0] is LORA
-    assert plans_of[2:] == (settings, EVALUATE, 1)
+    assert plans_of == (settings,)
     assert identity_of[0] is LORA
-    assert identity_of[1] is plans_of[1]
     assert identity_of[2:] == (settings, start, 5, PLANS[0])
     assert training.attempts[0].start == start
 
@@ -211,8 +216,7 @@ def test_several_ranks_share_each_step(training: Training) -> None:
     assert found == "by ranks"
     assert others == [placement, "theirs", "progress", "stop"]
     assert attempt.plan == PLANS[0]
-    share, ranks = training.asked[0][2], training.asked[0][4]
-    assert ranks == 2
+    (share,) = training.asked[0]
     assert share.rows_in_step == SETTINGS.rows_in_step // 2
     assert attempt.settings == SETTINGS
 

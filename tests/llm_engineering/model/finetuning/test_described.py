@@ -60,7 +60,9 @@ def recipe_of_family(tmp_path_factory):
 
 
 def in_any_order(lora):
-    return {**lora.model_dump(), "matched": sorted(map(str, lora.matched))}
+    values = {**lora.model_dump(), "matched": sorted(map(str, lora.matched))}
+    values["targets"]["modules"] = sorted(values["targets"]["modules"])
+    return values
 
 
 def outline(recipe, **config):
