@@ -72,7 +72,6 @@ class Chat:
             said.append(text)
             self.console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
 
-        is_cut = False
         try:
             prompt = self.model.prompt(Conversation(tuple(self._asked())))
             (answer,) = self.model.answer([prompt], self.sampling, of_base=of_base, on_text=grow)

@@ -12,6 +12,7 @@ from llm_engineering.errors import TalkError
 from llm_engineering.export.reload import Export, load_export, stated_stops
 from llm_engineering.model.base_model import model_folder
 from llm_engineering.model.chat_template import TemplateInputs, for_template, takes_parts
+from llm_engineering.model.evaluation.greedy import padded_left
 from llm_engineering.model.evaluation.inference import inference
 from llm_engineering.model.evaluation.probe import render
 from llm_engineering.planning.hardware import resolve_dtype
@@ -84,20 +85,18 @@ class AnsweringModel:
             of_base: The base model's answers, with the adapter switched off.
             on_text: Is given the answer to the only prompt as it grows.
         """
-        import torch
         from transformers import GenerationConfig
 
-        width = max(map(len, prompts))
         pad = self.tokenizer.pad_token_id
         pad = self.tokenizer.eos_token_id if pad is None else pad
-        rows = [[pad] * (width - len(ids)) + ids for ids in prompts]
-        masks = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
+        input_ids, mask = padded_left(prompts, pad)
+        width = input_ids.shape[1]
         arguments = sampling.arguments()
         limit = min(arguments.pop("max_new_tokens"), self.positions - width)
         with inference(self.model) as device, self._only_base() if of_base else nullcontext():
             output = self.model.generate(
-                input_ids=torch.tensor(rows, device=device),
-                attention_mask=torch.tensor(masks, device=device),
+                input_ids=input_ids.to(device),
+                attention_mask=mask.to(device),
                 generation_config=GenerationConfig(
                     **arguments,
                     max_new_tokens=limit,

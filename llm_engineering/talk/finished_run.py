@@ -51,18 +51,17 @@ def find_run(where: str, config: FinetuningConfig) -> FinishedRun:
     """
     folder = _folder(where, Path(config.run.output_dir))
     parts = [folder / ADAPTER, folder / MERGED, folder]
-    found = next((part for part in parts if _kind(part)), None)
-    if found is None:
+    found, kind = next(((part, kind) for part in parts if (kind := _kind(part))), (None, None))
+    if found is None or kind is None:
         raise TalkError(
             f"{folder}: has no {ADAPTER}/{ADAPTER_CONFIG} and no {MERGED}/config.json; name the "
             "folder of a finished run, or the adapter's own"
         )
     manifest = _manifest(found)
-    kind = _kind(found)
     run = FinishedRun(
         name=manifest.run if manifest else found.name,
         folder=found,
-        kind="adapter" if kind == "adapter" else "merged",
+        kind=kind,
         base=_base(found, manifest),
         inputs=manifest.template_inputs if manifest else TemplateInputs(),
         has_manifest=manifest is not None,
@@ -89,7 +88,7 @@ def _folder(where: str, output_dir: Path) -> Path:
     )
 
 
-def _kind(folder: Path) -> str | None:
+def _kind(folder: Path) -> Literal["adapter", "merged"] | None:
     if (folder / ADAPTER_CONFIG).is_file():
         return "adapter"
     return "merged" if (folder / "config.json").is_file() else None

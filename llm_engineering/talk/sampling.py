@@ -20,18 +20,20 @@ class Sampling(BaseModel):
 
     def arguments(self) -> dict[str, Any]:
         """For transformers' ``GenerationConfig``."""
-        drawn = {"temperature": self.temperature, **self.others} if self.temperature else {}
         return {
             "do_sample": bool(self.temperature),
             "max_new_tokens": self.max_new_tokens,
-            **drawn,
+            **self._drawn,
         }
+
+    @property
+    def _drawn(self) -> dict[str, float]:
+        return {"temperature": self.temperature, **self.others} if self.temperature else {}
 
     def __str__(self) -> str:
         if not self.temperature:
             return f"greedy, at most {self.max_new_tokens} tokens"
-        drawn = {"temperature": self.temperature, **self.others}
-        settings = ", ".join(f"{name} {value:g}" for name, value in drawn.items())
+        settings = ", ".join(f"{name} {value:g}" for name, value in self._drawn.items())
         return f"{settings}, at most {self.max_new_tokens} tokens"
 
 

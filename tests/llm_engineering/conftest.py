@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.reporting.manifest import Manifest
 
@@ -92,7 +93,40 @@ def random_adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def make_run(random_adapter: Path, make_config: Any, tmp_path: Path) -> MakeRun:
+def a_manifest() -> Callable[..., Manifest]:
+    """The manifest of a run of the configured model that was never made."""
+
+    def make(config: FinetuningConfig, **changes: Any) -> Manifest:
+        weights = Path(config.model.id) / "model.safetensors"
+        values: dict[str, Any] = {
+            "run": "one",
+            "created": "2026-11-24T21:47:00+00:00",
+            "config": config.model_dump(mode="json"),
+            "seed": 0,
+            "data_digest": "0" * 64,
+            "base_model": config.model.id,
+            "base_model_revision": None,
+            "base_model_digests": {weights.name: file_digest(weights)},
+            "adapter_digest": "a" * 64,
+            "git_commit": "c" * 40,
+            "packages": {"torch": "2.13.0", "peft": "0.21.2"},
+            "python": "3.11.9",
+            "platform": "Linux",
+            "hardware": "A CPU",
+            "train_tokens": 1,
+            "train_seconds": 1.0,
+            "wall_seconds": 1.0,
+            "resumed_from_step": None,
+        }
+        return Manifest(**(values | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_run(
+    random_adapter: Path, make_config: Any, a_manifest: Callable[..., Manifest], tmp_path: Path
+) -> MakeRun:
     """Make ``outputs/NAME/`` with the adapter and a manifest, and point ``latest`` at it."""
 
     def make(name: str = "one", **changes: Any) -> Path:
@@ -101,27 +135,8 @@ def make_run(random_adapter: Path, make_config: Any, tmp_path: Path) -> MakeRun:
         (run / "adapter").mkdir(parents=True)
         for file in random_adapter.iterdir():
             os.link(file, run / "adapter" / file.name)
-        weights = Path(config.model.id) / "model.safetensors"
-        manifest = Manifest(
-            run=name,
-            created="2026-11-30T10:00:00+00:00",
-            config=config.model_dump(mode="json"),
-            seed=0,
-            data_digest="0" * 64,
-            base_model=config.model.id,
-            base_model_revision=None,
-            base_model_digests={weights.name: file_digest(weights)},
-            adapter_digest=file_digest(run / "adapter" / "adapter_model.safetensors"),
-            git_commit=None,
-            packages={},
-            python="3.11.9",
-            platform="Linux",
-            hardware="A CPU",
-            train_tokens=1,
-            train_seconds=1.0,
-            wall_seconds=1.0,
-            resumed_from_step=None,
-        )
+        digest = file_digest(run / "adapter" / "adapter_model.safetensors")
+        manifest = a_manifest(config, run=name, adapter_digest=digest)
         values = manifest.model_dump(mode="json") | changes
         (run / "manifest.json").write_text(json.dumps(values))
         latest = run.parent / "latest"

@@ -25,15 +25,10 @@ def continue_greedily(
         pad_id: Fills short prompts; masked, so any id does.
         stop_ids: Token ids that end a continuation.
     """
-    import torch
     from transformers import GenerationConfig
 
-    width = max(len(prompt) for prompt in prompts)
-    input_ids = torch.full((len(prompts), width), pad_id)
-    mask = torch.zeros((len(prompts), width), dtype=torch.long)
-    for index, prompt in enumerate(prompts):  # padded on the left: generation continues the right
-        input_ids[index, width - len(prompt) :] = torch.tensor(prompt)
-        mask[index, width - len(prompt) :] = 1
+    input_ids, mask = padded_left(prompts, pad_id)
+    width = input_ids.shape[1]
     with inference(model) as device:
         output = model.generate(
             input_ids=input_ids.to(device),
@@ -49,3 +44,16 @@ def continue_greedily(
         )
     continued: list[list[int]] = output[:, width:].tolist()
     return continued
+
+
+def padded_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[Any, Any]:
+    """Prompts and their attention mask, of the shape ``(prompts, tokens)``: generation continues the right."""
+    import torch
+
+    width = max(len(prompt) for prompt in prompts)
+    input_ids = torch.full((len(prompts), width), pad_id)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for index, prompt in enumerate(prompts):
+        input_ids[index, width - len(prompt) :] = torch.tensor(prompt)
+        mask[index, width - len(prompt) :] = 1
+    return input_ids, mask

@@ -19,7 +19,6 @@ from llm_engineering.configuration import to_yaml
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.errors import DataError, ReproductionError
 from llm_engineering.model.base_model import file_digest
-from llm_engineering.reporting.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 
@@ -34,32 +33,12 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def write_manifest(make_config: Any, tmp_path: Path) -> Callable[..., Path]:
+def write_manifest(make_config: Any, a_manifest: Any, tmp_path: Path) -> Callable[..., Path]:
     """Write the manifest of a run of the tiny model that was never made."""
     config = make_config({"run.name": "one", "export.hub_repo": "acme/one"})
-    weights = Path(config.model.id) / "model.safetensors"
 
     def write(**changes: Any) -> Path:
-        manifest = Manifest(
-            run="one",
-            created="2026-11-24T21:47:00+00:00",
-            config=config.model_dump(mode="json"),
-            seed=0,
-            data_digest="0" * 64,
-            base_model=config.model.id,
-            base_model_revision=None,
-            base_model_digests={weights.name: file_digest(weights)},
-            adapter_digest="a" * 64,
-            git_commit="c" * 40,
-            packages={"torch": "2.13.0", "peft": "0.21.2"},
-            python="3.11.9",
-            platform="Linux",
-            hardware="A CPU",
-            train_tokens=1,
-            train_seconds=1.0,
-            wall_seconds=1.0,
-            resumed_from_step=None,
-        )
+        manifest = a_manifest(config)
         path = tmp_path / "manifest.json"
         path.write_text(json.dumps(manifest.model_dump(mode="json") | changes))
         return path
