@@ -2,12 +2,13 @@
 # make dashboard  set up what is missing, then open the ZenML dashboard on the newest run
 # make test       set up what is missing, then lint, type-check and test
 # make test-quick likewise, without the tests that train or start a run: for a change of a line
-# make test-gpu   the tests that need an NVIDIA GPU, a quarter of an hour
+# make test-gpu   the tests that need an NVIDIA GPU, 3 minutes on an H200
 # make test-fresh make finetune and make test on a bare Debian of their own; needs root, debootstrap
-# make mutants    change the code that the proof rests on in every small way; the tests must notice each
+# make mutants    change the code that the claims rest on in every small way; the tests must notice each
 # make setup-launcher    set up what --target sagemaker needs, 51 MB; alone, on a fresh host, without PyTorch
 # make setup-sagemaker   set up AWS's whole SDK too, which tests compare with, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
+# make image IMAGE=NAME  build the image that a ZenML stack's pods run; BUILD=cpu without CUDA; needs Docker
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
 
 POETRY_VERSION := 2.5.1
@@ -17,7 +18,17 @@ POETRY := .poetry/bin/poetry
 # Poetry asks PyPI's JSON interface, which mirrors often lack; the plugin makes it use pip's index.
 WITH_PIP_SETTINGS := tools/with_pip_settings.sh
 
-.PHONY: gguf-converter help setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
+# Scripts name the folder that they were installed in: after a move they call what is not there.
+MOVED := $(shell for script in .venv/bin/zenml .poetry/bin/poetry; do \
+  test ! -e $$script || head -n 3 $$script | grep -qF '$(CURDIR)/' || echo $$script; done)
+ifneq ($(MOVED),)
+ifeq ($(filter clean help,$(MAKECMDGOALS)),)
+$(error set-up: this folder was moved or copied, and $(firstword $(MOVED)) still calls where it was: \
+  run `make clean`, then this again; schedules: tools/run.py --schedules says what to do)
+endif
+endif
+
+.PHONY: gguf-converter help image setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
   test-fresh test-gpu lint types mutants clean
 .DELETE_ON_ERROR:
 
@@ -37,7 +48,7 @@ test-quick: setup lint types
 	.venv/bin/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-gpu: setup
-	.venv/bin/python -m pytest -n0 -m gpu tests/gpu
+	.venv/bin/python -m pytest -n4 -m gpu tests/gpu
 
 test-fresh:
 	tests/fresh_machine/run.sh --write
@@ -50,10 +61,9 @@ lint: .venv/.installed
 types: .venv/.installed
 	.venv/bin/mypy
 
-# [tool.mutmut] of pyproject.toml says of which files; tests/MUTANTS.md what was found.
+# tests/mutants/check.py says of which modules, tests/MUTANTS.md what was found.
 mutants: .mutmut/.installed
-	OMP_NUM_THREADS=1 PYTHONPATH=.mutmut .venv/bin/python -m mutmut run
-	@PYTHONPATH=.mutmut .venv/bin/python -m mutmut results
+	.venv/bin/python tests/mutants/check.py $(ONLY)
 
 .mutmut/.installed: tests/mutants-requirements.txt | .venv/.installed
 	@rm -rf .mutmut
@@ -108,6 +118,12 @@ gguf-converter: .gguf-converter/convert_hf_to_gguf.py
 
 $(MODEL)/model.safetensors: | .venv/.installed
 	@$(WITH_PIP_SETTINGS) .venv/bin/python tools/make_embedded_model.py $(MODEL)
+
+IMAGE ?= llm-engineering-finetuning
+BUILD ?= cuda
+
+image:
+	docker build --build-arg BUILD=$(BUILD) --tag $(IMAGE) .
 
 clean:
 	rm -rf .poetry .venv .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .mutmut mutants

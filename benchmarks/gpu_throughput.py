@@ -2,16 +2,19 @@
 
 Weights are random, the documents are the embedded data's text cut to the lengths of instruction
 data, packed into rows of 2,048 tokens, 16 rows a step, LoRA r = 32 on seven projections, 8-bit
-AdamW. Every variant runs in a process of its own and prints one JSON line; the first line is the
-card's rate in large matrix products, from which the ceiling of 4 operations a parameter and token
+AdamW. Every variant runs in a process of its own (with --together in one, which saves imports and
+blurs start-up times) and prints one JSON line; the first line is the card's rate in large matrix products, from which the ceiling of 4 operations a parameter and token
 follows (forward, and backward to the activations; the weights are frozen).
 
     python benchmarks/gpu_throughput.py [--tokenizer FOLDER] [--steps 6] [--only VARIANT ...]
+    python benchmarks/gpu_throughput.py --table FILE   # the README's table of what a run printed
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib.metadata
 import itertools
 import json
 import random
@@ -20,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,8 @@ STARTED = time.perf_counter()
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-ROW, ROWS_IN_STEP, WARM_UP = 2048, 16, 2
+ROW, WARM_UP = 2048, 2
+ROWS_IN_STEP = {"135m": 32}  # 16 of other shapes
 LORA: dict[str, Any] = {
     "r": 32,
     "lora_alpha": 32,
@@ -42,15 +47,25 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=ROOT / "models" / "SmolLM2-135M-Instruct")
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps; two warm up")
     parser.add_argument("--shape", default="8b", help="of random_llama.py")
-    parser.add_argument("--only", nargs="*", choices=VARIANTS, help="default: all")
+    parser.add_argument("--only", nargs="*", help="default: all; NAME@SHAPE is of another shape")
+    parser.add_argument("--profile", type=Path, help="a file for the kernels of one more step")
     parser.add_argument("--run", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--together", action="store_true", help="all variants in this process")
+    parser.add_argument("--table", type=Path, help="print the table of what a run printed")
     options = parser.parse_args()
+    if options.table:
+        lines = options.table.read_text(encoding="utf-8").splitlines()
+        print(table([json.loads(line) for line in lines if line.startswith("{")]))
+        return
     if options.run:
         from random_llama import write_model
 
         model = write_model(options.shape, options.tokenizer, options.folder)
         print("RESULT " + json.dumps(VARIANTS[options.run](model, options)), flush=True)
+        return
+    if options.together:
+        run_together(options)
         return
     rate = None
     with tempfile.TemporaryDirectory() as folder:
@@ -69,6 +84,60 @@ def main() -> None:
             print(json.dumps({"variant": name, **result}), flush=True)
 
 
+def run_together(options: argparse.Namespace) -> None:
+    """Run the variants in this process; one that fails says so, and the others go on."""
+    from llm_engineering.training_stack import import_unsloth
+
+    import_unsloth()
+    import torch
+    from random_llama import write_model
+
+    from llm_engineering.model import live
+
+    default = options.shape
+    with tempfile.TemporaryDirectory() as folder:
+        options.folder = Path(folder)
+        for name in options.only or VARIANTS:
+            variant, _, shape = name.partition("@")
+            options.shape = shape or default
+            model = write_model(options.shape, options.tokenizer, options.folder)
+            if options.profile:
+                with options.profile.open("a", encoding="utf-8") as file:
+                    file.write(f"{name}\n")
+            try:
+                result = VARIANTS[variant](model, options)
+            except Exception:
+                result = {"failed": traceback.format_exc()[-2500:]}
+            print(json.dumps({"variant": name, **result}), flush=True)
+            live.release()
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown of a run's results: what was measured, on which card, by which versions."""
+    by_name = {result["variant"]: result for result in results if "failed" not in result}
+    card = by_name["matrix_rate"]
+    versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    base = by_name.get("handbook", {}).get("tokens_per_second")
+    lines = [
+        f"{card['card']}, {versions}, {card['date']}:",
+        "",
+        "| | tokens/s | of the handbook's | peak GB | to the first step |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name, words in WORDS.items():
+        if name in by_name:
+            one = by_name[name]
+            ratio = f"{one['tokens_per_second'] / base:.2f} x" if base else ""
+            lines.append(
+                f"| {words} | {one['tokens_per_second']:,} | {ratio} | {one['peak_reserved_gb']:.1f} "
+                f"| {one['seconds_to_first_step']:.0f} s |"
+            )
+    return "\n".join(lines)
+
+
 def matrix_rate(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The card, and its bf16 rate in products of 8,192 x 8,192 random numbers."""
     import torch
@@ -83,9 +152,11 @@ def matrix_rate(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     end.record()
     torch.cuda.synchronize()
     rate = 100 * 2 * 8192**3 / (start.elapsed_time(end) / 1e3) / 1e12
+    packages = ("torch", "triton", "transformers", "trl", "peft", "unsloth")
     return {
         "card": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
         "matrix_tflops": round(rate),
     }
 
@@ -143,7 +214,7 @@ def peft_trl_liger(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     return peft_trl(model, options, use_liger_kernel=True)
 
 
-def ours(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+def ours(model: Path, options: argparse.Namespace, quantisation: Any = "none") -> dict[str, Any]:
     """This project: load, inject, plan for the card, train; the pipeline's steps in a row."""
     from llm_engineering.training_stack import import_unsloth
 
@@ -154,28 +225,32 @@ def ours(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     from llm_engineering.configuration.train import TrainSettings
     from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
     from llm_engineering.model.finetuning.load import live_base_model, load_model
+    from llm_engineering.model.finetuning.trained_shape import trained_shape
     from llm_engineering.model.finetuning.trainer import make_trainer
     from llm_engineering.planning import hardware
     from llm_engineering.planning.batch_plan import gpu_plans
-    from llm_engineering.planning.shape import read_shape
     from llm_engineering.planning.workload import Workload
 
-    settings = ModelSettings(id=str(model), dtype="bfloat16", max_seq_length=ROW)
+    settings = ModelSettings(
+        id=str(model), dtype="bfloat16", quantisation=quantisation, max_seq_length=ROW
+    )
     reference = load_model(settings)
     fill(live_base_model(reference).model)
     lora = inject_lora(reference, LoraSettings(**LORA))
     train = TrainSettings(
-        effective_batch=ROWS_IN_STEP,
+        effective_batch=ROWS_IN_STEP.get(options.shape, 16),
         max_steps=options.steps,
         warmup_steps=1,
         optimizer="adamw_8bit",
         packing=True,
         checkpoint_every=None,
     )
+    shape = trained_shape(settings, lora.settings)
     work = Workload(
-        shape=read_shape(settings),
+        shape=shape.model,
+        adapter=shape.adapter,
         dtype="bfloat16",
-        quantised=False,
+        quantisation=quantisation,
         lora=lora.settings,
         train=train,
         evaluate=EvaluateSettings(),
@@ -186,7 +261,12 @@ def ours(model: Path, options: argparse.Namespace) -> dict[str, Any]:
     held = live_lora_model(lora)
     rows = documents(held.tokenizer, options)
     trainer = make_trainer(held, rows, lora, train, plan, 0, options.folder / "ours")
-    return {"plan": str(plan), **timed(trainer)}
+    return {"plan": str(plan), **timed(trainer, options.profile)}
+
+
+def ours_fp8(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The same with the frozen weights in FP8."""
+    return ours(model, options, "fp8")
 
 
 def common(options: argparse.Namespace) -> dict[str, Any]:
@@ -226,7 +306,7 @@ def documents(tokenizer: Any, options: argparse.Namespace) -> Any:
     stream = tokenizer("\n\n".join(texts))["input_ids"]
     draw = random.Random(0)
     rows, tokens = [], 0
-    while tokens < 1.1 * ROW * ROWS_IN_STEP * options.steps:
+    while tokens < 1.1 * ROW * ROWS_IN_STEP.get(options.shape, 16) * (options.steps + 1):
         length = max(32, min(ROW, int(draw.lognormvariate(5.5, 0.9))))
         start = draw.randrange(len(stream) - length)
         ids = stream[start : start + length]
@@ -235,8 +315,13 @@ def documents(tokenizer: Any, options: argparse.Namespace) -> Any:
     return datasets.Dataset.from_list(rows)
 
 
-def timed(trainer: Any) -> dict[str, Any]:
-    """Train; the speed after the warm-up, as the median of the steps."""
+def timed(trainer: Any, profile: Path | None = None) -> dict[str, Any]:
+    """Train; the speed after the warm-up, as the median of the steps.
+
+    Args:
+        trainer: Ready to train.
+        profile: Where a table of one more step's kernels is written.
+    """
     import torch
     from transformers import TrainerCallback
 
@@ -250,6 +335,10 @@ def timed(trainer: Any) -> dict[str, Any]:
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             steps.append((time.perf_counter(), 0))
 
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if profile and state.global_step == state.max_steps - 1:
+                watch.start()
+
         def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             tokens.batch_is_trained()
 
@@ -258,8 +347,19 @@ def timed(trainer: Any) -> dict[str, Any]:
             tokens.batch_is_trained()
             steps.append((time.perf_counter(), tokens.trained))
 
+    watch = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
     trainer.add_callback(Clock())
+    if profile:
+        trainer.args.max_steps += 1
     trainer.train()
+    if profile:
+        watch.stop()
+        steps.pop()
+        kernels = watch.key_averages().table(
+            sort_by="self_device_time_total", row_limit=45, max_name_column_width=90
+        )
+        with profile.open("a", encoding="utf-8") as file:
+            file.write(kernels)
     speeds = [
         (read - seen) / (now - before) for (before, seen), (now, read) in itertools.pairwise(steps)
     ]
@@ -282,6 +382,14 @@ VARIANTS = {
     "peft_trl": peft_trl,
     "peft_trl_liger": peft_trl_liger,
     "ours": ours,
+    "ours_fp8": ours_fp8,
+}
+WORDS = {
+    "peft_trl": "peft + trl",
+    "peft_trl_liger": "peft + trl + Liger",
+    "handbook": "the handbook's recipe (unsloth)",
+    "ours": "this project",
+    "ours_fp8": "this project, frozen weights in FP8",
 }
 
 if __name__ == "__main__":

@@ -24,6 +24,16 @@ SHAPES: dict[str, dict[str, Any]] = {
         "vocab_size": 49152,
         "tie_word_embeddings": True,
     },
+    "135m": {  # SmolLM2-135M
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "head_dim": 64,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    },
     "1b": {  # Llama-3.2-1B
         "hidden_size": 2048,
         "intermediate_size": 8192,
@@ -74,7 +84,7 @@ def write_model(shape: str, tokenizer: Path, folder: Path) -> Path:
         "eos_token_id": 2,
         "pad_token_id": 2,
     }
-    _write_weights(config, model)
+    write_weights(_tensors(config), model)
     (model / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     return model
 
@@ -85,16 +95,28 @@ def draw_weights(model: Any, seed: int = 0) -> None:
 
     torch.manual_seed(seed)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in list(model.named_parameters()):
+            owner = model.get_submodule(name.rpartition(".")[0])
             if "norm" in name:
                 parameter.fill_(1.0)
+            elif hasattr(owner, "hold"):  # in FP8: the same numbers, then rounded
+                drawn = torch.empty(
+                    parameter.shape, dtype=owner.compute_dtype, device=parameter.device
+                )
+                owner.hold(drawn.normal_(0.0, 0.02))
             elif parameter.is_floating_point():
                 parameter.normal_(0.0, 0.02)
 
 
-def _write_weights(config: dict[str, Any], model: Path) -> None:
+def write_weights(tensors: dict[str, list[int]], model: Path) -> None:
+    """Write a sparse ``model.safetensors`` of bf16 zeros into a model's folder.
+
+    Args:
+        tensors: Shapes by name.
+        model: The folder.
+    """
     header, end = {}, 0
-    for name, shape in _tensors(config).items():
+    for name, shape in tensors.items():
         size = 2
         for length in shape:
             size *= length

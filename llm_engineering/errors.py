@@ -46,6 +46,12 @@ class HardwareError(FinetuningError):
     exit_code = 5
 
 
+class DiskError(HardwareError):
+    """A disk has too little room for what a run would write, or became full."""
+
+    exit_code = 17
+
+
 class SetupError(FinetuningError):
     """Something that the set-up installs is missing."""
 
@@ -59,7 +65,21 @@ class TrainingError(FinetuningError):
 
 
 class TrainingStoppedError(TrainingError):
-    """Training was asked to stop, and did so after saving a checkpoint."""
+    """Training was asked to stop, and did so after saving a checkpoint.
+
+    ``exit_code`` is 128 + the signal's number where a signal asked, as shells have it.
+    """
+
+
+class InterruptedRunError(FinetuningError):
+    """A run was ended by Ctrl-C or SIGTERM where there was no step to finish first.
+
+    ``exit_code`` is 128 + the signal's number, as shells have it.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
 
 
 class LaunchError(FinetuningError):

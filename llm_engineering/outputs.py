@@ -13,6 +13,9 @@ from pathlib import Path
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import ConfigError
 
+UNPROVEN = "-unproven"
+"""Ending of the folder of a run whose exports failed their proof."""
+
 
 def work_folder(output_dir: str | Path) -> Path:
     """The folder of all unfinished runs: checkpoints, and what is not yet complete."""
@@ -72,7 +75,7 @@ def new_output(output_dir: str | Path, name: str) -> Iterator[Path]:
 
 def unproven(output: Path) -> Path:
     """Where a run that would have been ``output`` is kept if its exports are not proven."""
-    return output.with_name(f"{output.name}-unproven")
+    return output.with_name(f"{output.name}{UNPROVEN}")
 
 
 def keep_unproven(part: Path, output_dir: str | Path, name: str) -> Path:

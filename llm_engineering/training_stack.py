@@ -25,11 +25,17 @@ def require_training_stack() -> None:
         )
 
 
+def has_pytorch() -> bool:
+    """Whether PyTorch is installed, without importing it: a host that only launches jobs has none."""
+    return importlib.util.find_spec("torch") is not None
+
+
 _left_out = False
 
 
 def leave_unsloth_out() -> None:
-    """From now on ``import_unsloth`` imports nothing: this process trains by another backend."""
+    """From now on ``import_unsloth`` imports nothing: this process trains by another backend, or
+    not at all."""
     global _left_out
     _left_out = True
 
@@ -40,9 +46,9 @@ def import_unsloth() -> None:
     unsloth patches those three when it is imported, so every module of this project that needs
     one of them calls this first.
     """
-    require_training_stack()
     if _left_out:
         return
+    require_training_stack()
     # unsloth writes generated trainers beside the process; keep them out of the user's folder.
     os.environ.setdefault(
         "UNSLOTH_COMPILE_LOCATION",

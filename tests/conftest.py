@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -68,15 +69,22 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_model() -> Path:
     """A folder with a random two-layer Llama (float32, safetensors) and a ChatML tokenizer."""
+    return Path(make_tiny_model().name) / "tiny"
+
+
+@cache
+def make_tiny_model() -> tempfile.TemporaryDirectory[str]:
+    """Once a process: the mutation check runs many sessions in forks of one."""
     from llm_engineering.training_stack import import_unsloth
 
     import_unsloth()
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-    folder = tmp_path_factory.mktemp("models") / "tiny"
+    made = tempfile.TemporaryDirectory(prefix="tests-")
+    folder = Path(made.name) / "tiny"
     tokenizer = _train_tokenizer()
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
@@ -101,7 +109,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pad_token_id=tokenizer.pad_token_id,
     )
     model.save_pretrained(folder)
-    return folder
+    return made
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""The command of this project: fine-tune, on request or on a schedule, and look after the results.
+#!/bin/sh
+""":"
+exec "$(dirname -- "$0")/../.venv/bin/python" "$0" "$@"
+
+The command of this project: fine-tune, on request or on a schedule, and look after the results.
 
 poetry run python tools/run.py --finetune
 """
@@ -125,12 +129,23 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 )
 @click.option("--models", is_flag=True, help="List registered adapters: stage and figures.")
 @click.option("--promote", metavar="VERSION", help="Make a registered adapter the production one.")
+@click.option(
+    "--pull",
+    nargs=2,
+    metavar="VERSION DIR",
+    help="Write a registered version's files, or those of `production`, into a new folder.",
+)
 @click.option("--rollback", is_flag=True, help="Put the former production adapter back.")
+@click.option(
+    "--disk", is_flag=True, help="Show what takes how much room, and what would be removed."
+)
 def main(**options: Any) -> None:
     """Fine-tune LoRA adapters through a ZenML pipeline."""
     from llm_engineering.errors import FinetuningError
+    from llm_engineering.signals import end_as_by_ctrl_c, signal_of
 
     action = _action(options)
+    end_as_by_ctrl_c()
     try:
         if _needs_store(action, options):
             _require_store()
@@ -138,11 +153,9 @@ def main(**options: Any) -> None:
     except FinetuningError as error:
         click.secho(f"error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        resumable = action is _finetune and options["target"] == "local"
-        hint = "; continue with --resume" if resumable else ""
-        click.secho(f"interrupted{hint}", fg="yellow", err=True)
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        click.secho("interrupted", fg="yellow", err=True)
+        sys.exit(128 + signal_of(interrupt))
 
 
 def _needs_store(action: Any, options: dict[str, Any]) -> bool:
@@ -293,6 +306,19 @@ def _rollback(options: dict[str, Any]) -> None:
     models.rollback(options["config_path"], options["overrides"])
 
 
+def _disk(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import disk
+
+    disk.show(options["config_path"], options["overrides"])
+
+
+def _pull(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import pull
+
+    version, folder = options["pull"]
+    pull.run(version, Path(folder), options["config_path"], options["overrides"])
+
+
 _ACTIONS = {
     "finetune": _finetune,
     "schedules": _schedules,
@@ -310,6 +336,8 @@ _ACTIONS = {
     "models": _models,
     "promote": _promote,
     "rollback": _rollback,
+    "disk": _disk,
+    "pull": _pull,
 }
 # An option that means nothing without its action is a mistake, not a silent nothing.
 _BELONGS_TO = {

@@ -7,13 +7,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llm_engineering.configuration.load import without_schedule
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def command_line(config_path: Path, overrides: Sequence[str]) -> list[str]:
-    """This program with this configuration, to be followed by flags; works from any folder."""
+    """This program with this configuration, to be followed by flags; works from any folder.
+
+    Without what is set of ``schedule``: a job's command is stored in ZenML.
+    """
     line = [sys.executable, str(ROOT / "tools" / "run.py"), "--config", str(config_path.resolve())]
-    for override in overrides:
+    for override in without_schedule(overrides):
         line += ["--set", override]
     return line
 

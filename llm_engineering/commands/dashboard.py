@@ -50,11 +50,22 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Stop ZenML's local server, and go back to ZenML without one; a remote server is left alone."""
+    """Stop ZenML's local server, and go back to ZenML without one; a remote server is left alone.
+
+    Raises:
+        SetupError: A run of this host is going on, which writes to that server.
+    """
     set_up_terminal()
     from llm_engineering.lineage.local_server import remote_server, stop_local_server
+    from llm_engineering.lineage.store import store_is_held
 
-    remote, address = remote_server(), stop_local_server()
+    remote = remote_server()
+    if remote is None and store_is_held():
+        raise SetupError(
+            "--dashboard --stop: a run is going on, and writes to ZenML's local server; wait for its "
+            "end (--dashboard shows it), or end it first"
+        )
+    address = stop_local_server()
     if address:
         print(f"stopped ZenML's local server at {address}; the runs are kept")
     elif remote is None:

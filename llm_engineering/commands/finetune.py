@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
-import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,22 +14,37 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_engineering.commands.command_line import command_line
+from llm_engineering.commands.interruption import (
+    emptied_store,
+    full_disk,
+    interrupted,
+    is_full_disk,
+    stopped,
+)
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
-from llm_engineering.errors import ConfigError, FinetuningError
+from llm_engineering.errors import (
+    ConfigError,
+    FinetuningError,
+    ModelError,
+    TrainingError,
+    TrainingStoppedError,
+)
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.outputs import run_name, work_folder
+from llm_engineering.planning.learning_rate import choose_learning_rate
+from llm_engineering.planning.step_size import step_warnings
 
 if TYPE_CHECKING:
-    from zenml.models import PipelineRunResponse
-
-    from llm_engineering.distributed.placement import Placement
-    from llm_engineering.lineage.fingerprints import Fingerprints
+    from llm_engineering.sagemaker.launch_order import Launch
     from llm_engineering.training.run import Resume
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = {
+    "look_at_inputs": "what the cache must notice of data, model, code and device",
     "prepare_data": "read, check, split, tokenize and audit the rows",
     "load_model": "base model into memory",
     "inject_lora": "adapters into the projections",
@@ -71,8 +85,16 @@ def run(
     Raises:
         FinetuningError: Anything that is the user's to mend; nothing half-finished is left.
     """
-    started = time.time()
     config = load_config(config_path, overrides)
+    try:
+        chosen = choose_learning_rate(config)
+    except ModelError as reason:
+        if not dry_run:
+            raise
+        rate = f"auto: not known ({reason})"
+    else:
+        config = chosen.in_place_of_auto(config) if chosen else config
+        rate = str(chosen or f"{config.train.peak_learning_rate:g}")
     name = name or run_name(config, datetime.now())
     if target == "local" and (attach or detach):
         raise ConfigError("--attach and --detach go with --target sagemaker")
@@ -87,36 +109,49 @@ def run(
             "is given again"
         )
     if dry_run:
-        print(_plan(config, config_path, name, target, gpus))
+        print(_plan(config, config_path, name, target, gpus, rate))
         return
     set_up_terminal()
+    if chosen:
+        logger.info("train.learning_rate: %s", rate)
 
-    from llm_engineering.training_stack import require_training_stack
+    from llm_engineering.lineage.stack import require_stack, runs_here, trains_here
+    from llm_engineering.training_stack import leave_unsloth_out
 
-    require_training_stack()
-    placement = None
-    if target == "local":
-        placement = _check_host(config, gpus, resume=resume)
-    else:
+    here = runs_here()
+    for note in require_stack(config):
+        click.secho(f"note: {note}", fg="yellow", err=True)
+    trained_here = target == "local" and trains_here(config)
+    launch = None
+    if target == "sagemaker":
+        leave_unsloth_out()  # nothing is trained here, and PyTorch may not be installed
         launched = _check_aws(config)
-
-    from llm_engineering.export.requirements import require_exports
-
-    require_exports(config)
-    if config.train.start_from is not None:
-        from llm_engineering.model.finetuning.adapter_folder import require_same_shape
-        from llm_engineering.registry.starting_adapter import starting_adapter
-
-        require_same_shape(starting_adapter(config.train.start_from), config)
-    from llm_engineering.lineage.fingerprints import take_fingerprints
-    from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
-    from llm_engineering.planning.hardware import resolve_dtype
-
-    fingerprints = take_fingerprints(config)
+    elif trained_here:
+        _check_host(config, gpus, resume=resume)
+    else:
+        _check_elsewhere(config, gpus)
+    if here:
+        _check_inputs(config, trains=trained_here, launches=target == "sagemaker")
 
     from zenml.utils import source_utils
 
-    name = _free_name(name, Path(config.run.output_dir), numbered=target == "sagemaker")
+    from llm_engineering.lineage.killed_runs import close_killed_runs, marked_as_running
+    from llm_engineering.lineage.run_order import RunOrder
+
+    if target == "sagemaker":
+        launch = _launch(
+            launched,
+            attach,
+            detach,
+            fresh=not use_cache,
+            command=command_line(config_path, overrides),
+        )
+    name = _free_name(
+        name,
+        Path(config.run.output_dir),
+        numbered=config.run.name is None or target == "sagemaker",
+        is_job=target == "sagemaker",
+    )
     work = work_folder(config.run.output_dir)
     close_killed_runs(work)
     source_utils.set_custom_source_root(str(ROOT))
@@ -128,52 +163,87 @@ def run(
         run_name=name,
         enable_cache=None if use_cache else False,
         tags=["finetuning", Path(config.model.id).name, target],
+        extra=RunOrder(resume=resume, gpus=gpus, launch=launch).extra,
     )
-    arguments: dict[str, Any] = {
-        "name": name,
-        "config": config,
-        "fingerprints": fingerprints,
-        "started": started,
-        "resume": resume,
-    }
-    if placement is not None and placement.ranks > 1:
-        arguments |= {"placement": placement, "described_dtype": resolve_dtype(config.model)}
-    if target == "sagemaker":
-        arguments |= _launch(
-            launched,
-            fingerprints,
-            attach,
-            detach,
-            fresh=not use_cache,
-            command=command_line(config_path, overrides),
-        )
     try:
-        with marked_as_running(work, name):
-            finished = pipeline(**arguments)
+        # Elsewhere steps go on without this process, and nobody's death here ends them.
+        with marked_as_running(work, name) if here else nullcontext():
+            pipeline(config=config)
+    except KeyboardInterrupt as interrupt:
+        if not trained_here:
+            raise  # the launch, or the stack, has said what becomes of it
+        raise interrupted(interrupt, config, name) from None
     except Exception as error:
-        cause = _users_error(error)
+        cause = _users_error(error) or (None if trained_here else _failed_elsewhere(name))
+        if isinstance(cause, TrainingStoppedError):
+            raise stopped(cause, config) from None
+        if cause is None:
+            cause = full_disk(error, config, name) or emptied_store(error)
         if cause is None:
             raise
         raise cause from None
-    _report(config, name, finished)
+    _report(config, name)
 
 
-def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> Placement:
-    from llm_engineering.distributed.placement import Placement
+def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> None:
+    """Check what this host can do, where it is the one that trains."""
     from llm_engineering.distributed.share import choose_ranks, share_of_step
     from llm_engineering.model.finetuning.checkpoints import require_interrupted
     from llm_engineering.model.finetuning.trackers import require_trackers
+    from llm_engineering.model.finetuning.trained_shape import trained_shape
     from llm_engineering.planning.device_plans import require_memory
+    from llm_engineering.planning.disk import require_disk
     from llm_engineering.planning.hardware import require_hardware
+    from llm_engineering.training_stack import require_training_stack
 
+    require_training_stack()
     require_hardware(config)
     require_trackers(config.train.trackers)
     ranks = choose_ranks(gpus)
     share_of_step(config.train, ranks)
-    require_memory(config, ranks)
+    shape = trained_shape(config.model, config.lora)
+    require_memory(config, shape, ranks)
+    require_disk(config, shape)
     if resume == "required":
         require_interrupted(work_folder(config.run.output_dir))
-    return Placement(ranks_per_host=ranks)
+
+
+def _check_elsewhere(config: FinetuningConfig, gpus: str) -> None:
+    """Check what can be known here of a training on another host: this one's hardware says nothing."""
+    from llm_engineering.distributed.share import share_of_step
+
+    if gpus != "auto":
+        raise ConfigError(
+            f"--gpus {gpus} is for training on this host: the active ZenML stack trains elsewhere, on "
+            "as many GPUs as zenml.resources.gpu_count says"
+        )
+    share_of_step(config.train, max(1, config.zenml.resources.gpu_count))
+
+
+def _check_inputs(config: FinetuningConfig, *, trains: bool, launches: bool) -> None:
+    """Look at data, model and starting adapter, and at what exports need, before a run begins."""
+    from llm_engineering.training_stack import has_pytorch, require_training_stack
+
+    if not launches:
+        require_training_stack()
+    if trains or launches:
+        from llm_engineering.export.requirements import require_exports
+
+        require_exports(config)
+    if has_pytorch():
+        from llm_engineering.model.finetuning.preflight import check_adapter
+
+        check_adapter(config)
+    if config.train.start_from is not None:
+        from llm_engineering.model.finetuning.adapter_folder import require_same_shape
+        from llm_engineering.registry.starting_adapter import starting_adapter
+
+        require_same_shape(starting_adapter(config.train.start_from), config)
+    from llm_engineering.lineage.fingerprints import take_fingerprints
+    from llm_engineering.registry.task import require_same_task
+
+    take_fingerprints(config)
+    require_same_task(config)
 
 
 def _check_aws(config: FinetuningConfig) -> FinetuningConfig:
@@ -185,14 +255,9 @@ def _check_aws(config: FinetuningConfig) -> FinetuningConfig:
     from llm_engineering.sagemaker.aws import Aws
     from llm_engineering.sagemaker.checks import check_account, check_locally
     from llm_engineering.sagemaker.cost import ceiling_text
-    from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.launch_order import sagemaker_settings
     from llm_engineering.sagemaker.prices import with_list_prices
 
-    if config.train.trackers:
-        raise ConfigError(
-            "train.trackers: a SageMaker job has no tracker's package; set it to [] "
-            "(ZenML shows the job's figures)"
-        )
     settings = sagemaker_settings(config)
     check_locally(config, settings, to_yaml(config))
     aws = Aws(settings)
@@ -205,42 +270,38 @@ def _check_aws(config: FinetuningConfig) -> FinetuningConfig:
 
 def _launch(
     config: FinetuningConfig,
-    fingerprints: Fingerprints,
     attach: str | None,
     detach: bool,
     *,
     fresh: bool,
     command: list[str],
-) -> dict[str, Any]:
-    from llm_engineering.lineage.fingerprints import source_digest
-    from llm_engineering.sagemaker.checks import job_dtype
-    from llm_engineering.sagemaker.launch import Launch, sagemaker_settings
+) -> Launch:
+    from llm_engineering.lineage.fingerprints import source_digest, take_fingerprints
+    from llm_engineering.sagemaker.launch_order import Launch, sagemaker_settings
     from llm_engineering.sagemaker.project_jobs import configuration_of
 
-    settings = sagemaker_settings(config)
-    return {
-        "launch": Launch(
-            config=config,
+    settings, fingerprints = sagemaker_settings(config), take_fingerprints(config)
+    return Launch(
+        config=config,
+        code=source_digest(),
+        configuration=configuration_of(
+            config,
+            settings,
+            data=fingerprints.data,
+            model=fingerprints.model,
+            start=fingerprints.start,
             code=source_digest(),
-            configuration=configuration_of(
-                config,
-                settings,
-                data=fingerprints.data,
-                model=fingerprints.model,
-                start=fingerprints.start,
-                code=source_digest(),
-            ),
-            command=command,
-            attach=attach,
-            detach=detach,
-            fresh=fresh,
         ),
-        "described_dtype": job_dtype(config, settings),
-    }
+        command=command,
+        attach=attach,
+        detach=detach,
+        fresh=fresh,
+    )
 
 
-def _free_name(name: str, outputs: Path, *, numbered: bool) -> str:
-    """The run's name, or the next one of it: a job is followed in a new run of ZenML each time.
+def _free_name(name: str, outputs: Path, *, numbered: bool, is_job: bool) -> str:
+    """The run's name, or the next one of it: a job is followed in a new run of ZenML each time, and
+    another run may have begun in this very second.
 
     Raises:
         ConfigError: It is taken, and not ``numbered``.
@@ -249,7 +310,7 @@ def _free_name(name: str, outputs: Path, *, numbered: bool) -> str:
 
     def is_taken(candidate: str) -> bool:
         return bool(Client().list_pipeline_runs(name=candidate, size=1).total) or (
-            (outputs / candidate).exists()
+            (outputs / candidate).exists() or (work_folder(outputs) / candidate).exists()
         )
 
     if not is_taken(name):
@@ -257,6 +318,8 @@ def _free_name(name: str, outputs: Path, *, numbered: bool) -> str:
     if not numbered:
         raise ConfigError(f"run.name: ZenML has a run {name} already; choose another name")
     free = next(each for n in itertools.count(2) if not is_taken(each := f"{name}-{n}"))
+    if not is_job:
+        return free
     click.secho(
         f"note: run.name: ZenML has a run {name} already, which did not finish; this one is {free}",
         fg="yellow",
@@ -265,11 +328,13 @@ def _free_name(name: str, outputs: Path, *, numbered: bool) -> str:
     return free
 
 
-def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, gpus: str) -> str:
+def _plan(
+    config: FinetuningConfig, config_path: Path, name: str, target: str, gpus: str, rate: str
+) -> str:
     output = Path(config.run.output_dir) / name
     lines = [f"# {config_path}, resolved", to_yaml(config), "# objective"]
-    lines += [f"  {_objective(config)}", "", "# steps"]
-    lines += [f"  {step:<13} {what}" for step, what in STEPS.items()]
+    lines += [f"  {_objective(config)}; learning rate {rate}", *_step(config), "", "# steps"]
+    lines += [f"  {step:<14} {what}" for step, what in STEPS.items()]
     lines += [
         "",
         "# would write",
@@ -283,16 +348,19 @@ def _plan(config: FinetuningConfig, config_path: Path, name: str, target: str, g
         "",
     ]
     if target == "sagemaker":
-        from llm_engineering.sagemaker.launch import sagemaker_settings
+        from llm_engineering.sagemaker.launch_order import sagemaker_settings
         from llm_engineering.sagemaker.plan import launch_plan
 
         # Nobody is asked, the Hub neither: what it has given before is on this disk.
         os.environ["HF_HUB_OFFLINE"] = "1"
 
         lines += [launch_plan(config, sagemaker_settings(config)), ""]
+    from llm_engineering.commands.adapter_plan import adapter_plan
     from llm_engineering.commands.memory_plan import memory_plan
 
     lines += [
+        *adapter_plan(config),
+        "",
         *memory_plan(config, target, gpus),
         "",
         "dry run: nothing was loaded or written",
@@ -313,14 +381,30 @@ def _objective(config: FinetuningConfig) -> str:
             if train.start_from
             else "; the reference model is the base model"
         )
-    return f"{what}, starting from {start}{reference}; learning rate {train.learning_rate:g}"
+    return f"{what}, starting from {start}{reference}"
+
+
+def _step(config: FinetuningConfig) -> list[str]:
+    """What goes into an optimizer step, as far as it is known before the rows are read."""
+    train = config.train
+    rows = train.rows_in_step
+    text = f"  {rows} documents a step"
+    if train.packing:
+        text = (
+            f"  {rows} packed rows a step, {rows * config.model.max_seq_length:,} tokens; how many "
+            "documents that is, training says once the rows are read"
+        )
+    return [text, *(f"  warning: {w}" for w in step_warnings(rows, train.max_steps))]
 
 
 class _NoTraceback(logging.Filter):
     """Drops the traceback of an error that is the user's to mend: its message says enough."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and _users_error(record.exc_info[1]) is not None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and (
+            _users_error(error) or is_full_disk(error) or emptied_store(error)
+        ):
             record.exc_info = None
             record.exc_text = None
         return True
@@ -335,15 +419,39 @@ def _users_error(error: BaseException | None) -> FinetuningError | None:
     return None
 
 
-def _report(config: FinetuningConfig, name: str, finished: PipelineRunResponse | None) -> None:
+def _failed_elsewhere(name: str) -> FinetuningError | None:
+    from llm_engineering.lineage.failed_step import failure_of
+
+    return failure_of(name)
+
+
+def _report(config: FinetuningConfig, name: str) -> None:
+    """Say what came of a run, from its artifacts: they are there wherever its steps ran."""
+    from zenml.client import Client
+    from zenml.utils.dashboard_utils import get_run_url
+
+    from llm_engineering.registry.version_files import write_version
+    from llm_engineering.registry.versions import find_version, model_name
+
+    run = Client().get_pipeline_run(name)
+    link = get_run_url(run)
+    if not run.status.is_finished:
+        print(f"\nsubmitted      {name}; the active ZenML stack runs it without this command")
+        print(f"follow it      {link or f'zenml pipeline runs list --name {name}'}")
+        print(f"afterwards     tools/run.py --pull {name} FOLDER")
+        return
+    if not run.status.is_successful:
+        raise _failed_elsewhere(name) or TrainingError(
+            f"{name} ended as {run.status.value}, and ZenML does not say why; see its steps' logs"
+        )
     folder = Path(config.run.output_dir) / name
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    version = find_version(model_name(config), name)
+    if not folder.exists():
+        write_version(version, folder)
+    metrics: dict[str, Any] = run.steps["save_model"].outputs["metrics"][0].load()
+    decision = run.steps["promote"].outputs["promotion"][0].load()
     before, after = metrics["held_out_loss_before"], metrics["held_out_loss_after"]
-    cached = (
-        []
-        if finished is None
-        else [step for step, run in finished.steps.items() if str(run.status) == "cached"]
-    )
+    cached = [step for step, one in run.steps.items() if str(one.status) == "cached"]
     print(f"\nheld-out loss  {before:.3f} -> {after:.3f}  ({after / before - 1:+.1%})")
     if "reward_accuracy_after" in metrics:
         accuracy = [metrics[f"reward_accuracy_{when}"] for when in ("before", "after")]
@@ -354,10 +462,9 @@ def _report(config: FinetuningConfig, name: str, finished: PipelineRunResponse |
     if (folder / "merged").is_dir():
         print(f"merged model   {folder}/merged")
     print(f"report         {folder}/report.html")
-    decision = folder / "promotion.json"
-    if decision.is_file():
-        promotion = json.loads(decision.read_text(encoding="utf-8"))
-        outcome = "promoted" if promotion["promoted"] else "not promoted"
-        print(f"production     {outcome}: {promotion['reason']}")
+    if link:
+        print(f"in ZenML       {link}")
+    outcome = "promoted" if decision.promoted else "not promoted"
+    print(f"production     {outcome}: {decision.reason}")
     if cached:
         print(f"from cache     {', '.join(cached)}  (--no-cache runs them again)")

@@ -34,7 +34,7 @@ def show(config_path: Path, overrides: Sequence[str]) -> None:
     from rich.console import Console
 
     from llm_engineering.sagemaker.aws import Aws
-    from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.launch_order import sagemaker_settings
     from llm_engineering.sagemaker.prices import with_list_prices
     from llm_engineering.sagemaker.project_jobs import project_jobs
 
@@ -77,7 +77,7 @@ def stop(name: str, config_path: Path, overrides: Sequence[str]) -> None:
     set_up_terminal()
 
     from llm_engineering.sagemaker.aws import Aws
-    from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.launch_order import sagemaker_settings
     from llm_engineering.sagemaker.prices import with_list_prices
     from llm_engineering.sagemaker.project_jobs import stop_job
 
@@ -106,7 +106,7 @@ def clean(days: int, config_path: Path, overrides: Sequence[str], *, dry_run: bo
 
     from llm_engineering.sagemaker.aws import Aws
     from llm_engineering.sagemaker.clean import find_leftovers, remove
-    from llm_engineering.sagemaker.launch import sagemaker_settings
+    from llm_engineering.sagemaker.launch_order import sagemaker_settings
     from llm_engineering.sagemaker.project_jobs import project_jobs
 
     settings = sagemaker_settings(config)

@@ -15,27 +15,47 @@ if TYPE_CHECKING:
 
 
 def show() -> None:
-    """Print every registered model's versions, newest first, with stages and figures."""
+    """Print every registered model's newest versions, with stages and figures.
+
+    Below them its production version, and what a rollback would put back, where they are older.
+    """
     set_up_terminal()
 
     from rich.console import Console
     from zenml.client import Client
     from zenml.utils.pagination_utils import depaginate
 
-    from llm_engineering.registry.versions import all_versions
+    from llm_engineering.registry.versions import TAG, newest_versions
 
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no edge to fold at
         console.width = 200
     shown = False
-    for model in depaginate(Client().list_models):
-        versions = all_versions(model.name)
+    for model in depaginate(Client().list_models, tags=TAG):
+        versions, total = newest_versions(model.name)
         if versions:
+            older = _older_in_use(model.name, versions)
             console.print(f"\n[bold]{model.name}[/bold]", highlight=False)
-            console.print(_table(versions))
+            console.print(_table([*versions, *older]))
+            if total > len(versions):
+                left = total - len(versions) - len(older)
+                console.print(f"  and {left} older: zenml model version list --model={model.name}")
             shown = True
     if not shown:
         print("no adapter is registered yet: --finetune makes the first version")
+
+
+def _older_in_use(model: str, newest: list[ModelVersionResponse]) -> list[ModelVersionResponse]:
+    """The production version and its rollback target, unless they are among the newest."""
+    from llm_engineering.registry.versions import REPLACED, find_version, production_version
+
+    production = production_version(model)
+    if production is None:
+        return []
+    former = str(production.run_metadata.get(REPLACED) or "")
+    used = [production, *([find_version(model, former)] if former else [])]
+    known = {version.id for version in newest}
+    return [version for version in used if version.id not in known]
 
 
 def promote(version: str, config_path: Path, overrides: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.configuration.schedule import ScheduleSettings
 from llm_engineering.configuration.section import Section
 from llm_engineering.configuration.train import TrainSettings
+from llm_engineering.configuration.zenml import ZenmlSettings
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.objectives import OBJECTIVES
 
@@ -30,9 +31,13 @@ class FinetuningConfig(Section):
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     export: ExportSettings = Field(default_factory=ExportSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
-    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    # Never dumped: an alert's command or address may be a secret, and no result depends on it.
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings, exclude=True)
     sagemaker: SagemakerSettings | None = Field(
         None, description="The job of --target sagemaker; not needed for local runs."
+    )
+    zenml: ZenmlSettings = Field(
+        default_factory=ZenmlSettings, description="What a run asks of its ZenML stack."
     )
 
     @model_validator(mode="after")
@@ -50,11 +55,7 @@ class FinetuningConfig(Section):
                 "no preferences that could contradict one another; leave it out"
             )
         _require_weights_to_start_from(self)
-        if self.model.load_in_4bit and self.model.dtype == "float32":
-            raise ValueError(
-                "model.load_in_4bit computes in 16 bit: set model.dtype to auto, bfloat16 or "
-                "float16, not float32"
-            )
+        _require_quantisation(self)
         if (
             self.sagemaker is not None
             and self.sagemaker.spot.enabled
@@ -89,20 +90,40 @@ def _require_weights_to_start_from(config: FinetuningConfig) -> None:
             f"train.start_from ({start}) with lora.init: {init}, which starts from the base model's "
             "weights; drop one of the two"
         )
-    if init == "pissa" and config.model.load_in_4bit:
+    if init == "pissa" and config.model.quantisation != "none":
         raise ValueError(
-            "model.load_in_4bit (True) with lora.init: pissa, which starts from the 16-bit "
+            f"model.quantisation ({config.model.quantisation}) with lora.init: pissa, which starts from the 16-bit "
             "weights' principal components; drop one of the two"
         )
-    if init == "loftq" and not config.model.load_in_4bit:
+    if init == "loftq" and config.model.quantisation != "nf4":
         raise ValueError(
-            "lora.init: loftq starts from what quantisation took from the weights, and "
-            "model.load_in_4bit is false; set that to true, or choose default, gaussian or pissa"
+            "lora.init: loftq starts from what NF4 took from the weights, and model.quantisation is "
+            f"{config.model.quantisation}; set that to nf4, or choose another lora.init"
         )
     if init == "loftq" and config.export.merged_16bit:
         raise ValueError(
             "export.merged_16bit with lora.init: loftq, whose adapter makes up for the error of "
             "4-bit weights and is wrong on 16-bit ones; drop one of the two"
+        )
+
+
+def _require_quantisation(config: FinetuningConfig) -> None:
+    """Refuse what quantised weights cannot go with."""
+    asked, dtype = config.model.quantisation, config.model.dtype
+    if asked == "nf4" and dtype == "float32":
+        raise ValueError(
+            "model.quantisation: nf4 computes in 16 bit: set model.dtype to auto, bfloat16 or "
+            "float16, not float32"
+        )
+    if asked == "fp8" and dtype not in ("auto", "bfloat16"):
+        raise ValueError(
+            "model.quantisation: fp8 computes in bfloat16: set model.dtype to auto or bfloat16, not "
+            f"{dtype}"
+        )
+    if asked == "fp8" and config.lora.use_dora:
+        raise ValueError(
+            "model.quantisation: fp8 with lora.use_dora, whose magnitudes are those of the 16-bit "
+            "weights; drop one of the two"
         )
 
 

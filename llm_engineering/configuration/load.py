@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -42,12 +43,15 @@ def load_config(
     origins = {location: f"{path}:{line}" for location, line in lines.items()}
     if data is not None:
         _use_data(values, origins, data, overrides)
+    _choose_held_out(values, origins, overrides)
     for override in overrides:
         location = _apply_override(values, override)
         # What the override replaced no longer comes from the file.
         for replaced in [known for known in origins if known[: len(location)] == location]:
             del origins[replaced]
         origins[location] = f"--set {override}"
+    if data is None:
+        _require_held_out_of_its_own(values, path, overrides)
     try:
         return FinetuningConfig.model_validate(values)
     except ValidationError as error:
@@ -58,9 +62,29 @@ def load_config(
         raise ConfigError("\n".join(messages)) from None
 
 
-def to_yaml(config: FinetuningConfig) -> str:
-    """The resolved configuration as YAML; reading it back gives an equal configuration."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def to_yaml(config: FinetuningConfig, *, schedule: bool = False) -> str:
+    """The resolved configuration as YAML; reading it back gives an equal configuration.
+
+    Args:
+        config: The configuration.
+        schedule: With the section ``schedule``, which no run depends on and which may hold
+            secrets; otherwise it is left out.
+    """
+    values = config.model_dump(mode="json")
+    if schedule:
+        values["schedule"] = config.schedule.model_dump(mode="json")
+        values = {name: values[name] for name in FinetuningConfig.model_fields}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def without_schedule(overrides: Sequence[str]) -> list[str]:
+    """Values of --set without those of the section ``schedule``, for what others see or what is stored.
+
+    No run depends on them, and an alert's command or address may be a secret.
+    """
+    return [
+        one for one in overrides if one.partition("=")[0].partition(".")[0].strip() != "schedule"
+    ]
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
@@ -134,6 +158,46 @@ def _use_data(
     for replaced in [one for one in origins if one[1:2] in (("sources",), ("held_out",))]:
         if replaced[0] == "data":
             origins[replaced] = f"the source {data!r}"
+
+
+def _choose_held_out(
+    values: dict[str, Any], origins: dict[Location, str], overrides: Sequence[str]
+) -> None:
+    """A fraction given with --set takes the place of the file's held-out source, and the other way."""
+    keys = {override.partition("=")[0].strip() for override in overrides}
+    section = values.get("data")
+    held_out = section.get("held_out") if isinstance(section, dict) else None
+    if not isinstance(held_out, dict):
+        return
+    of_source = ["source", "form", "columns", "split", "subset", "revision"]
+    for given, gone in (("fraction", of_source), ("source", ["fraction", "group"])):
+        other = f"data.held_out.{gone[0]}"
+        if f"data.held_out.{given}" in keys and other not in keys:
+            for name in gone:
+                held_out.pop(name, None)
+                origins.pop(("data", "held_out", name), None)
+
+
+def _require_held_out_of_its_own(
+    values: dict[str, Any], path: Path, overrides: Sequence[str]
+) -> None:
+    """Refuse other training data beside the file's held-out rows, which may be of another task.
+
+    Raises:
+        ConfigError: The data are given with --set, and nothing is said of the held-out rows.
+    """
+    keys = {override.partition("=")[0].strip() for override in overrides}
+    ours = {key for key in keys if re.fullmatch(r"data\.sources(\.\d+(\.source)?)?", key)}
+    said = any(key == "data.held_out" or key.startswith("data.held_out.") for key in keys)
+    held_out = values["data"].get("held_out") if isinstance(values.get("data"), dict) else None
+    source = held_out.get("source") if isinstance(held_out, dict) else None
+    if ours and not said and source:
+        raise ConfigError(
+            f"--set {min(ours)}: the held-out rows are still those of {path} "
+            f"(data.held_out.source: {source}), which may be of another task; say which to take, for "
+            "example --set data.held_out.fraction=0.1 (a tenth of the rows) or --set "
+            f"data.held_out.source={source}"
+        )
 
 
 def _apply_override(values: dict[str, Any], override: str) -> Location:

@@ -49,9 +49,12 @@ class LoraSettings(Section):
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.0, description="Share of the adapter's inputs dropped in training."
     )
-    target_modules: list[str] | Literal["all-linear"] = Field(
-        list(HANDBOOK_TARGET_MODULES),
-        description="Names of the projections that receive an adapter, or 'all-linear'.",
+    target_modules: list[str] | Literal["auto", "all-linear"] = Field(
+        "auto",
+        description="What receives an adapter. 'auto': every projection of the text model's layers, "
+        "under whatever name the family gives it, and the experts of a mixture, but not its router; "
+        "for Llama these are the handbook's seven. 'all-linear': the same without experts. Or names: "
+        "the ends of those of linear modules, or of expert parameters (experts.gate_up_proj).",
     )
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (arXiv 2312.03732).")
     use_dora: bool = Field(False, description="Learn a magnitude too: DoRA (arXiv 2402.09353).")
@@ -59,7 +62,7 @@ class LoraSettings(Section):
         "default",
         description="How training starts: with B zero and A PEFT's own (Kaiming-uniform) or gaussian "
         "(normal with standard deviation 1/r); from the weights' principal components (pissa, "
-        "arXiv 2404.02948), where the saved adapter has the rank 2r; or, with load_in_4bit, from what "
+        "arXiv 2404.02948), where the saved adapter has the rank 2r; or, with quantisation: nf4, from what "
         "quantisation took from the weights (loftq, arXiv 2310.08659).",
     )
     bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases train.")

@@ -55,6 +55,20 @@ class PackageSettings(Section):
         return self
 
 
+class ModelPackageSettings(Section):
+    """SageMaker's Model Registry: what is registered there after a job has completed."""
+
+    group: str = Field(
+        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$",
+        description="Model package group; made if it is not there.",
+    )
+    image: str = Field(
+        max_length=255,
+        description="URI of the container that shall serve the model, e.g. AWS's djl-inference "
+        "image of LMI.",
+    )
+
+
 class SagemakerSettings(Section):
     """The SageMaker training job of ``--target sagemaker``; nothing here changes what is learned."""
 
@@ -97,6 +111,15 @@ class SagemakerSettings(Section):
     )
     image_python: Literal["3.11", "3.12"] = Field(
         PINNED_PYTHON, description="Python in the image; the pinned one has 3.12."
+    )
+    model_package: ModelPackageSettings | None = Field(
+        None, description="Register what a job has made in SageMaker's Model Registry too."
+    )
+    mlflow: str | None = Field(
+        None,
+        pattern=r"^arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-(tracking-server|app)/[\w-]+$",
+        description="ARN of a managed MLflow tracking server, or app, that the job logs to; with "
+        "train.trackers: [mlflow].",
     )
     packages: PackageSettings = Field(
         default_factory=PackageSettings, description="Source of the job's Python packages."
@@ -196,6 +219,10 @@ class SagemakerSettings(Section):
             raise ValueError(
                 "network_isolation: the job could not read secrets "
                 f"({', '.join(self.secrets)}); drop one of the two"
+            )
+        if self.mlflow is not None:
+            raise ValueError(
+                "network_isolation: the job could not reach mlflow; drop one of the two"
             )
         return self
 

@@ -59,10 +59,10 @@ class TrainSettings(Section):
         None,
         description="Forward passes in one optimizer step; default: what effective_batch leaves.",
     )
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
         OBJECTIVES["sft"].learning_rate,
         description="Peak learning rate; default: 3e-4 for sft, 2e-6 for dpo, 8e-6 for orpo, 5e-6 "
-        "for kto.",
+        "for kto; auto, for sft: by the model's width and family (planning/learning_rate.py).",
     )
     lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
         "linear", description="Course of the learning rate after the warm-up."
@@ -126,6 +126,27 @@ class TrainSettings(Section):
             key = "keep_best" if self.keep_best else "early_stopping_patience"
             raise ValueError(
                 f"{key} looks at the held-out loss while training: set evaluate_every too"
+            )
+        return self
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """``learning_rate``, once it is a number.
+
+        Raises:
+            ValueError: It is still auto; planning.learning_rate chooses the number.
+        """
+        if self.learning_rate == "auto":
+            raise ValueError("train.learning_rate: auto was not chosen yet")
+        return self.learning_rate
+
+    @model_validator(mode="after")
+    def _fitted_rate(self) -> TrainSettings:
+        if self.learning_rate == "auto" and self.objective != "sft":
+            default = OBJECTIVES[self.objective].learning_rate
+            raise ValueError(
+                f"learning_rate: auto is a fit of supervised trainings, and objective is "
+                f"{self.objective}; leave it out ({default:g}), or give a number"
             )
         return self
 

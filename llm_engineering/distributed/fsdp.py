@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.distributed import world
-from llm_engineering.errors import LoraError
+from llm_engineering.errors import LoraError, ModelError
+from llm_engineering.model_class import model_class
 from llm_engineering.training_stack import leave_unsloth_out
 
 
@@ -39,9 +40,15 @@ class FsdpBackend:
     def load(self, folder: Path, settings: ModelSettings, dtype: str) -> Any:
         """By transformers: on the CPU, or without memory where another rank reads the weights."""
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoConfig
 
-        model = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+        if getattr(config, "quantization_config", None):
+            raise ModelError(
+                f"model.id: the weights of {settings.id} are quantised on disk, and GPUs share 16-bit "
+                "ones alone; name the 16-bit model"
+            )
+        model = model_class(config).from_pretrained(
             folder, dtype=getattr(torch, dtype), trust_remote_code=settings.trust_remote_code
         )
         model.config.use_cache = False

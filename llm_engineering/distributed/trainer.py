@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from llm_engineering.distributed import world
 from llm_engineering.distributed.fsdp import sharding_arguments
 
-_BLANK_TOKENS = 2  # one to read, one to predict
-_IGNORED = -100  # the label that PyTorch's cross-entropy passes over
+BlankRow = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def distributed_arguments() -> dict[str, Any]:
@@ -34,12 +33,16 @@ def name_cpu_plainly(trainer: Any) -> None:
         trainer.args.__dict__["_setup_devices"] = torch.device("cpu")
 
 
-def fill_last_step(trainer: Any) -> None:
+def fill_last_step(trainer: Any, blank_row: BlankRow) -> None:
     """Complete an epoch's last micro-batches with a row that teaches nothing.
 
     Ranks must do equally many forward passes; accelerate fills up with rows of the epoch's
-    beginning, which would be learned twice. Here it is a row without labels: its loss is zero, and
-    it does not count in the mean.
+    beginning, which would be learned twice. Here it is a row whose loss is zero, and which does not
+    count in the mean.
+
+    Args:
+        trainer: Its rows are those of an epoch.
+        blank_row: Makes such a row of another.
     """
     ranks = world.ranks()
     rows = trainer.train_dataset
@@ -49,28 +52,11 @@ def fill_last_step(trainer: Any) -> None:
     import datasets
     from accelerate.data_loader import SeedableRandomSampler
 
-    blank = rows.select([0]).map(_blank, keep_in_memory=True)
+    blank = rows.select([0]).map(blank_row, features=rows.features, keep_in_memory=True)
     trainer.train_dataset = datasets.concatenate_datasets([rows, blank])
     trainer._get_train_sampler = lambda *_: _ThenBlanks(
         SeedableRandomSampler(rows, data_seed=trainer.args.data_seed), len(rows), missing
     )
-
-
-def rows_learned_twice(trainer: Any) -> int:
-    """Rows of an epoch's beginning with which accelerate fills its last micro-batches up."""
-    ranks = world.ranks()
-    if ranks == 1:
-        return 0
-    return int(-len(trainer.train_dataset) % (trainer.args.per_device_train_batch_size * ranks))
-
-
-def _blank(row: dict[str, Any]) -> dict[str, Any]:
-    short: dict[str, Any] = {
-        name: value[:_BLANK_TOKENS] for name, value in row.items() if isinstance(value, list)
-    }
-    if "seq_lengths" in row:  # of a packed row's documents
-        short["seq_lengths"] = [_BLANK_TOKENS]
-    return {**short, "labels": [_IGNORED] * _BLANK_TOKENS}
 
 
 class _ThenBlanks:

@@ -38,21 +38,29 @@ def make_exports(settings: ExportSettings, lora: LoraRecipe, folder: Path) -> li
     """
     model = lora.model.settings
     base = model_folder(model, weights=True)
-    quantised = lora.model.quantisation == "nf4"
+    quantisation = lora.model.quantisation
     adapter = Export(
-        kind="adapter", path=str(folder / ADAPTER), base=str(base), quantised=quantised
+        kind="adapter", path=str(folder / ADAPTER), base=str(base), quantisation=quantisation
     )
     _require_same_weights(base, lora.model)
     if not settings.merged_16bit:
         return [adapter]
     logger.info("merging the adapter into the base model's weights")
-    merge(base, folder / ADAPTER, folder / MERGED, stop_ids=lora.model.stop_ids)
+    merge(
+        base,
+        folder / ADAPTER,
+        folder / MERGED,
+        stop_ids=lora.model.stop_ids,
+        trust_remote_code=lora.model.trust_remote_code,
+    )
     merged = Export(
         kind="merged_16bit", path=str(folder / MERGED), base=adapter.base, adapter=adapter.path
     )
     exports = [adapter, merged]
-    if quantised:  # NF4's own error is no fault of the merge, which is into the original weights
-        original = adapter.model_copy(update={"quantised": False, "is_proven": False})
+    if (
+        quantisation != "none"
+    ):  # its error is no fault of the merge, which is into the original weights
+        original = adapter.model_copy(update={"quantisation": "none", "is_proven": False})
         exports = [adapter, original, merged.model_copy(update={"against": 1})]
     if settings.gguf:
         path = folder / GGUF / f"{Path(model.id).name}-{settings.gguf}.gguf"

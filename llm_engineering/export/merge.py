@@ -12,7 +12,15 @@ from typing import Any
 
 from llm_engineering.errors import ExportError
 from llm_engineering.export.tensor_file import FLOATS, TensorSlot, torch_dtype, write_tensors
+from llm_engineering.model.adapted_parameters import (
+    AdaptedParameter,
+    adapted_parameters,
+    read_peft_config,
+)
 from llm_engineering.model.base_model import read_config, weight_files
+from llm_engineering.model.file_tensors import FileTensors, file_shapes
+from llm_engineering.model.meta import meta_model
+from llm_engineering.model.rope_scaling import HF_OVERRIDES
 
 _INDEX = "model.safetensors.index.json"
 _PREFIX = "base_model.model."
@@ -22,12 +30,10 @@ _MAGNITUDE = re.compile(r"^(?P<module>.+)\.lora_magnitude_vector(\.weight)?$")
 _BIAS = re.compile(r"^(?P<module>.+?)(\.base_layer)?\.bias$")
 # What PEFT can put into an adapter, and this does not add to a weight: refused by name.
 _REFUSED = {
-    "fan_in_fan_out": "weights stored transposed",
     "lora_bias": "biases of lora_B",
     "modules_to_save": "modules trained in full",
     "trainable_token_indices": "tokens trained in full",
     "layer_replication": "replicated layers",
-    "target_parameters": "parameters that are no linear module's",
     "alora_invocation_tokens": "an adapter that some tokens switch on",
     "use_qalora": "QALoRA",
     "use_bdlora": "BD-LoRA",
@@ -37,22 +43,27 @@ _REFUSED = {
 
 _OF_THE_ADAPTER = (
     *("adapter_config.json", "adapter_model.safetensors"),
-    *("generation_config.json", "README.md"),
+    *("generation_config.json", "README.md", HF_OVERRIDES),
 )
 
 
 @dataclass
 class _Update:
-    """What an adapter does to one linear module."""
+    """What an adapter does to one parameter."""
 
+    target: AdaptedParameter
     factors: dict[str, str] = field(default_factory=dict)
     """Names of its tensors in the adapter's file: lora_A, lora_B, magnitude."""
     alpha: float = 0.0
     rslora: bool = False
 
-    def scaling(self, rank: int) -> float:
-        """The factor on ``B A``."""
-        return self.alpha / (math.sqrt(rank) if self.rslora else rank)
+    def change(self, adapter: Any, expert: int | None) -> Any:
+        """What it adds to the parameter, in 32 bit; scaled as the adapter's own settings say."""
+        a = adapter.get_tensor(self.factors["lora_A"]).float()
+        b = adapter.get_tensor(self.factors["lora_B"]).float()
+        rank = a.shape[0] // self.target.experts
+        scaling = self.alpha / (math.sqrt(rank) if self.rslora else rank)
+        return self.target.change(a, b, expert, scaling)
 
 
 def require_mergeable(base: Path) -> None:
@@ -64,17 +75,25 @@ def require_mergeable(base: Path) -> None:
     if "quantization_config" in read_config(base):
         raise ExportError(
             f"export.merged_16bit: the weights of {base} are quantised on disk; name the original "
-            "16-bit model as model.id (model.load_in_4bit quantises it when it is loaded)"
+            "16-bit model as model.id (model.quantisation rounds it when it is loaded)"
         )
 
 
-def merge(base: Path, adapter: Path, folder: Path, *, stop_ids: tuple[int, ...]) -> None:
+def merge(
+    base: Path,
+    adapter: Path,
+    folder: Path,
+    *,
+    stop_ids: tuple[int, ...],
+    trust_remote_code: bool = False,
+) -> None:
     """Write the base model with the adapter in its weights, as a model of its own.
 
     Each target's weight becomes ``W + scaling * B A``, computed in 32 bit and rounded once; with
     DoRA its rows are then scaled to the learned magnitudes (arXiv 2402.09353, equation 5). Shards
-    keep their names and their tensors. Peak memory is one tensor in 32 bit, a few times, and what
-    the system keeps of the shard that is being read.
+    keep their names and their tensors: what transformers makes one parameter of when it loads them
+    (a mixture's experts), each gets its part of the change. Peak memory is one tensor in 32 bit, a few
+    times, and what the system keeps of the shard that is being read.
 
     Args:
         base: Folder of the base model, its weights in safetensors and not quantised.
@@ -82,6 +101,7 @@ def merge(base: Path, adapter: Path, folder: Path, *, stop_ids: tuple[int, ...])
         folder: New folder, which receives weights, configuration, generation configuration,
             tokenizer and chat template.
         stop_ids: Tokens that end an answer.
+        trust_remote_code: Whether to run the code that the model brings, to know its modules.
 
     Raises:
         ExportError: The adapter has a part that cannot be merged, or that the base model lacks;
@@ -91,20 +111,37 @@ def merge(base: Path, adapter: Path, folder: Path, *, stop_ids: tuple[int, ...])
 
     require_mergeable(base)
     folder.mkdir(parents=True)
+    files = FileTensors(meta_model(base, trust_remote_code=trust_remote_code), file_shapes(base))
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as tensors:
-        updates, replaced = _read_adapter(adapter, list(tensors.keys()))
-        places = _write_shards(base, folder, tensors, updates, replaced)
-    missing = sorted({*(f"{name}.weight" for name in updates), *replaced} - set(places))
-    if missing:
-        raise ExportError(
-            f"export.merged_16bit: the base model has no tensor {missing[0]}, which the adapter "
-            f"changes ({len(missing)} such)"
+        config, found = _read_config(adapter, list(tensors.keys()))
+        targets = adapted_parameters(
+            meta_model(base, trust_remote_code=trust_remote_code), read_peft_config(adapter)
         )
+        updates = _updates(config, found.factors, targets)
+        replaced = found.biases
+        missing = sorted(name for name in [*updates, *replaced] if files.of_parameter(name) is None)
+        if missing:
+            raise ExportError(
+                f"export.merged_16bit: the base model has no tensor {missing[0]}, which the adapter "
+                f"changes ({len(missing)} such)"
+            )
+        _require_plain(files, updates, replaced)
+        _write_shards(base, folder, tensors, files, updates, replaced)
     _write_configuration(base, adapter, folder, stop_ids)
 
 
-def _read_adapter(adapter: Path, names: list[str]) -> tuple[dict[str, _Update], dict[str, str]]:
-    """What the adapter does: updates by module, and tensors that replace the base model's."""
+@dataclass
+class _Found:
+    """The tensors of an adapter's file, by what they are."""
+
+    factors: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By module: lora_A, lora_B, magnitude."""
+    biases: dict[str, str] = field(default_factory=dict)
+    """That replace the base model's, by its name for them."""
+
+
+def _read_config(adapter: Path, names: list[str]) -> tuple[dict[str, Any], _Found]:
+    """The adapter's settings and what is in its file; what cannot be merged is refused."""
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     wrong = [f"{key} ({what})" for key, what in _REFUSED.items() if config.get(key)]
     if config.get("peft_type") != "LORA":
@@ -113,37 +150,78 @@ def _read_adapter(adapter: Path, names: list[str]) -> tuple[dict[str, _Update], 
         wrong.append(
             f"init_lora_weights {config['init_lora_weights']} (changes the base model's weights)"
         )
-    updates: dict[str, _Update] = {}
-    replaced: dict[str, str] = {}
+    found = _Found()
     for name in names:
         inner = name.removeprefix(_PREFIX)
-        found = _FACTORS.match(inner) or _MAGNITUDE.match(inner)
-        if found:
-            module = found["module"]
-            part = found.groupdict().get("part", "magnitude")
-            updates.setdefault(module, _Update()).factors[part] = name
-        elif found := _BIAS.match(inner):
-            replaced[f"{found['module']}.bias"] = name
+        match = _FACTORS.match(inner) or _MAGNITUDE.match(inner)
+        if match:
+            part = match.groupdict().get("part", "magnitude")
+            found.factors.setdefault(match["module"], {})[part] = name
+        elif match := _BIAS.match(inner):
+            found.biases[f"{match['module']}.bias"] = name
         else:
             wrong.append(name)
     wrong += [
-        f"{module} ({', '.join(one.factors)} alone)"
-        for module, one in updates.items()
-        if not {"lora_A", "lora_B"} <= set(one.factors)
+        f"{module} ({', '.join(parts)} alone)"
+        for module, parts in found.factors.items()
+        if not {"lora_A", "lora_B"} <= set(parts)
     ]
     if wrong:
         raise ExportError(
             f"export.merged_16bit: cannot merge {', '.join(wrong[:3])}; export the adapter alone"
         )
-    for module, update in updates.items():
-        update.alpha, update.rslora = _alpha(config, module), bool(config.get("use_rslora"))
-    return updates, replaced
+    return config, found
 
 
-def _alpha(config: dict[str, Any], module: str) -> float:
+def _updates(
+    config: dict[str, Any],
+    factors: dict[str, dict[str, str]],
+    targets: dict[str, AdaptedParameter],
+) -> dict[str, _Update]:
+    """What is added to which parameter of the base model."""
+    unread = sorted(factors.keys() - targets.keys())
+    if unread:
+        raise ExportError(
+            f"export.merged_16bit: the base model has no module {unread[0]}, which the adapter "
+            f"changes ({len(unread)} such)"
+        )
+    return {
+        targets[module].parameter: _Update(
+            targets[module],
+            parts,
+            _alpha(config, targets[module]),
+            bool(config.get("use_rslora")),
+        )
+        for module, parts in factors.items()
+    }
+
+
+def _require_plain(
+    files: FileTensors, updates: dict[str, _Update], replaced: dict[str, str]
+) -> None:
+    """DoRA's magnitudes and biases go with tensors that are in the files as they are in the model."""
+    for parameter, update in updates.items():
+        (name, *more) = files.names_of(parameter)
+        if "magnitude" in update.factors and (
+            more or not files.is_one(name) or update.target.transposed
+        ):
+            raise ExportError(
+                f"export.merged_16bit: cannot merge DoRA's magnitudes into {parameter}, which the "
+                f"files hold in another form ({name}); export the adapter alone"
+            )
+    for parameter in replaced:
+        (name, *_) = files.names_of(parameter)
+        if not files.is_one(name):
+            raise ExportError(
+                f"export.merged_16bit: cannot merge the bias {parameter}, which the files hold in "
+                f"another form ({name}); export the adapter alone"
+            )
+
+
+def _alpha(config: dict[str, Any], target: AdaptedParameter) -> float:
     """A module's alpha, by the pattern that PEFT would choose for it."""
     for pattern, alpha in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if re.match(rf"(.*\.)?({pattern})$", target.key):
             return float(alpha)
     return float(config["lora_alpha"])
 
@@ -152,17 +230,18 @@ def _write_shards(
     base: Path,
     folder: Path,
     adapter: Any,
+    files: FileTensors,
     updates: dict[str, _Update],
     replaced: dict[str, str],
-) -> dict[str, str]:
-    """Write every weight file; returns the file of each tensor."""
+) -> None:
+    """Write every weight file, and their index where there is one."""
     from safetensors import safe_open
 
     stored = "F16" if _sixteen_bit(read_config(base)) == "float16" else "BF16"
     places: dict[str, str] = {}
     total = 0
-    files = weight_files(base)
-    for path in files:
+    paths = weight_files(base)
+    for path in paths:
         with safe_open(path, framework="pt") as shard:
             slots: dict[str, TensorSlot] = {}
             for name in shard.keys():  # noqa: SIM118  (safe_open is no mapping)
@@ -177,33 +256,38 @@ def _write_shards(
 
             def tensor(name: str, shard: Any = shard, slots: Any = slots) -> Any:
                 value = shard.get_tensor(name)
-                update = updates.get(name.removesuffix(".weight"))
-                if name in replaced:
-                    value = adapter.get_tensor(replaced[name])
-                elif update is not None and name.endswith(".weight"):
-                    value = _merged(value, adapter, update, name)
+                made = files.parameters_of(name)
+                if made[0] in replaced:
+                    value = adapter.get_tensor(replaced[made[0]])
+                elif any(parameter in updates for parameter in made):
+                    value = _merged(value, adapter, files, updates, name)
                 return value.to(torch_dtype(slots[name].dtype))
 
             total += write_tensors(folder / path.name, slots, tensor)
         places |= dict.fromkeys(slots, path.name)
-    if len(files) > 1 or (base / _INDEX).is_file():
+    if len(paths) > 1 or (base / _INDEX).is_file():
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
         (folder / _INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
-    return places
 
 
-def _merged(weight: Any, adapter: Any, update: _Update, name: str) -> Any:
+def _merged(
+    weight: Any, adapter: Any, files: FileTensors, updates: dict[str, _Update], name: str
+) -> Any:
     import torch
 
-    a = adapter.get_tensor(update.factors["lora_A"]).float()
-    b = adapter.get_tensor(update.factors["lora_B"]).float()
-    if (b.shape[0], a.shape[1]) != tuple(weight.shape):
+    def change(parameter: str, expert: int | None) -> Any:
+        update = updates.get(parameter)
+        return None if update is None else update.change(adapter, expert)
+
+    added = files.change(name, change)
+    if tuple(added.shape) != tuple(weight.shape):
         raise ExportError(
             f"export.merged_16bit: {name} is {tuple(weight.shape)}, its adapter "
-            f"{b.shape[0]} x {a.shape[1]}; the base model stores it in another form"
+            f"{' x '.join(map(str, added.shape))}; the base model stores it in another form"
         )
-    merged = weight.float().addmm_(b, a, alpha=update.scaling(a.shape[0]))
-    if "magnitude" in update.factors:
+    merged = weight.float().add_(added)
+    update = updates[files.parameters_of(name)[0]] if files.is_one(name) else None
+    if update is not None and "magnitude" in update.factors:
         magnitude = adapter.get_tensor(update.factors["magnitude"]).float()
         merged *= (magnitude / torch.linalg.norm(merged, dim=1)).unsqueeze(1)
     return merged

@@ -33,6 +33,7 @@ from llm_engineering.model.evaluation.probe import (
     positions,
 )
 from llm_engineering.model.recipes import ModelRecipe
+from llm_engineering.model.rope_scaling import told
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,7 +85,9 @@ def prove(
         ExportError: The process that reads them back ended without an answer.
     """
     found = reload(exports, trained, model)
-    stored = [_stored(export, one, trained) for export, one in zip(exports, found, strict=True)]
+    stored = [
+        _stored(export, one, trained, model) for export, one in zip(exports, found, strict=True)
+    ]
     wrong = [
         (export.kind, reason)
         for export, one, tensors in zip(exports, found, stored, strict=True)
@@ -160,7 +163,9 @@ def tolerance(export: Export, trained: TrainedProbe, model: ModelRecipe) -> tupl
     return replace(allowed, kl=min(allowed.kl, _OF_EFFECT * trained.effect)), True
 
 
-def _stored(export: Export, found: Reloaded, trained: TrainedProbe) -> Finding | None:
+def _stored(
+    export: Export, found: Reloaded, trained: TrainedProbe, model: ModelRecipe
+) -> Finding | None:
     """The comparison of an export's stored tensors; None: there is nothing to compare with."""
     if export.kind == "gguf":
         return Finding(found.tensors, found.tensor_fault) if export.base else None
@@ -173,7 +178,11 @@ def _stored(export: Export, found: Reloaded, trained: TrainedProbe) -> Finding |
     if export.base is None or export.adapter is None:
         return None
     return compare_merged(
-        Path(export.base), Path(export.adapter), Path(export.path), trained.tensors
+        Path(export.base),
+        Path(export.adapter),
+        Path(export.path),
+        trained.tensors,
+        trust_remote_code=model.trust_remote_code,
     )
 
 
@@ -188,7 +197,7 @@ def _difference(
     """What is wrong with an export, on one line; None: nothing."""
     if found.error is not None or found.probe is None:
         return f"cannot be loaded: {found.error}"
-    wrong = [*_text_faults(found, trained, model)]
+    wrong = [*_text_faults(found, trained, model), *_position_fault(found, model)]
     if stored is not None and stored.fault:
         wrong.append(stored.fault)
     if export.is_proven:
@@ -230,6 +239,14 @@ def _text_faults(found: Reloaded, trained: TrainedProbe, model: ModelRecipe) -> 
             f"its generation configuration stops at {found.stop_ids or 'no token'}, not at "
             f"{lacking}, which ends an answer"
         )
+
+
+def _position_fault(found: Reloaded, model: ModelRecipe) -> Iterator[str]:
+    """Positions other than trained, which short rows may not show."""
+    asked = told(model.rope_scaling)
+    stated = {name: found.rope.get(name) for name in asked}
+    if stated != asked:
+        yield f"its positions are {stated}, not {asked} as in training (model.rope_scaling)"
 
 
 def _output_faults(
@@ -314,5 +331,6 @@ def _proof(
 def _against(export: Export, model: ModelRecipe) -> str:
     if export.against is not None:
         return "the adapter on the original 16-bit weights"
-    quantised = ", its base model in NF4" if model.quantisation == "nf4" else ""
+    quantised = f", its base model in {model.quantisation.upper()}"
+    quantised = quantised if model.quantisation != "none" else ""
     return f"the trained model in memory{quantised}"

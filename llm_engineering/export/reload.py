@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from llm_engineering.configuration.model import Quantisation
 from llm_engineering.export.gguf import read_metadata
 from llm_engineering.export.stored_tensors import compare_gguf
 from llm_engineering.model.evaluation.parity_proof import ExportKind
@@ -26,9 +27,10 @@ from llm_engineering.model.evaluation.probe import (
     vocabulary_digest,
 )
 from llm_engineering.model.evaluation.trained_tensors import adapter_names, scalings
+from llm_engineering.model_class import model_class
 
 _ROOM = 1.25  # memory that a model needs, by the size of its weights
-_NF4 = 0.35  # size of 16-bit weights once they are quantised, embeddings left as they are
+_NF4 = 0.35  # size of NF4 weights by that of 16-bit ones, embeddings left as they are
 
 
 class Export(BaseModel):
@@ -42,7 +44,7 @@ class Export(BaseModel):
         "a GGUF was made of.",
     )
     adapter: str | None = Field(None, description="Folder of the adapter in a merged model.")
-    quantised: bool = Field(False, description="Load the base model in NF4, as it was trained.")
+    quantisation: Quantisation = Field("none", description="As it was trained on.")
     against: int | None = Field(
         None, description="Position of the export that it is compared with; None: the live model."
     )
@@ -68,6 +70,7 @@ class Reloaded(BaseModel):
     chat_template: str | None = Field(None, description="The text of its chat template.")
     vocabulary: str | None = Field(None, description="SHA-256 of its tokenizer's vocabulary.")
     stop_ids: list[int] = Field([], description="Tokens at which its configuration stops.")
+    rope: dict[str, Any] = Field({}, description="The positions that it was loaded with.")
     scaling: dict[str, float] = Field({}, description="Of each module of an adapter, by PEFT.")
     adapter_names: list[str] = Field([], description="Tensors that PEFT computes an adapter with.")
     tensors: int = Field(0, description="A GGUF's tensors that were compared with its model's.")
@@ -127,6 +130,7 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
         chat_template=tokenizer.chat_template,
         vocabulary=vocabulary_digest(tokenizer),
         stop_ids=sorted(stops - {None}),
+        rope=getattr(model.config, "rope_parameters", None) or {},
     )
     if export.kind == "adapter":
         found.scaling, found.adapter_names = scalings(model), adapter_names(model)
@@ -174,7 +178,10 @@ def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:
         ValueError: Tensors are missing, or of another shape.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
+
+    from llm_engineering.model.fp8 import quantise_projections
+    from llm_engineering.model.stored_quantisation import dequantising
 
     path = Path(export.path)
     computed_in = getattr(torch, dtype)
@@ -182,7 +189,11 @@ def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:
     source = Path(export.base) if export.kind == "adapter" and export.base else path
     if export.kind == "gguf":
         source, options["gguf_file"] = path.parent, path.name
-    if export.quantised:
+    if export.kind != "gguf":
+        options |= dequantising(source)
+    growth = 2.0 if "quantization_config" in options else 1.0
+    if export.quantisation == "nf4":
+        growth = _NF4
         from transformers import BitsAndBytesConfig
 
         options["quantization_config"] = BitsAndBytesConfig(  # as unsloth loads it
@@ -192,11 +203,18 @@ def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:
             bnb_4bit_compute_dtype=computed_in,
         )
     weights = [path] if export.kind == "gguf" else source.glob("*.safetensors")
-    options["device_map"] = _device_map(weights, export.quantised)
-    model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    options["device_map"] = _device_map(weights, growth)
+    config = AutoConfig.from_pretrained(  # a GGUF's folder has none of its own
+        source if export.kind != "gguf" else export.base,
+        trust_remote_code=trust_remote_code,
+    )
+    loader = model_class(config)
+    model, info = loader.from_pretrained(source, output_loading_info=True, **options)
     wrong = [*info["missing_keys"], *info["mismatched_keys"]]
     if wrong:
         raise ValueError(f"{len(wrong)} tensors are missing or of another shape, as {min(wrong)}")
+    if export.quantisation == "fp8":
+        quantise_projections(model)
     if export.kind != "adapter":
         return model
     from peft import PeftModel
@@ -206,11 +224,11 @@ def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:
         return PeftModel.from_pretrained(model, path)
 
 
-def _device_map(weights: Iterable[Path], quantised: bool) -> Any:
-    """Where a model's layers go, by the size of its files and what is free of each GPU."""
+def _device_map(weights: Iterable[Path], growth: float) -> Any:
+    """Where a model's layers go, by what is free of each GPU, and its files' size times ``growth``."""
     import torch
 
-    size = sum(file.stat().st_size for file in weights) * (_NF4 if quantised else 1.0)
+    size = sum(file.stat().st_size for file in weights) * growth
     cards = range(torch.cuda.device_count())
     return placement(size, [torch.cuda.mem_get_info(card)[0] for card in cards])
 

@@ -23,6 +23,11 @@ def require_exports(config: FinetuningConfig) -> None:
     export = config.export
     if export.merged_16bit:
         require_mergeable(model_folder(config.model, weights=False))
+    if export.gguf and config.model.rope_scaling:
+        raise ConfigError(
+            "export.gguf: transformers reads no stretched positions from a GGUF file, so that it could "
+            "not be proven; leave it out, or model.rope_scaling"
+        )
     if export.gguf:
         require_converter()
     repositories = [name for name in (export.hub_repo, export.hub_merged_repo) if name]

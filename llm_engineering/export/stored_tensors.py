@@ -3,20 +3,28 @@
 An adapter that changes little (few steps, a preference objective's small rate) moves the outputs by
 less than 16-bit arithmetic does, and an empty or negated one would pass a comparison of outputs. Its
 tensors are compared to the bit instead. Merged weights are computed once more, on a few rows of every
-module, from the base model's files, the trained tensors and the trained scaling: by none of the code
-that merged them. A GGUF's are compared with the merged model's, within what its type can hold.
+module and of every expert, from the base model's files, the trained tensors and the trained scaling: by
+none of the code that merged them. Where transformers makes one parameter of several tensors, both
+models' are loaded as it does. A GGUF's are compared with the merged model's, within what its type can hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_engineering.model.adapted_parameters import (
+    AdaptedParameter,
+    adapted_parameters,
+    read_peft_config,
+)
 from llm_engineering.model.base_model import weight_files
 from llm_engineering.model.evaluation.trained_tensors import TrainedTensors, stored_digests
+from llm_engineering.model.file_tensors import FileTensors, file_shapes
+from llm_engineering.model.meta import meta_model
 
 ROWS = 16
 """Rows of each matrix that are compared, spread evenly from the first to the last."""
@@ -85,7 +93,14 @@ def compare_adapter(
     return Finding(len(stored))
 
 
-def compare_merged(base: Path, adapter: Path, merged: Path, trained: TrainedTensors) -> Finding:
+def compare_merged(
+    base: Path,
+    adapter: Path,
+    merged: Path,
+    trained: TrainedTensors,
+    *,
+    trust_remote_code: bool = False,
+) -> Finding:
     """Compute sampled rows of every merged tensor once more, and hold the merged files against them.
 
     A target's row is ``W + s B A``, with DoRA scaled to its magnitude; a trained bias is the
@@ -96,19 +111,46 @@ def compare_merged(base: Path, adapter: Path, merged: Path, trained: TrainedTens
         adapter: Folder of the adapter; its tensors must be those that were trained.
         merged: Folder of the merged model.
         trained: The trained model's tensors, and the scaling of each module.
+        trust_remote_code: Whether to run the code that the model brings, to know its modules.
     """
     compared, kept = 0, _Kept()
+    files = FileTensors(meta_model(base, trust_remote_code=trust_remote_code), file_shapes(base))
+    targets = adapted_parameters(
+        meta_model(base, trust_remote_code=trust_remote_code), read_peft_config(adapter)
+    )
     with _tensors(weight_files(base)) as old, _tensors(weight_files(merged)) as new:
         if wrong := old.keys() ^ new.keys():
             return Finding(
                 fault=f"{len(wrong)} tensors are not in both it and the base model, as {min(wrong)}"
             )
+        for name in sorted(new):
+            ours, theirs = new[name][0].get_shape(), old[name][0].get_shape()
+            if list(ours) != list(theirs):
+                return Finding(
+                    fault=f"{name} has the shape {tuple(ours)}, the base model's {tuple(theirs)}"
+                )
         with _tensors([adapter / _WEIGHTS]) as stored:
-            change = _Change(stored, trained)
+            change = _Change(stored, trained, targets)
+            of_several: set[str] = set()
             for name in sorted(new):
-                fault = _compare(name, old[name], new[name], change, kept)
-                if fault:
-                    return Finding(fault=fault)
+                made = files.parameters_of(name)
+                if of_several & set(made):  # compared with the first of its tensors
+                    compared += 1
+                    continue
+                if files.is_one(name) or not change.waiting & set(made):
+                    parts = [(name, made[0], _view(old[name]), _view(new[name]))]
+                else:
+                    of_several |= set(made)
+                    parts = [
+                        (f"{parameter} ({name} and others)", parameter,
+                         files.load(parameter, lambda one: _whole(old, one)),
+                         files.load(parameter, lambda one: _whole(new, one)))
+                        for parameter in made
+                    ]  # fmt: skip
+                for told, parameter, before, after in parts:
+                    fault = _compare(told, parameter, before, after, change, kept)
+                    if fault:
+                        return Finding(fault=fault)
                 compared += 1
             if change.waiting:
                 return Finding(
@@ -152,7 +194,7 @@ def compare_gguf(model: Any, merged: Path, kind: str) -> Finding:
                 return Finding(
                     fault=f"{name} has the shape {tuple(value.shape)}, not {tuple(shape)}"
                 )
-            rows = value[_indices(shape[0])] if len(shape) > 1 else value
+            rows = _rows(value, shape)
             read_as = _HALF_STEP["F32" if value.dtype == torch.float32 else "BF16"]
             size = expected.abs()
             allowed = size * (read_as + _HALF_STEP["F16" if kind == "f16" else "BF16"])
@@ -183,37 +225,53 @@ class _Kept:
 
 
 class _Change:
-    """What an adapter makes of the rows of a base model's tensor, from its file and its scaling."""
+    """What an adapter makes of the rows of a base model's parameter, from its file and its scaling."""
 
-    def __init__(self, stored: Mapping[str, Any], trained: TrainedTensors) -> None:
+    def __init__(
+        self,
+        stored: Mapping[str, Any],
+        trained: TrainedTensors,
+        targets: Mapping[str, AdaptedParameter],
+    ) -> None:
         self._stored = stored
-        self._scaling = {
-            module.removeprefix(_PREFIX): (module, factor)
+        self._targets = {
+            targets[name].parameter: (module, factor, targets[name])
             for module, factor in trained.scaling.items()
+            if (name := module.removeprefix(_PREFIX)) in targets
         }
         self._biases = {
             name.removeprefix(_PREFIX).replace(".base_layer.bias", ".bias"): name
             for name in trained.digests
             if name.endswith(".bias") and ".lora_" not in name
         }
-        self.waiting = {f"{module}.weight" for module in self._scaling} | set(self._biases)
+        modules = {module.removeprefix(_PREFIX) for module in trained.scaling}
+        unknown = {f"{module}.weight" for module in modules - targets.keys()}
+        self.waiting = set(self._targets) | set(self._biases) | unknown
         """Names of what it changes, and was not asked for yet."""
 
     def of(self, name: str, rows: list[int], weight: Any) -> tuple[Any, Any]:
         """The changed rows, and the sizes that their rounding errors in 32 bit go with.
 
         Args:
-            name: Of the tensor, in the base model's files.
-            rows: Which.
+            name: Of the parameter.
+            rows: Which, of each expert where it holds those.
             weight: They, as the base model has them, in 32 bit.
         """
         import torch
 
         if name in self._biases:
             return self._whole(self._biases[name]), weight.abs()
-        module, factor = self._scaling[name.removesuffix(".weight")]
+        module, factor, target = self._targets[name]
         a = self._whole(f"{module}.lora_A.weight")
-        b = self._whole(f"{module}.lora_B.weight")[rows]
+        b = self._whole(f"{module}.lora_B.weight")
+        if (
+            weight.ndim == 3
+        ):  # rank by rank within an expert in A, expert by expert within a rank in B
+            a = a.unflatten(0, (target.experts, -1))
+            b = b.unflatten(1, (-1, target.experts)).permute(2, 0, 1)
+        if target.transposed:
+            a, b = b.transpose(-1, -2), a.transpose(-1, -2)
+        b = b[..., rows, :]
         changed = weight + factor * (b @ a)
         size = weight.abs() + abs(factor) * (b.abs() @ a.abs())
         magnitude = f"{module}.lora_magnitude_vector"
@@ -223,26 +281,34 @@ class _Change:
         return changed, size
 
     def _whole(self, name: str) -> Any:
-        return self._stored[name][1].get_tensor(name).float()
+        return _whole(self._stored, name).float()
 
 
-def _compare(name: str, old: Any, new: Any, change: _Change, kept: _Kept) -> str | None:
+def _compare(
+    told: str, parameter: str, old: Any, new: Any, change: _Change, kept: _Kept
+) -> str | None:
+    """What is wrong with a merged tensor, by sampled rows; None: nothing.
+
+    Args:
+        told: Its name in a message.
+        parameter: The parameter that it is.
+        old: The base model's: a tensor, or a view of one in a file.
+        new: The merged model's.
+        change: What the adapter makes of it.
+        kept: Learns what rounding left.
+    """
     import torch
 
-    (old_view, _), (new_view, _) = old, new
-    shape, stored_as, base_as = new_view.get_shape(), new_view.get_dtype(), old_view.get_dtype()
-    if list(shape) != list(old_view.get_shape()):
-        return (
-            f"{name} has the shape {tuple(shape)}, the base model's {tuple(old_view.get_shape())}"
-        )
-    found, base = _rows(new_view, shape), _rows(old_view, shape)
+    shape = list(new.shape)
+    found, base = _rows(new, shape), _rows(old, shape)
+    stored_as, base_as = _stored_as(found), _stored_as(base)
     if not found.is_floating_point():
-        return None if bool((found == base).all()) else f"{name} is not the base model's"
-    changed = name in change.waiting
-    change.waiting.discard(name)
+        return None if bool((found == base).all()) else f"{told} is not the base model's"
+    changed = parameter in change.waiting
+    change.waiting.discard(parameter)
     if changed:
         found, base = found.float(), base.float()
-        expected, size = change.of(name, _indices(shape[0]), base)
+        expected, size = change.of(parameter, _indices(_row_count(shape)), base)
         _, exponent = torch.frexp(expected)
         at_one = torch.ldexp(torch.ones_like(expected), exponent - 1)  # the power of two below it
         allowed = at_one * _HALF_STEP[stored_as] + size * _ARITHMETIC
@@ -252,13 +318,42 @@ def _compare(name: str, old: Any, new: Any, change: _Change, kept: _Kept) -> str
         wrong = found != base.to(found.dtype)
     if bool(wrong.any()):
         what = "base model + adapter" if changed else "the base model's"
+        where = ""
+        if wrong.ndim == 3:
+            experts = wrong.flatten(1).any(1).nonzero().flatten().tolist()
+            where = f" (expert {', '.join(map(str, experts[:4]))})"
         return (
-            f"{name} is not {what}, rounded once to {stored_as}, at {int(wrong.sum())} of the "
-            f"{wrong.numel()} numbers that were computed again"
+            f"{told} is not {what}, rounded once to {stored_as}, at {int(wrong.sum())} of the "
+            f"{wrong.numel()} numbers that were computed again{where}"
         )
     if changed and len(shape) > 1 and stored_as == base_as:
         kept.add(found, base, expected - base)
     return None
+
+
+def _stored_as(tensor: Any) -> str:
+    """safetensors' name of a floating type."""
+    names = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
+    return names.get(str(tensor.dtype).removeprefix("torch."), "")
+
+
+class _View:
+    """A tensor in a file, which is read row by row as it is asked for."""
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+        self.shape = view.get_shape()
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._view[index]
+
+
+def _view(stored: tuple[Any, Any]) -> _View:
+    return _View(stored[0])
+
+
+def _whole(tensors: Mapping[str, tuple[Any, Any]], name: str) -> Any:
+    return tensors[name][1].get_tensor(name)
 
 
 @contextmanager
@@ -282,10 +377,18 @@ def _indices(count: int) -> list[int]:
     return [index * (count - 1) // (ROWS - 1) for index in range(ROWS)]
 
 
-def _rows(view: Any, shape: list[int]) -> Any:
-    """The sampled rows of a stored matrix (all of a vector)."""
+def _row_count(shape: Sequence[int]) -> int:
+    """Rows of a matrix, or of an expert's."""
+    return shape[1] if len(shape) == 3 else shape[0]
+
+
+def _rows(view: Any, shape: Sequence[int]) -> Any:
+    """The sampled rows of a matrix, of every expert's where there are three dimensions; all of a vector."""
     import torch
 
     if len(shape) < 2:
         return view[:]
-    return torch.cat([view[index : index + 1] for index in _indices(shape[0])])
+    rows = _indices(_row_count(shape))
+    if len(shape) == 3:
+        return torch.cat([view[:, row : row + 1] for row in rows], dim=1)
+    return torch.cat([view[row : row + 1] for row in rows])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 from pydantic import BaseModel, Field
 
@@ -14,6 +13,7 @@ from llm_engineering.data.read.artifacts import find_artifact
 from llm_engineering.data.read.files import find_files
 from llm_engineering.data.read.sources import is_artifact, is_file
 from llm_engineering.errors import HubError
+from llm_engineering.lineage.imported_sources import sources_behind
 from llm_engineering.model.base_model import (
     TOKENIZER_FILES,
     file_digest,
@@ -25,16 +25,19 @@ from llm_engineering.model.chat_template import read_chat_template
 from llm_engineering.registry.starting_adapter import starting_adapter
 from llm_engineering.training_stack import versions
 
-_COMPUTES = (
-    "data",
-    "distributed",
-    "initialisations",
-    "model",
-    "objectives",
-    "planning",
-    "training",
+_COMPUTE = tuple(
+    f"llm_engineering.{name}"
+    for name in (
+        "data.prepare",
+        "model.finetuning.load",
+        "model.finetuning.inject",
+        "training.evaluate",
+        "training.production",
+        "training.rank",  # started by its name
+        "training.run",
+    )
 )
-"""Rooms of this package whose code decides what a step gives."""
+"""What the steps call; with all that these import, it decides what a step gives."""
 
 
 class Fingerprints(BaseModel):
@@ -136,12 +139,9 @@ def source_digest() -> str:
 
     Only what decides a computation: a change to the report's looks trains nothing again.
     """
-    package = Path(__file__).resolve().parents[1]
-    sources = [package / "training_stack.py"]
-    for folder in _COMPUTES:
-        found = sorted((package / folder).rglob("*"))
-        sources += [path for path in found if path.suffix in (".py", ".jinja", ".txt")]
-    return _join([hashlib.sha256(path.read_bytes()).hexdigest() for path in sources])
+    return _join(
+        [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources_behind(_COMPUTE)]
+    )
 
 
 def _code() -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from llm_engineering.lineage.store import holding_store
+
 logger = logging.getLogger(__name__)
 
 _SUFFIX = ".running"
@@ -16,15 +18,34 @@ _REASON = "Its process was killed, or its host went down."
 
 @contextmanager
 def marked_as_running(work: Path, run: str) -> Iterator[None]:
-    """Hold a lock beside the run's work folder for as long as this process works on it."""
+    """Hold a lock beside the run's work folder for as long as this process works on it.
+
+    It stays where ZenML did not hear of the run's end, for ``close_killed_runs`` to tell it.
+    """
     work.mkdir(parents=True, exist_ok=True)
     mark = work / f"{run}{_SUFFIX}"
-    with mark.open("w") as lock:
+    with holding_store(), mark.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            mark.unlink(missing_ok=True)
+            if _knows_its_end(run):
+                mark.unlink(missing_ok=True)
+
+
+def _knows_its_end(run: str) -> bool:
+    """Whether no run of that name goes on in ZenML; false if ZenML cannot be asked."""
+    from zenml.client import Client
+
+    try:
+        found = Client().list_pipeline_runs(name=run, size=1, hydrate=False)
+        return all(one.status.is_finished for one in found)
+    except Exception as error:  # whatever it is, the end of the run is told later
+        logger.warning(
+            "ZenML cannot be asked whether %s has ended (%s); the next command tells it",
+            run, type(error).__name__,
+        )  # fmt: skip
+        return False
 
 
 def close_killed_runs(work: Path) -> list[str]:
@@ -37,6 +58,12 @@ def close_killed_runs(work: Path) -> list[str]:
             mark.unlink(missing_ok=True)
             closed.append(run)
     return closed
+
+
+def is_marked(work: Path, run: str) -> bool:
+    """Whether a process works on a run now."""
+    mark = work / f"{run}{_SUFFIX}"
+    return mark.exists() and _is_held(mark)
 
 
 def _is_held(mark: Path) -> bool:

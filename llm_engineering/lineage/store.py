@@ -5,12 +5,14 @@ Needs nothing but the standard library: the set-up asks it before any package is
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import re
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from llm_engineering.errors import SetupError
@@ -53,6 +55,30 @@ def require_store() -> str | None:
         f"ZenML's store {folder} is migrated from ZenML {versions[0]} to {versions[1]}, after which "
         f"an older ZenML cannot open it; to keep it as it is, {_OTHER}"
     )
+
+
+@contextmanager
+def holding_store() -> Iterator[None]:
+    """Show, as long as the context lasts, that a run of this host works with ZenML's store."""
+    with _held().open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def store_is_held() -> bool:
+    """Whether a run of this host works with ZenML's store now."""
+    try:
+        with _held().open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _held() -> Path:
+    folder = store_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "finetuning.held"
 
 
 def _installed() -> str:

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.configuration.model import ModelSettings, RopeScaling
 from llm_engineering.errors import ModelError
+from llm_engineering.model.rope_scaling import overrides, stretched_folder
 
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 _ONE_FILE = "model.safetensors"
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -52,6 +53,18 @@ def is_hub_model(settings: ModelSettings) -> bool:
 
 
 def model_folder(settings: ModelSettings, *, weights: bool) -> Path:
+    """Return the folder that a base model is loaded from: its own, or one of stretched positions.
+
+    Raises:
+        ModelError: As ``original_folder``, or its positions cannot be stretched as configured.
+    """
+    folder = original_folder(settings, weights=weights)
+    if settings.rope_scaling is None:
+        return folder
+    return stretched_folder(folder, settings.rope_scaling, _cache_folder())
+
+
+def original_folder(settings: ModelSettings, *, weights: bool) -> Path:
     """Return the folder of a base model, fetching a Hub model into the Hub's own cache.
 
     Args:
@@ -84,7 +97,7 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ModelError: No safetensors file, a shard named in the index is missing, or one is cut.
     """
-    paths = [folder / name for name in _weight_names(folder)]
+    paths = [folder / name for name in weight_names(folder)]
     if not paths:
         raise ModelError(
             f"model.id: {folder} holds no .safetensors file; other weight formats are not read"
@@ -98,12 +111,12 @@ def weight_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _weight_names(folder: Path) -> list[str]:
+def weight_names(folder: Path) -> list[str]:
     """The weight files that transformers reads: those of the index, or the one file, if it is there.
 
     A repository may hold the same weights once more (Mistral's ``consolidated.safetensors``).
     """
-    index = folder / _INDEX
+    index = folder / INDEX
     if index.is_file():
         try:
             stated = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
@@ -148,10 +161,10 @@ def weight_digests(settings: ModelSettings) -> dict[str, str]:
     Raises:
         ModelError: There are no safetensors, or the Hub is asked and does not answer.
     """
-    folder = model_folder(settings, weights=False)
+    folder = original_folder(settings, weights=False)
     if not is_hub_model(settings) or settings.id in _relocated:
         return {path.name: file_digest(path) for path in weight_files(folder)}
-    names = _weight_names(folder)
+    names = weight_names(folder)
     if names and all((folder / name).is_file() for name in names):
         return {path.name: file_digest(path) for path in weight_files(folder)}
     from huggingface_hub import HfApi
@@ -159,7 +172,7 @@ def weight_digests(settings: ModelSettings) -> dict[str, str]:
     try:
         info = HfApi().model_info(settings.id, revision=folder.name, files_metadata=True)
     except Exception as error:  # the library raises whatever its transport raised
-        raise _hub_error(settings, error) from error
+        raise hub_error(settings, error) from error
     files = {f.rfilename: f.lfs.sha256 for f in info.siblings or [] if f.lfs is not None}
     wanted = names or [name for name in files if name == _ONE_FILE]
     wanted = wanted or [name for name in files if name.endswith(".safetensors")]
@@ -187,8 +200,23 @@ def require_positions(settings: ModelSettings) -> None:
             f"model.max_seq_length: {settings.max_seq_length} tokens are more than the {known} "
             f"positions that {settings.id} was made for (its config.json), and what it computes "
             f"beyond them is not what it learned. Set model.max_seq_length to at most {known}, or "
-            "take a model of longer context; this project does not stretch positions (RoPE scaling)"
+            f"take a model of longer context{_stretching(settings, known)}"
         )
+
+
+def _stretching(settings: ModelSettings, known: int) -> str:
+    """The ``model.rope_scaling`` that would do, as an advice; none where it would be refused."""
+    scaling = settings.rope_scaling
+    made_for = known / scaling.factor if scaling else known
+    factor = -(-settings.max_seq_length // (made_for / 10)) / 10  # rounded up to a tenth
+    config = read_config(original_folder(settings, weights=False))
+    try:
+        overrides(config, RopeScaling(rope_type="yarn", factor=factor), settings.id)
+    except ModelError:
+        return ""
+    return (
+        f", or stretch its positions (model.rope_scaling: {{rope_type: yarn, factor: {factor:g}}})"
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -223,21 +251,21 @@ def _fetch(settings: ModelSettings, *, weights: bool) -> Path:
             # Offline it asks for the list of a commit's files, unless an earlier call has kept it.
             with contextlib.suppress(Exception):
                 return Path(snapshot_download(settings.id, **asked, local_files_only=True))
-            raise _hub_error(settings, error) from error
+            raise hub_error(settings, error) from error
 
     folder = fetch(settings.revision, TOKENIZER_FILES)
     if not weights:
         return folder
     # Only what will be read: a repository may hold its weights in two forms.
-    wanted = _weight_names(folder) if (folder / _INDEX).is_file() else [_ONE_FILE]
+    wanted = weight_names(folder) if (folder / INDEX).is_file() else [_ONE_FILE]
     if not all((folder / name).is_file() for name in wanted):
         fetch(folder.name, wanted)
-    if not _weight_names(folder):
+    if not weight_names(folder):
         fetch(folder.name, ["*.safetensors"])
     return folder
 
 
-def _hub_error(settings: ModelSettings, error: Exception) -> ModelError:
+def hub_error(settings: ModelSettings, error: Exception) -> ModelError:
     reason = (str(error).strip().splitlines() or ["no message"])[0]
     return ModelError(
         f"model.id: {settings.id} is no folder here, and the Hub did not give it "

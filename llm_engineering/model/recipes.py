@@ -7,7 +7,7 @@ import hashlib
 from pydantic import BaseModel, ConfigDict, Field
 
 from llm_engineering.configuration.lora import LoraSettings
-from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.configuration.model import ModelSettings, Quantisation, RopeScaling
 
 
 class Recipe(BaseModel):
@@ -28,8 +28,9 @@ class ModelRecipe(Recipe):
     revision: str | None = Field(description="Commit of a Hub model.")
     architecture: str = Field(description="Class name in the model's config.json.")
     dtype: str = Field(description="Type of the frozen weights, resolved.")
-    quantisation: str = Field(description="'none' or 'nf4'.")
+    quantisation: Quantisation = Field(description="'none', 'nf4' or 'fp8'.")
     max_seq_length: int = Field(description="Tokens.")
+    rope_scaling: RopeScaling | None = Field(None, description="As model.rope_scaling.")
     chat_template: str = Field(description="Jinja text of the run's chat template.")
     eos_token: str | None = Field(None, description="As model.eos_token.")
     stop_ids: tuple[int, ...] = Field(description="Token ids that end an answer.")
@@ -44,18 +45,38 @@ class ModelRecipe(Recipe):
             id=self.id,
             revision=self.revision,
             dtype=self.dtype,
-            load_in_4bit=self.quantisation == "nf4",
+            quantisation=self.quantisation,
             max_seq_length=self.max_seq_length,
+            rope_scaling=self.rope_scaling,
             eos_token=self.eos_token,
             trust_remote_code=self.trust_remote_code,
         )
 
 
+class AdapterTargets(BaseModel):
+    """What receives an adapter in one model, as PEFT wants it said; chosen from its modules."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    modules: tuple[str, ...] = Field((), description="peft.LoraConfig.target_modules.")
+    parameters: tuple[str, ...] = Field((), description="peft.LoraConfig.target_parameters.")
+    exclude: str | None = Field(None, description="peft.LoraConfig.exclude_modules.")
+    experts: int = Field(0, description="Experts of a layer of a mixture; 0: it is none.")
+    frozen_experts: bool = Field(False, description="Whether a mixture's experts are not adapted.")
+    left_out: dict[str, str] = Field(
+        default_factory=dict, description="Why a projection was left out, by its name."
+    )
+
+
 class MatchedTarget(BaseModel):
     """The adapted modules of one name and shape."""
 
-    name: str = Field(description="Last part of the module's name, e.g. q_proj.")
+    name: str = Field(
+        description="Last part of the module's name, e.g. q_proj; of a parameter, its module's too: "
+        "experts.down_proj."
+    )
     modules: int = Field(description="How many carry an adapter.")
+    experts: int = Field(1, description="Experts in each of them.")
     d_in: int = Field(description="Input features.")
     d_out: int = Field(description="Output features.")
     adapter_parameters: int = Field(description="Trainable parameters in all of them.")
@@ -68,6 +89,7 @@ class LoraRecipe(Recipe):
 
     model: ModelRecipe
     settings: LoraSettings
+    targets: AdapterTargets = AdapterTargets()
     matched: tuple[MatchedTarget, ...]
     trainable_parameters: int
     total_parameters: int = Field(description="Base and adapter parameters.")

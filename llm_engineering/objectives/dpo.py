@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from llm_engineering.objectives.equal_rows import weighing_rows_equally
-from llm_engineering.objectives.logistic import log_sigmoid
 from llm_engineering.objectives.objective import (
     Answers,
     Ingredients,
@@ -13,10 +11,8 @@ from llm_engineering.objectives.objective import (
     LearnsFrom,
     Objective,
 )
-from llm_engineering.objectives.reference_model import (
-    compute_reference,
-    rewards_against_reference,
-)
+from llm_engineering.objectives.preference_trainer import pair_trainer
+from llm_engineering.objectives.reference_model import rewards_against_reference
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -35,24 +31,11 @@ class Dpo(Objective):
 
     def make_trainer(self, ingredients: Ingredients) -> Trainer:
         """trl's, on rows that are tokens already."""
-        from trl import DPOConfig, DPOTrainer
-
-        class Trainer(weighing_rows_equally(DPOTrainer)):  # type: ignore[misc]
-            def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-                return dataset  # trl's would tokenize text; these rows are tokens
-
-        columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
-        trainer = Trainer(
-            model=ingredients.model,
-            args=DPOConfig(**ingredients.arguments, beta=ingredients.beta, max_length=None),
-            processing_class=ingredients.tokenizer,
-            train_dataset=ingredients.rows.select_columns(columns),
-        )
-        compute_reference(trainer, ["ref_chosen_logps", "ref_rejected_logps"])
-        return trainer
+        return pair_trainer(self, ingredients)
 
     def judge(self, answers: Answers, beta: float) -> Judgement:
         """A pair's loss is ``-log sigmoid(margin)`` of its rewards (equation 7)."""
-        rewards = rewards_against_reference(answers.log_probabilities, answers.reference, beta)
-        margins = [a - b for a, b in zip(rewards["chosen"], rewards["rejected"], strict=True)]
-        return Judgement([-log_sigmoid(one) for one in margins], rewards)
+        from torch.nn.functional import logsigmoid
+
+        rewards = rewards_against_reference(answers, beta)
+        return Judgement(-logsigmoid(rewards["chosen"] - rewards["rejected"]), rewards)

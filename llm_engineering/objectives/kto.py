@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llm_engineering.objectives.equal_rows import weighing_rows_equally
-from llm_engineering.objectives.logistic import log_sigmoid
 from llm_engineering.objectives.objective import (
     MISMATCHED,
     Answers,
@@ -16,12 +13,15 @@ from llm_engineering.objectives.objective import (
     Objective,
     mismatched,
 )
+from llm_engineering.objectives.preference_trainer import preference_trainer
 from llm_engineering.objectives.reference_model import (
     compute_reference,
     rewards_against_reference,
 )
+from llm_engineering.objectives.router_loss import router_loss_arguments
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import Trainer
 
 
@@ -50,40 +50,49 @@ class Kto(Objective):
         arguments = ingredients.arguments
         rows = ingredients.rows.select_columns(["prompt_ids", "completion_ids", "label"])
         rows = rows.add_column("KL_completion_ids", mismatched(rows["completion_ids"][:]))
-        # The rows stay in this order, as trl asks; so they are mixed here, once, which also spreads
-        # good and bad answers over the steps.
+        # Mixed here once more, which spreads good and bad answers over the steps.
         rows = rows.shuffle(seed=arguments["data_seed"], keep_in_memory=True)
-        trainer = _trainer_class()(
+        trainer = _trainer_class(self)(
             model=ingredients.model,
-            args=KTOConfig(**arguments, beta=ingredients.beta, max_length=None),
+            args=KTOConfig(
+                **arguments,
+                **router_loss_arguments(ingredients.model),
+                beta=ingredients.beta,
+                max_length=None,
+            ),
             processing_class=ingredients.tokenizer,
             train_dataset=rows,
         )
-        compute_reference(trainer, ["ref_logps", "ref_KL_logps"])
+
+        def ask(batch: Any) -> dict[str, Tensor]:
+            return {
+                f"ref_{kind}logps": trainer.log_probabilities(trainer.model, batch, kind)
+                for kind in ("", "KL_")
+            }
+
+        compute_reference(trainer, ask)
         return trainer
 
     def judge(self, answers: Answers, beta: float) -> Judgement:
         """An answer's loss is ``1 - sigmoid(±(reward - reference point))`` (equation 8)."""
-        rewards = rewards_against_reference(answers.log_probabilities, answers.reference, beta)
-        apart = rewards.pop(MISMATCHED)
-        point = max(math.fsum(apart) / len(apart), 0.0)
-        signs = [1.0 if label else -1.0 for label in answers.labels]
-        right = [
-            sign * (one - point) for sign, one in zip(signs, rewards["completion"], strict=True)
-        ]
-        return Judgement([1.0 - math.exp(log_sigmoid(one)) for one in right], rewards)
+        import torch
+
+        rewards = rewards_against_reference(answers, beta)
+        if answers.reference_point is None:  # of these very rows
+            point = rewards.pop(MISMATCHED).mean()
+        else:
+            point = beta * answers.reference_point
+        away = rewards["completion"] - point.clamp(min=0)
+        return Judgement(torch.sigmoid(torch.where(answers.labels, -away, away)), rewards)
 
 
-def _trainer_class() -> type:
+def _trainer_class(kto: Kto) -> type:
     """trl's trainer with one reference point for an optimizer step."""
     import torch
     from trl import KTOTrainer
 
-    class Trainer(weighing_rows_equally(KTOTrainer)):  # type: ignore[misc]
+    class KtoTrainer(preference_trainer(KTOTrainer, kto)):  # type: ignore[misc]
         _reference_point: Any = None
-
-        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-            return dataset  # trl's would tokenize text; these rows are tokens
 
         def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
             batches, items = super().get_batch_samples(*args, **kwargs)
@@ -91,24 +100,23 @@ def _trainer_class() -> type:
                 self._reference_point = self._estimate_reference_point(batches)
             return batches, items
 
+        @torch.no_grad()
         def _estimate_reference_point(self, batches: list[Any]) -> Any:
-            device, model = self.accelerator.device, self.model
-            total = torch.zeros((), device=device)
+            total = torch.zeros((), device=self.accelerator.device)
             with self.accelerator.autocast():
                 for batch in batches:
-                    batch = {name: part.to(device) for name, part in batch.items()}
-                    logps = super()._compute_kl_logps(model, batch)
-                    total += (logps.float() - batch["ref_KL_logps"]).sum()
-            rows = torch.tensor(float(sum(len(batch["label"]) for batch in batches)), device=device)
-            total, rows = self.accelerator.reduce((total, rows), reduction="sum")
-            return total / rows
+                    batch = {name: part.to(total.device) for name, part in batch.items()}
+                    apart = self.log_probabilities(self.model, batch, "KL_") - batch["ref_KL_logps"]
+                    total += torch.where(self.is_taught(batch), apart, 0.0).sum()
+            return self.accelerator.reduce(total, "sum") / self._rows_in_step
 
-        def _compute_kl_logps(self, model: Any, batch: Any) -> Any:
-            # trl takes the mean of the differences to the reference's, which are zeros here.
-            return self._reference_point.expand(len(batch["label"]))
+        def answers(self, model: Any, batch: dict[str, Any]) -> Answers:
+            return Answers(
+                log_probabilities={"completion": self.log_probabilities(model, batch)},
+                tokens={"completion": batch["completion_mask"].sum(-1)},
+                reference={"completion": batch["ref_logps"]},
+                labels=batch["label"].bool(),
+                reference_point=self._reference_point,
+            )
 
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            zeros = torch.zeros_like(inputs["ref_KL_logps"])
-            return super().compute_loss(model, {**inputs, "ref_KL_logps": zeros}, *args, **kwargs)
-
-    return Trainer
+    return KtoTrainer

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     import datasets
+    from torch import Tensor
     from transformers import Trainer
 
 MISMATCHED = "mismatched"
 """Name of the answers of other prompts, one a row, where an objective has a reference point."""
+
+_BLANK_TOKENS = 2  # one to read, one to predict
+_IGNORED = -100  # the label that PyTorch's cross-entropy passes over
 
 LearnsFrom = Literal["conversations", "pairs", "judged answers"]
 """What a row holds: a conversation, two answers of which one is better, or one that is good or bad."""
@@ -38,24 +42,27 @@ class Ingredients:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says of the held-out rows' answers; each list has one value a row."""
+    """What a model says of rows' answers, in training and of held-out rows; tensors ``(rows,)``."""
 
-    log_probabilities: Mapping[str, Sequence[float]]
+    log_probabilities: Mapping[str, Tensor]
     """Of each whole answer, in nats, by the answer's name."""
-    tokens: Mapping[str, Sequence[int]]
+    tokens: Mapping[str, Tensor]
     """Of each answer."""
-    reference: Mapping[str, Sequence[float]]
-    """As ``log_probabilities``, of the reference model."""
-    labels: Sequence[bool]
-    """Whether each answer is good; empty for pairs."""
+    reference: Mapping[str, Tensor]
+    """As ``log_probabilities``, of the reference model; empty where an objective has none."""
+    labels: Tensor | None = None
+    """Whether each answer is good; None for pairs."""
+    reference_point: Tensor | None = None
+    """Mean of ``log p - log p of the reference model`` of ``MISMATCHED``, where it is not of these rows
+    alone; a scalar."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """An objective's view of answers; each list has one value a row."""
+    """An objective's view of answers; tensors ``(rows,)``."""
 
-    losses: list[float]
-    rewards: dict[str, list[float]]
+    losses: Tensor
+    rewards: dict[str, Tensor]
     """By the answer's name."""
 
 
@@ -103,17 +110,34 @@ class Objective:
         """Tokens that a row of the train split puts through the model."""
         if not self.is_preference:
             return len(row["input_ids"])
+        if not row[f"{self.answers[0]}_ids"]:  # of a blank row
+            return 0
         return sum(len(row["prompt_ids"]) + len(row[f"{name}_ids"]) for name in self.answers)
+
+    def blank_row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What teaches nothing, with the columns of a row of the train split: two tokens, no answer."""
+        blank: dict[str, Any] = {
+            name: value[:_BLANK_TOKENS] if isinstance(value, list) else value
+            for name, value in row.items()
+        }
+        if self.is_preference:
+            answers = [name for name in row if name.endswith("_ids") and name != "prompt_ids"]
+            return blank | {name: [] for name in answers}
+        if "seq_lengths" in row:  # of a packed row's documents
+            blank["seq_lengths"] = [_BLANK_TOKENS]
+        return blank | {"labels": [_IGNORED] * _BLANK_TOKENS}
 
     def make_trainer(self, ingredients: Ingredients) -> Trainer:
         """trl's trainer for it, ready to train."""
         raise NotImplementedError
 
     def judge(self, answers: Answers, beta: float) -> Judgement:
-        """Loss and rewards of held-out answers; of preferences alone.
+        """Loss and rewards of answers; of preferences alone.
+
+        Training and held-out rows are judged by it; nothing in it may wait for the device.
 
         Args:
-            answers: Of all held-out rows.
+            answers: Of a micro-batch, or of all held-out rows.
             beta: ``train.beta``.
         """
         raise NotImplementedError

@@ -9,23 +9,33 @@ in every step.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from llm_engineering.objectives.objective import Answers
 
 logger = logging.getLogger(__name__)
 
 _REFERENCE = "ref"  # trl's name for its copy of the adapter
 
 
-def compute_reference(trainer: Any, columns: list[str]) -> None:
+def compute_reference(trainer: Any, ask: Callable[[Any], dict[str, Tensor]]) -> None:
     """Add the policy's log-probabilities, as they are now, to the trainer's rows.
 
     Processes that train together share the rows; all of them must ask.
+
+    Args:
+        trainer: trl's, before its first step.
+        ask: A batch's log-probabilities, a value a row, by the column that they are put into.
     """
+    import torch
     from accelerate.utils import gather_object
     from torch.utils.data import DataLoader
 
-    rows, accelerator = trainer.train_dataset, trainer.accelerator
+    rows, accelerator, model = trainer.train_dataset, trainer.accelerator, trainer.model
     logger.info("computing the reference model's log-probabilities of %d rows", len(rows))
     count, own = accelerator.num_processes, accelerator.process_index
     share = rows.select(range(own * len(rows) // count, (own + 1) * len(rows) // count))
@@ -34,26 +44,32 @@ def compute_reference(trainer: Any, columns: list[str]) -> None:
         batch_size=trainer.args.per_device_train_batch_size,
         collate_fn=trainer.data_collator,
     )
-    found: dict[str, list[float]] = {column: [] for column in columns}
-    for batch in loader:
-        inputs = {name: value.to(accelerator.device) for name, value in batch.items()}
-        values = trainer.compute_ref_log_probs(trainer.model, inputs)
-        for column, value in zip(columns, values, strict=True):
-            found[column] += value.float().tolist()
-    for column, numbers in found.items():
-        rows = rows.add_column(column, gather_object(numbers))
+    found: list[dict[str, float]] = []
+    was_training = model.training
+    model.eval()  # no dropout
+    with torch.no_grad(), accelerator.autocast():
+        for batch in loader:
+            inputs = {name: value.to(accelerator.device) for name, value in batch.items()}
+            columns = {name: values.tolist() for name, values in ask(inputs).items()}
+            found += [
+                dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+            ]
+    model.train(was_training)
+    found = gather_object(found)
+    for column in found[0]:
+        rows = rows.add_column(column, [one[column] for one in found])
     trainer.train_dataset = rows
-    trainer.precompute_ref_logps = True
+    forget_trls_copy(trainer)
+
+
+def forget_trls_copy(trainer: Any) -> None:
+    """Delete the frozen copy of the adapter that trl makes."""
     trainer.model.delete_adapter(_REFERENCE)
 
 
-def rewards_against_reference(
-    log_probabilities: Mapping[str, Sequence[float]],
-    reference: Mapping[str, Sequence[float]],
-    beta: float,
-) -> dict[str, list[float]]:
+def rewards_against_reference(answers: Answers, beta: float) -> dict[str, Tensor]:
     """``beta * (log p - log p of the reference model)`` (arXiv 2305.18290, equation 5)."""
     return {
-        name: [beta * (p - q) for p, q in zip(values, reference[name], strict=True)]
-        for name, values in log_probabilities.items()
+        name: beta * (values - answers.reference[name])
+        for name, values in answers.log_probabilities.items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from llm_engineering.objectives.objective import Ingredients, LearnsFrom, Objective
+from llm_engineering.objectives.router_loss import router_loss_arguments
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -27,11 +28,16 @@ class Sft(Objective):
         from trl import SFTConfig
 
         packing = ingredients.packing
+        rows = ingredients.rows.select_columns(["input_ids", "labels"])
+        # Said to unsloth, which takes the word of whoever cut the rows. Else it goes over all of them,
+        # and pads micro-batches where it would line their rows up (varlen_attention.py).
+        rows._unsloth_truncated_to = ingredients.max_length
         return ingredients.sft_trainer(
             model=ingredients.model,
             processing_class=ingredients.tokenizer,
             args=SFTConfig(
                 **ingredients.arguments,
+                **router_loss_arguments(ingredients.model),
                 packing=packing,
                 max_length=ingredients.max_length,
                 # Matrix kernels for lengths that are no multiple of 8 are slower (NOTES.md).
@@ -39,5 +45,5 @@ class Sft(Objective):
                 # trl would go over rows that are cut already, and copy all of them.
                 dataset_kwargs=None if packing else {"skip_prepare_dataset": True},
             ),
-            train_dataset=ingredients.rows.select_columns(["input_ids", "labels"]),
+            train_dataset=rows,
         )

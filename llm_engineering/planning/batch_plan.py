@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.train import TrainSettings
@@ -17,6 +19,7 @@ _SMALLER = 0.95
 # tokens for as much work, up to a point. Recomputing saves memory that more tokens can use.
 _BUSY = 8192 * 8.0e9
 _MOST_TOKENS = 32768
+_ENOUGH_TOKENS = 16000  # in a forward pass, or what keeps the GPU busy where that is less
 
 
 class BatchPlan(BaseModel):
@@ -26,7 +29,15 @@ class BatchPlan(BaseModel):
     gradient_accumulation: int = Field(description="Forward passes in one optimizer step.")
     gradient_checkpointing: str = Field(description='"none", "plain" or "unsloth".')
     sharded: bool = Field(False, description="Whether the ranks share the weights (FSDP).")
-    estimate: MemoryEstimate | None = Field(None, description="None on a CPU, and where unknown.")
+    estimate: MemoryEstimate | None = Field(None, description="None on a CPU.")
+    measured_bytes: int | None = Field(
+        None, description="Reserved at the peak of a step that was measured before training."
+    )
+    off_by: float | None = Field(
+        None,
+        description="How much more the first measured step took than was estimated, as a share; the "
+        "estimate is corrected by it.",
+    )
 
     def __str__(self) -> str:
         recompute = {
@@ -36,6 +47,11 @@ class BatchPlan(BaseModel):
         }[self.gradient_checkpointing]
         shared = ", weights shared" if self.sharded else ""
         return f"micro-batch {self.micro_batch} x {self.gradient_accumulation}, {recompute}{shared}"
+
+    def is_like(self, other: BatchPlan) -> bool:
+        """Whether rows go through the device in the same way, whatever is thought of its memory."""
+        memory = {"estimate": None, "measured_bytes": None, "off_by": None}
+        return self.model_copy(update=memory) == other.model_copy(update=memory)
 
     def fits(self, capacity: float) -> bool:
         """Whether the plan fits a card of so many bytes, with a margin."""
@@ -47,16 +63,16 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
 
     The order is measured (benchmarks/NOTES.md): not recomputing beats recomputing, plain
     checkpointing beats unsloth's at a like micro-batch, and a forward pass should hold enough
-    tokens to keep the GPU busy, but no more.
+    tokens to keep the GPU busy (16,000, or 8,192 of a large model), but not many more.
     """
     train = work.train
     chosen = train.gradient_checkpointing
     plans = []
+    sizes, row = micro_batches(train), _tokens_a_row(work)
+    useful = [size for size in sizes if size * row <= _busy_tokens(work)]
+    if not useful or useful[-1] * row < _enough_tokens(work):
+        useful = sizes[: len(useful) + 1]
     for checkpointing in ("none", "plain", "unsloth") if chosen == "auto" else (chosen,):
-        busy = min(_MOST_TOKENS, max(8192.0, _BUSY / work.shape.parameters))
-        row = work.mean_row * work.sequences_per_row
-        sizes = micro_batches(train)
-        useful = [size for size in sizes if size * row <= busy] or sizes[:1]
         plans += [
             BatchPlan(
                 micro_batch=size,
@@ -69,15 +85,34 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
     return plans
 
 
-def unestimated_plans(train: TrainSettings, recompute: str = "none") -> list[BatchPlan]:
-    """The ways to make a step where no memory is estimated: on a CPU, or for an unknown shape.
+def what_keeps_it_waiting(work: Workload, plan: BatchPlan) -> str | None:
+    """Why a forward pass has too few tokens to keep the GPU busy, where the settings are the reason."""
+    row = _tokens_a_row(work)
+    if plan.micro_batch * row >= _enough_tokens(work) or plan.gradient_accumulation > 1:
+        return None
+    return (
+        f"a forward pass has {plan.micro_batch * row:,.0f} tokens, and {_enough_tokens(work):,.0f} would "
+        f"keep the GPU busy: train.effective_batch ({work.train.rows_in_step} rows of {row:,.0f} tokens) "
+        "is the limit" + ("" if work.train.packing else "; train.packing: true would fill the rows")
+    )
+
+
+def _tokens_a_row(work: Workload) -> float:
+    return work.mean_row * work.sequences_per_row
+
+
+def _busy_tokens(work: Workload) -> float:
+    return min(_MOST_TOKENS, max(8192.0, _BUSY / work.shape.active_parameters))
+
+
+def _enough_tokens(work: Workload) -> float:
+    return min(_ENOUGH_TOKENS, _busy_tokens(work))
+
+
+def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:
+    """The ways to make a step on a CPU, where no memory is estimated.
 
     Micro-batches are small: on a CPU padding costs more than starting kernels.
-
-    Args:
-        train: The optimisation.
-        recompute: The checkpointing where it is free to choose: on a GPU whose memory may not suffice
-            for all activations, "unsloth".
     """
     sizes = micro_batches(train)
     small = [size for size in sizes if size <= _CPU_MICRO_BATCH] or sizes[:1]
@@ -86,7 +121,7 @@ def unestimated_plans(train: TrainSettings, recompute: str = "none") -> list[Bat
         BatchPlan(
             micro_batch=size,
             gradient_accumulation=train.rows_in_step // size,
-            gradient_checkpointing=recompute if chosen == "auto" else chosen,
+            gradient_checkpointing="none" if chosen == "auto" else chosen,
         )
         for size in reversed(small)
     ]
@@ -102,11 +137,12 @@ def micro_batches(train: TrainSettings) -> list[int]:
     return [size for size in range(1, rows + 1) if rows % size == 0]
 
 
-def next_smaller(plans: list[BatchPlan], failed: BatchPlan) -> BatchPlan | None:
-    """The fastest plan after ``failed`` that needs clearly less memory."""
-    for plan in plans[plans.index(failed) + 1 :]:
-        if failed.estimate is None or plan.estimate is None:
-            return plan
-        if plan.estimate.total < _SMALLER * failed.estimate.total:
-            return plan
-    return None
+def smaller_plans(plans: Sequence[BatchPlan], failed: BatchPlan) -> list[BatchPlan]:
+    """The plans after ``failed`` that need clearly less memory, fastest first."""
+    place = next(number for number, plan in enumerate(plans) if plan.is_like(failed))
+    least = plans[place].estimate
+    return [
+        plan
+        for plan in plans[place + 1 :]
+        if least is None or plan.estimate is None or plan.estimate.total < _SMALLER * least.total
+    ]

@@ -42,6 +42,6 @@ def choose_plans(
         raise HardwareError(
             f"the GPUs share the weights (FSDP), which each host first reads into its own memory: "
             f"that takes {need / GIB:.1f} GiB, and {free_host_bytes / GIB:.1f} GiB are free. Use a "
-            "host with more memory, or model.load_in_4bit: true"
+            "host with more memory, or model.quantisation: nf4"
         )
     return plans

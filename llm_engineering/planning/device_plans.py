@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.configuration.finetuning import FinetuningConfig
@@ -12,30 +13,57 @@ from llm_engineering.distributed.share import share_of_step
 from llm_engineering.model.base_model import require_positions
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.planning import hardware
-from llm_engineering.planning.batch_plan import BatchPlan, unestimated_plans
+from llm_engineering.planning.batch_plan import (
+    BatchPlan,
+    gpu_plans,
+    unestimated_plans,
+    what_keeps_it_waiting,
+)
 from llm_engineering.planning.choice import choose_plans
 from llm_engineering.planning.host_plan import (
     require_host_memory,
     require_room_for_kept_weights,
 )
-from llm_engineering.planning.shape import read_shape
+from llm_engineering.planning.shape import TrainedShape
 from llm_engineering.planning.sharded_plan import explain_sharing
 from llm_engineering.planning.workload import Workload, configured_workload, prepared_workload
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class DevicePlans:
+    """The ways to make a step on a device."""
+
+    first: BatchPlan
+    """The fastest that fits by its estimate."""
+    every: list[BatchPlan]
+    """Fastest first, those too that do not fit by their estimate, which a measurement may correct."""
+
+
+def cpu_plans(settings: TrainSettings) -> DevicePlans:
+    """The plans for a CPU.
+
+    Args:
+        settings: One rank's share of a step.
+    """
+    plans = unestimated_plans(settings)
+    return DevicePlans(plans[0], plans)
+
+
 def device_plans(
     lora: LoraRecipe,
+    shape: TrainedShape,
     dataset: PreparedDataset,
     settings: TrainSettings,
     evaluate: EvaluateSettings,
     ranks: int = 1,
-) -> list[BatchPlan]:
-    """The plans that fit this process's device, fastest first, for the rows as they are.
+) -> DevicePlans:
+    """The plans for this process's GPU, for the rows as they are.
 
     Args:
         lora: Model and adapter.
+        shape: Their shapes.
         dataset: The rows.
         settings: One rank's share of a step.
         evaluate: Batch size of the held-out evaluations.
@@ -44,33 +72,30 @@ def device_plans(
     Raises:
         HardwareError: None fits.
     """
-    if not hardware.has_gpu():
-        return unestimated_plans(settings)
-    shape = read_shape(lora.model.settings)
     work = prepared_workload(lora, shape, settings, evaluate, dataset.summary.train)
-    if work is None:
-        logger.warning(
-            "memory is not planned: %s is no plain decoder; unless train.gradient_checkpointing says "
-            "otherwise, activations are recomputed (unsloth's checkpointing)",
-            lora.model.architecture,
-        )
-        return unestimated_plans(settings, "unsloth")
-    return _choose(work, ranks)
+    fitting = _choose(work, ranks)
+    waiting = what_keeps_it_waiting(work, fitting[0])
+    if waiting:
+        logger.info("%s", waiting)
+    return DevicePlans(fitting[0], fitting if fitting[0].sharded else gpu_plans(work))
 
 
-def require_memory(config: FinetuningConfig, ranks: int = 1) -> None:
+def require_memory(config: FinetuningConfig, shape: TrainedShape, ranks: int = 1) -> None:
     """Refuse a training that does not fit this host's GPUs or memory, before any weight is loaded.
 
     Rows count as long as ``model.max_seq_length`` allows, since the data may be not yet read.
+
+    Args:
+        config: What is asked for.
+        shape: Of its model and adapter.
+        ranks: Ranks with such a device.
 
     Raises:
         HardwareError: Not even the smallest plan fits; shows what takes how much.
         ModelError: The model's config.json cannot be had, or it was made for shorter rows.
     """
     require_positions(config.model)
-    work = configured_workload(config, hardware.resolve_dtype(config.model))
-    if work is None:
-        return
+    work = configured_workload(config, shape, hardware.resolve_dtype(config.model))
     if not hardware.has_gpu():
         warning = require_host_memory(work, hardware.free_host_bytes())
         if warning:

@@ -12,6 +12,8 @@ from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import HardwareError
 from llm_engineering.planning import host_memory
 
+FP8_CAPABILITIES = ((8, 9), (9, 0), (10, 0), (12, 0))
+"""Compute capabilities whose tensor cores multiply FP8: Ada, Hopper, Blackwell."""
 _CONTEXT_BYTES = 900_000_000  # of CUDA itself, as read on an H100; no other process's
 
 
@@ -29,17 +31,36 @@ def visible_gpus() -> int:
     return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0
 
 
+def require_gpus(asked: int) -> None:
+    """Refuse a host that has not got the GPUs that the stack was asked for.
+
+    Args:
+        asked: ``zenml.resources.gpu_count``.
+
+    Raises:
+        HardwareError: It has fewer.
+    """
+    if asked and (found := visible_gpus()) < asked:
+        raise HardwareError(
+            f"zenml.resources.gpu_count: {asked}, and PyTorch sees {found} on the host that the stack "
+            "gave to the train step: give zenml.train_settings a pool of hosts with GPUs, and "
+            "zenml.docker an image whose PyTorch is built for CUDA"
+        )
+
+
 def require_hardware(config: FinetuningConfig) -> None:
     """Refuse settings that this host cannot run, before anything is loaded.
 
     Raises:
-        HardwareError: Lists every setting that needs a GPU when there is none.
+        HardwareError: Lists every setting that needs a GPU when there is none, or says that this GPU
+            has no FP8.
     """
+    problem = what_prevents_quantisation(config.model)
     if has_gpu():
+        if problem:
+            raise HardwareError(problem)
         return
-    problems = []
-    if config.model.load_in_4bit:
-        problems.append("model.load_in_4bit: true needs an NVIDIA GPU; set it to false")
+    problems = [problem] if problem else []
     if config.train.optimizer != "adamw_torch":
         problems.append(
             f"train.optimizer: {config.train.optimizer} needs an NVIDIA GPU; set adamw_torch"
@@ -53,6 +74,25 @@ def require_hardware(config: FinetuningConfig) -> None:
         raise HardwareError("\n".join([*problems, "PyTorch sees no NVIDIA GPU on this host"]))
 
 
+def what_prevents_quantisation(settings: ModelSettings) -> str | None:
+    """Why this host cannot hold the weights as ``model.quantisation`` says, and what to set instead."""
+    import torch
+
+    asked = settings.quantisation
+    if asked == "none":
+        return None
+    if not torch.cuda.is_available():
+        return f"model.quantisation: {asked} needs an NVIDIA GPU, and PyTorch sees none; set it to none"
+    capability = torch.cuda.get_device_capability()
+    if asked == "fp8" and capability not in FP8_CAPABILITIES:
+        known = ", ".join(f"{major}.{minor}" for major, minor in FP8_CAPABILITIES)
+        return (
+            f"model.quantisation: fp8 needs a GPU of compute capability {known}, and "
+            f"{torch.cuda.get_device_name()} has {capability[0]}.{capability[1]}; set it to none or nf4"
+        )
+    return None
+
+
 def resolve_dtype(settings: ModelSettings) -> str:
     """The type of the frozen weights on this host: "float32", "bfloat16" or "float16".
 
@@ -60,15 +100,14 @@ def resolve_dtype(settings: ModelSettings) -> str:
     where 16-bit training is slower and less exact.
 
     Raises:
-        HardwareError: 4-bit weights on a CPU, or bfloat16 on a GPU that has none.
+        HardwareError: Quantised weights on a CPU, or FP8 or bfloat16 on a GPU that has none.
     """
     import torch
 
+    problem = what_prevents_quantisation(settings)
+    if problem:
+        raise HardwareError(problem)
     if not torch.cuda.is_available():
-        if settings.load_in_4bit:
-            raise HardwareError(
-                "model.load_in_4bit: true needs an NVIDIA GPU, and PyTorch sees none; set it to false"
-            )
         return "float32" if settings.dtype == "auto" else settings.dtype
     has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
     if settings.dtype == "auto":
@@ -79,6 +118,13 @@ def resolve_dtype(settings: ModelSettings) -> str:
             "set float16"
         )
     return settings.dtype
+
+
+def device_kind() -> str:
+    """The GPU's name, or "cpu": what decides how numbers are computed, as far as a name can."""
+    import torch
+
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
 
 
 def device_name() -> str:
@@ -104,6 +150,16 @@ def peak_memory_bytes() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def held_memory_bytes() -> int:
+    """Memory in use now: allocated on the GPU where there is one, else this process's RAM."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.memory_allocated())
+    return int(psutil.Process().memory_info().rss)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -47,9 +47,7 @@ def kept_weight_bytes(work: Workload) -> float:
     """Bytes of host memory for the adapted weights that a process keeps (lora.init: pissa)."""
     if not INITIALISATIONS[work.lora.init].keeps_weights:
         return 0.0
-    shapes = work.shape.adapted(work.lora).values()
-    numbers = work.shape.layers * sum(d_in * d_out for d_in, d_out in shapes)
-    return numbers * WEIGHT_BYTES[work.dtype]
+    return work.adapter.weights * WEIGHT_BYTES[work.dtype]
 
 
 def require_room_for_kept_weights(work: Workload, processes: int, free: int) -> None:

@@ -5,17 +5,26 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from llm_engineering.objectives import OBJECTIVES
+from llm_engineering.planning.shape import LayerShape
 from llm_engineering.planning.workload import Workload
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 """Of a parameter that is not quantised."""
-_NF4_BYTES = 0.5 + 1.03 / 64  # 4 bits; a block of 64 shares one 8-bit scale and its part of another
+_QUANTISED_BYTES = {
+    "nf4": 0.5 + 1.03 / 64,  # 4 bits; a block of 64 shares one 8-bit scale and its part of another
+    "fp8": 1.002,  # a byte; a row shares one 32-bit scale
+}
 _OPTIMIZER_BYTES = {"adamw_torch": 8.0, "adamw_8bit": 2.06, "paged_adamw_8bit": 0.1}
 _CONTEXT = 0.9e9
 _SPARE = 0.2e9  # what a model of 0.13 B parameters took beyond its parts, in nine settings
 _LOSS_CHUNK_BYTES = 4 * 1024**3  # unsloth_zoo's cap on a chunk of its fused loss, at 16 bytes ...
 _LOSS_PLANNED, _LOSS_USED = 16.0, 1.5  # ... a logit; compiled, it is found to use so many.
 _EVALUATION_CHUNK = 256
+_ROOM = 0.3  # hidden widths a token and layer, beyond what the modules say: fitted to Llama's
+_UNFUSED = 1.16  # what a layer that unsloth writes keeps where its fused kernels are not used
+_COMPILED = 1.4  # what a layer that it only compiles keeps, experts apart: fitted to Phi-3's
+_OWN_LAYERS = ("llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3")
+"""Families whose layers unsloth writes itself (its loader's dispatch); it compiles those of others."""
 
 
 class MemoryEstimate(BaseModel):
@@ -30,6 +39,9 @@ class MemoryEstimate(BaseModel):
         _SPARE, description="cuBLAS's workspaces, and what the allocator has reserved and not used."
     )
     context: float = Field(_CONTEXT, description="CUDA context and libraries.")
+    loading: float = Field(
+        0.0, description="While weights are loaded, where those take more than in training."
+    )
 
     @property
     def training(self) -> float:
@@ -43,8 +55,8 @@ class MemoryEstimate(BaseModel):
 
     @property
     def reserved(self) -> float:
-        """Peak of the whole run: an optimizer step, or a held-out evaluation if that is more."""
-        return max(self.training, self.evaluating)
+        """Peak of the whole run: an optimizer step, or what takes more before or beside it."""
+        return max(self.training, self.evaluating, self.loading)
 
     @property
     def _always(self) -> float:
@@ -64,15 +76,16 @@ class MemoryEstimate(BaseModel):
 def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> MemoryEstimate:
     """Estimate the peak memory of training on one GPU.
 
-    What a layer keeps for its backward pass, in numbers a token: its input, both normed inputs,
-    queries, keys, values, the attention's output and the input of the feed-forward part
-    (7.8 hidden widths in all, as measured), and the outputs of gate and up projection (2 inner
-    widths). The backward pass of a layer needs 1.6 inner widths more. With plain checkpointing one
+    What a layer keeps for its backward pass is counted from its modules (``LayerShape.kept``), with
+    0.3 hidden widths more, as measured; where rows are not packed, the attention's output once more.
+    The backward pass of a layer needs 1.6 inner widths more. With plain checkpointing one
     hidden state a layer is kept and one layer is recomputed at a time; unsloth's kind keeps the
     states in host memory, and three of them on the GPU at a time. Where an adapter is not on all
-    seven projections, or drops out, unsloth's fused kernels are not used, and more is kept; DoRA
-    keeps four 32-bit numbers for each output of a projection. All constants are fitted to the runs
-    of benchmarks/NOTES.md.
+    projections, or drops out, unsloth's fused kernels are not used, and more is kept; more still where
+    the family is not one whose layers unsloth writes itself. DoRA keeps four 32-bit numbers for each
+    output of a projection.
+    FP8 weights are loaded in 16 bit, and in the backward pass the bytes of a layer's largest group of
+    projections are there once more, transposed. All constants are fitted to the runs of benchmarks/NOTES.md.
 
     Args:
         work: What is trained.
@@ -83,38 +96,51 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     width = WEIGHT_BYTES[work.dtype]
     tokens = micro_batch * work.longest_row * work.sequences_per_row
     state = tokens * width * shape.hidden
-    # Packed rows go through attention without a copy of its output.
-    states = 6.8 if work.train.packing else 7.8
-    kept = tokens * width * (states * shape.hidden + 2 * shape.inner)
-    if not _is_fused(work):
-        kept *= 1.16
-    if work.lora.use_dora:
-        kept += tokens * 16.0 * sum(d_out for _, d_out in shape.adapted(work.lora).values())
+    kept = [(layer.count, tokens * _kept_bytes(work, layer, width)) for layer in shape.layers]
+    largest = max(size for _, size in kept)
     activations = {
-        "none": shape.layers * kept,
-        "plain": shape.layers * state + kept,
-        "unsloth": 3 * state + kept,
+        "none": sum(count * size for count, size in kept),
+        "plain": shape.depth * state + largest,
+        "unsloth": 3 * state + largest,
     }[checkpointing]
-    adapter = shape.adapter_parameters(work.lora)
+    inner = max(layer.inner for layer in shape.layers)
+    in_fp8 = work.quantisation == "fp8"
     return MemoryEstimate(
         weights=_weight_bytes(work),
-        adapter=adapter * (4 + 4 + _OPTIMIZER_BYTES[work.train.optimizer]),
+        adapter=work.adapter.parameters * (4 + 4 + _OPTIMIZER_BYTES[work.train.optimizer]),
         activations=activations,
-        working=max(tokens * width * 1.6 * shape.inner, _loss_bytes(work, tokens)),
+        working=max(
+            tokens * width * 1.6 * inner + (2.0 * inner * shape.hidden if in_fp8 else 0.0),
+            _loss_bytes(work, tokens),
+        ),
+        loading=shape.parameters * width if in_fp8 else 0.0,
         evaluation=_evaluation_bytes(work, width),
     )
 
 
+def _kept_bytes(work: Workload, layer: LayerShape, width: float) -> float:
+    """Bytes that a token keeps of a layer for the backward pass."""
+    shape = work.shape
+    numbers = layer.kept + _ROOM * shape.hidden
+    if not work.train.packing:  # packed rows go through attention without a copy of its output
+        numbers += layer.attention
+    if shape.family not in _OWN_LAYERS:
+        numbers *= _COMPILED
+    elif not _is_fused(work):
+        numbers *= _UNFUSED
+    numbers += layer.kept_by_experts
+    outputs = work.adapter.outputs / shape.depth if work.lora.use_dora else 0.0
+    return numbers * width + 16.0 * outputs
+
+
 def _is_fused(work: Workload) -> bool:
-    targets = work.lora.target_modules
-    every = targets == "all-linear" or set(work.shape.linears) <= set(targets)
-    return every and not work.lora.lora_dropout
+    return work.adapter.is_everywhere and not work.lora.lora_dropout
 
 
 def _weight_bytes(work: Workload) -> float:
     width = WEIGHT_BYTES[work.dtype]
     total, linear = work.shape.parameters, work.shape.linear_parameters
-    return (total - linear) * width + linear * (_NF4_BYTES if work.quantised else width)
+    return (total - linear) * width + linear * _QUANTISED_BYTES.get(work.quantisation, width)
 
 
 def _loss_bytes(work: Workload, tokens: int) -> float:
@@ -130,4 +156,5 @@ def _evaluation_bytes(work: Workload, width: float) -> float:
     tokens = work.evaluate.batch_size * work.longest_row * work.sequences_per_row
     logits = tokens * work.shape.vocabulary * width
     chunk = min(tokens, _EVALUATION_CHUNK) * work.shape.vocabulary * 12.0
-    return logits + chunk + tokens * width * (4 * work.shape.hidden + 2 * work.shape.inner)
+    inner = max(layer.inner for layer in work.shape.layers)
+    return logits + chunk + tokens * width * (4 * work.shape.hidden + 2 * inner)

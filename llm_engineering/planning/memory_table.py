@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llm_engineering.planning.batch_plan import BatchPlan, gpu_plans
-from llm_engineering.planning.cards import CARDS, GIB
+from llm_engineering.planning.cards import CARDS, FP8_CARDS, GIB
 from llm_engineering.planning.workload import Workload
 
 _PARTS = {
@@ -14,6 +14,7 @@ _PARTS = {
     "spare": "allocator, cuBLAS",
     "context": "CUDA context",
 }
+_ROW_STEP, _LONGEST = 256, 2**22
 
 
 def plan_table(work: Workload, plan: BatchPlan) -> list[str]:
@@ -28,17 +29,43 @@ def plan_table(work: Workload, plan: BatchPlan) -> list[str]:
     evaluation = estimate.evaluating + estimate.context
     words = f"in held-out evaluation ({work.evaluate.batch_size} rows)"
     lines.append(f"  {words:<31}{evaluation / GIB:>7.2f} GiB")
+    if estimate.loading:
+        loading = (estimate.loading + estimate.context) / GIB
+        lines.append(f"  {'while weights are loaded':<31}{loading:>7.2f} GiB")
     return lines
 
 
 def card_table(work: Workload) -> list[str]:
-    """The plan for each named card, or what the smallest plan would need."""
+    """The plan for each named card and the longest row that fits it, or what would be needed."""
     plans = gpu_plans(work)
     lines = []
     for card, gib in CARDS.items():
+        said = f"  {card:<12}{gib:>6.1f} GiB  "
+        if work.quantisation == "fp8" and card not in FP8_CARDS:
+            lines.append(f"{said}{'has no FP8':>24}")
+            continue
         chosen = next((plan for plan in plans if plan.fits(gib * GIB)), None)
-        lines.append(f"  {card:<11}{gib:>6.1f} GiB  {_outcome(plans, chosen)}")
+        longest = longest_row(work, gib * GIB)
+        rows = f"; rows of up to {longest:,} tokens" if longest else ""
+        lines.append(f"{said}{_outcome(plans, chosen)}{rows}")
     return lines
+
+
+def longest_row(work: Workload, capacity: float) -> int:
+    """The longest row, in steps of 256 tokens, with which some plan fits so many bytes; 0 if none does.
+
+    By memory alone: a model's positions may end before. Evaluations count, with their whole batch.
+    """
+    fewest, most = 0, _LONGEST // _ROW_STEP
+    while fewest < most:
+        middle = (fewest + most + 1) // 2
+        length = middle * _ROW_STEP
+        longer = work.model_copy(update={"longest_row": length, "mean_row": float(length)})
+        if any(plan.fits(capacity) for plan in gpu_plans(longer)):
+            fewest = middle
+        else:
+            most = middle - 1
+    return fewest * _ROW_STEP
 
 
 def explain_refusal(work: Workload, card: str, capacity: float) -> str:
@@ -58,8 +85,8 @@ def explain_refusal(work: Workload, card: str, capacity: float) -> str:
     estimate = smallest.estimate
     if estimate and estimate.reserved > estimate.training:
         helps.append("a lower evaluate.batch_size")
-    if not work.quantised:
-        helps.append("model.load_in_4bit: true")
+    if work.quantisation != "nf4":
+        helps.append("model.quantisation: nf4")
     return "\n".join(
         [
             f"this training does not fit {card} ({capacity / GIB:.1f} GiB); the smallest plan is "

@@ -29,7 +29,7 @@ def sharded_plans(work: Workload, ranks: int) -> list[BatchPlan]:
     if ranks == 1 or what_prevents_sharing(work):
         return []
     shape, width = work.shape, WEIGHT_BYTES[work.dtype]
-    layer = shape.linear_parameters / shape.layers
+    layer = max(each.parameters for each in shape.layers)
     gathered = width * (_GATHERED_LAYERS * layer + shape.vocabulary * shape.hidden)
     plans: list[BatchPlan] = []
     for size in micro_batches(work.train):
@@ -61,8 +61,8 @@ def what_prevents_sharing(work: Workload) -> str | None:
     """The setting that keeps the ranks from sharing the weights, and what to set instead."""
     if not OBJECTIVES[work.train.objective].can_be_sharded:
         return f"train.objective: {work.train.objective} does not; sft does"
-    if work.quantised:
-        return "4-bit weights (model.load_in_4bit) do not; 16-bit ones do"
+    if work.quantisation != "none":
+        return f"model.quantisation: {work.quantisation} does not; none does"
     if not INITIALISATIONS[work.lora.init].can_be_sharded:
         return f"lora.init: {work.lora.init} does not; default does"
     if work.train.keep_best:
@@ -89,9 +89,9 @@ def explain_sharing(work: Workload, ranks: int, capacity: float) -> str:
         f"the weights do not fit one GPU ({capacity / GIB:.1f} GiB): the {ranks} GPUs share them "
         f"(FSDP, plain PEFT), after {host_bytes(work) / GIB:.0f} GiB of the host's memory"
     )
-    quantised = gpu_plans(work.model_copy(update={"quantised": True}))
+    quantised = gpu_plans(work.model_copy(update={"quantisation": "nf4"}))
     if any(plan.fits(capacity) for plan in quantised):
-        text += "; model.load_in_4bit: true (QLoRA) would fit each, and train by unsloth"
+        text += "; model.quantisation: nf4 (QLoRA) would fit each, and train by unsloth"
     return text
 
 

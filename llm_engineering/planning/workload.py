@@ -7,19 +7,21 @@ from pydantic import BaseModel, Field
 from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.model import Quantisation
 from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.objectives import OBJECTIVES
-from llm_engineering.planning.shape import ModelShape, read_shape
+from llm_engineering.planning.shape import AdapterShape, ModelShape, TrainedShape
 
 
 class Workload(BaseModel):
     """The model's shape, the adapter, the optimisation, and how long its rows are."""
 
     shape: ModelShape
+    adapter: AdapterShape
     dtype: str = Field(description="Type of the frozen weights, resolved.")
-    quantised: bool = Field(description="Whether the projections are loaded in 4 bit.")
+    quantisation: Quantisation = Field(description="What the projections are rounded to.")
     lora: LoraSettings
     train: TrainSettings
     evaluate: EvaluateSettings
@@ -32,22 +34,19 @@ class Workload(BaseModel):
         return _sequences(self.train)
 
 
-def configured_workload(config: FinetuningConfig, dtype: str) -> Workload | None:
+def configured_workload(config: FinetuningConfig, shape: TrainedShape, dtype: str) -> Workload:
     """The workload of a configuration, before its data is read: every row as long as allowed.
 
-    Returns:
-        None where the model's shape is not known.
-
-    Raises:
-        ModelError: The model's config.json cannot be had.
+    Args:
+        config: What is asked for.
+        shape: Of its model and adapter.
+        dtype: Type of the frozen weights, resolved.
     """
-    shape = read_shape(config.model)
-    if shape is None:
-        return None
     return Workload(
-        shape=shape,
+        shape=shape.model,
+        adapter=shape.adapter,
         dtype=dtype,
-        quantised=config.model.load_in_4bit,
+        quantisation=config.model.quantisation,
         lora=config.lora,
         train=config.train,
         evaluate=config.evaluate,
@@ -58,27 +57,26 @@ def configured_workload(config: FinetuningConfig, dtype: str) -> Workload | None
 
 def prepared_workload(
     lora: LoraRecipe,
-    shape: ModelShape | None,
+    shape: TrainedShape,
     train: TrainSettings,
     evaluate: EvaluateSettings,
     rows: LabelAudit,
-) -> Workload | None:
+) -> Workload:
     """The workload of an injected model on prepared rows; packed rows are full.
 
     Args:
         lora: Model and adapter.
-        shape: The model's; None gives None.
+        shape: Their shapes.
         train: The optimisation.
         evaluate: Batch size of the held-out evaluations.
         rows: What the audit counted over the training rows.
     """
-    if shape is None:
-        return None
     full = lora.model.max_seq_length
     return Workload(
-        shape=shape,
+        shape=shape.model,
+        adapter=shape.adapter,
         dtype=lora.model.dtype,
-        quantised=lora.model.quantisation == "nf4",
+        quantisation=lora.model.quantisation,
         lora=lora.settings,
         train=train,
         evaluate=evaluate,

@@ -12,6 +12,11 @@ class Check(BaseModel):
     passed: bool
     detail: str = Field(description="The figures, in a sentence.")
 
+    @property
+    def text(self) -> str:
+        """Outcome and figures, in a line."""
+        return f"{'passed' if self.passed else 'failed'}, {self.detail}"
+
 
 class Decision(BaseModel):
     """Whether a version became the production one, and why."""

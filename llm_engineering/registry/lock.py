@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
+from uuid import uuid4
 
 from llm_engineering.errors import RegistryError
 
 STALE_SECONDS = 120.0
 """A holder needs less than a second; one that is older was killed."""
+
+_LOOK_SECONDS = 2.0
 
 
 @contextmanager
@@ -25,13 +28,15 @@ def promotion_lock(model: str, *, wait_seconds: float = 300.0) -> Iterator[None]
 
     client = Client()
     name = f"promoting {model}"
-    deadline = time.monotonic() + wait_seconds
+    deadline, look = time.monotonic() + wait_seconds, 0.0
     while True:
         try:
             tag = client.create_tag(name)
             break
         except EntityExistsError:
-            _break_if_stale(name)
+            if time.monotonic() >= look:
+                _break_if_stale(name)
+                look = time.monotonic() + _LOOK_SECONDS
         if time.monotonic() > deadline:
             raise RegistryError(
                 f"model {model}: another promotion has held the lock for {wait_seconds:.0f} s; "
@@ -46,12 +51,21 @@ def promotion_lock(model: str, *, wait_seconds: float = 300.0) -> Iterator[None]
 
 
 def _break_if_stale(name: str) -> None:
+    """Remove a lock that a killed promotion left, by the server's clock alone: hosts' clocks differ."""
     from zenml.client import Client
 
     # A list, which is empty if the lock was released meanwhile: ``get_tag`` looks twice, and raises an
     # IndexError if that happens in between.
     for tag in Client().list_tags(name=f"equals:{name}").items:
-        created = tag.created if tag.created.tzinfo else tag.created.replace(tzinfo=UTC)
-        if (datetime.now(UTC) - created).total_seconds() > STALE_SECONDS:
+        if (_server_time(name) - tag.created).total_seconds() > STALE_SECONDS:
             with suppress(KeyError):  # released, or broken by another
                 Client().delete_tag(tag.id)
+
+
+def _server_time(name: str) -> datetime:
+    """Now, as the server would write it on a lock: a tag of a name that nobody else has is made for it."""
+    from zenml.client import Client
+
+    probe = Client().create_tag(f"{name}, waiting {uuid4().hex}")
+    Client().delete_tag(probe.id)
+    return probe.created

@@ -20,10 +20,9 @@ from llm_engineering.registry.stages import promote_if_unchallenged
 from llm_engineering.registry.versions import (
     ADAPTER_DIGEST,
     BASE_WEIGHTS_DIGEST,
-    ROLLED_BACK,
-    all_versions,
     artifact,
     production_version,
+    rolled_back_versions,
     weights_digest,
 )
 from llm_engineering.training.production import (
@@ -205,6 +204,5 @@ def _production(
 def _rolled_back(model: str) -> dict[str, str]:
     return {
         str(version.run_metadata[ADAPTER_DIGEST]): str(version.name)
-        for version in all_versions(model)
-        if version.run_metadata.get(ROLLED_BACK)
+        for version in rolled_back_versions(model)
     }

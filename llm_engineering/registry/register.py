@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llm_engineering.registry.task import require_same_task, task_figures
 from llm_engineering.registry.versions import (
     ADAPTER_DIGEST,
     BASE_WEIGHTS_DIGEST,
@@ -16,21 +17,26 @@ ARTIFACTS = ("dataset", "lora", "adapter", "record", "evaluation")
 """Inputs of the save step that belong to the version; its outputs are linked by ZenML."""
 
 
-def register(run: RunReport, metrics: dict[str, float], folder: str) -> None:
+def register(run: RunReport, metrics: dict[str, float], folder: str | None) -> None:
     """Complete the model version of the running step.
 
     Args:
         run: What was saved.
         metrics: Its figures, by name.
-        folder: Where, as an absolute path.
+        folder: Where, as an absolute path; None: only in the artifact store.
+
+    Raises:
+        RegistryError: The model is another task's by accident.
     """
     from zenml import get_step_context, link_artifact_to_model, log_metadata
 
+    require_same_task(run.config, run.name)  # another may have begun it meanwhile
     inputs = get_step_context().step_run.inputs
     for name in ARTIFACTS:
         for artifact in inputs[name]:
             link_artifact_to_model(artifact)
-    log_metadata(metadata=_figures(run) | metrics | {"output_folder": folder}, infer_model=True)
+    where = {} if folder is None else {"output_folder": folder}
+    log_metadata(metadata=_figures(run) | metrics | where, infer_model=True)
 
 
 def _figures(run: RunReport) -> dict[str, Any]:
@@ -45,6 +51,12 @@ def _figures(run: RunReport) -> dict[str, Any]:
         "git_commit": manifest.git_commit or "",
         JOB_NAME: job.name if job is not None else "",
     }
+    if job is not None:
+        figures["model_artifact"] = job.model_artifact
+        figures["model_artifact_layout"] = job.serving
+        figures["model_artifact_anchored"] = job.is_anchored
+    if job is not None and job.model_package is not None:
+        figures["model_package"] = job.model_package
     if job is not None and job.cost_usd is not None:
         figures["job_cost_usd"] = job.cost_usd
-    return figures
+    return figures | task_figures(run.config)

@@ -13,6 +13,7 @@ from llm_engineering.registry.versions import (
     ROLLED_BACK,
     find_version,
     production_version,
+    require_artifact,
 )
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ def promote_by_hand(model: str, name_or_number: str) -> tuple[str, str | None]:
         The version's name, and that of the one it replaced.
 
     Raises:
-        RegistryError: There is no such version, or it is the production one already.
+        RegistryError: There is no such version, its adapter was pruned, or it is the production one
+            already.
     """
     with promotion_lock(model):
         version, current = find_version(model, name_or_number), production_version(model)
         if current is not None and current.id == version.id:
             raise RegistryError(f"{version.name} is the production version of {model} already")
+        require_artifact(version, "adapter")
         _promote(version, current, "promoted by hand")
     return str(version.name), str(current.name) if current else None
 
@@ -63,7 +66,7 @@ def roll_back(model: str) -> tuple[str, str]:
         The names of the version that is archived, and of the one that is production again.
 
     Raises:
-        RegistryError: There is no production version, or it replaced none.
+        RegistryError: There is no production version, it replaced none, or that one's adapter is gone.
     """
     with promotion_lock(model):
         current = production_version(model)
@@ -73,6 +76,7 @@ def roll_back(model: str) -> tuple[str, str]:
         if not former:
             raise RegistryError(f"{current.name} is the first production version of {model}")
         previous = find_version(model, former)
+        require_artifact(previous, "adapter")
         previous.set_stage(PRODUCTION, force=True)
         _note(current, {ROLLED_BACK: True, "rolled_back_at": _now()})
     return str(current.name), str(previous.name)

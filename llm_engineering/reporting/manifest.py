@@ -17,7 +17,7 @@ from llm_engineering.data.summary import DatasetSummary, SourceSummary
 from llm_engineering.model.chat_template import TemplateInputs
 from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.model.recipes import AdapterTargets, LoraRecipe
 from llm_engineering.training_stack import versions
 
 
@@ -44,6 +44,9 @@ class Manifest(BaseModel):
     base_model_revision: str | None
     base_model_digests: dict[str, str] = Field(description="SHA-256 of each weight file.")
     adapter_digest: str = Field(description="SHA-256 of adapter_model.safetensors.")
+    targets: AdapterTargets = Field(
+        AdapterTargets(), description="What received an adapter, and what was left out and why."
+    )
     git_commit: str | None = Field(description="Commit of this project; '+changes' if edited.")
     packages: dict[str, str] = Field(description="Versions of the packages that compute.")
     python: str
@@ -69,7 +72,7 @@ def make_manifest(
     wall_seconds: float,
 ) -> Manifest:
     """Collect the manifest of a finished run; the environment is that which trained."""
-    job = record.job
+    job, there = record.job, record.there
     return Manifest(
         run=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -80,14 +83,15 @@ def make_manifest(
         data_sources=summary.sources,
         chat_template_digest=hashlib.sha256(lora.model.chat_template.encode()).hexdigest(),
         template_inputs=summary.template_inputs,
+        targets=lora.targets,
         base_model=lora.model.id,
         base_model_revision=lora.model.revision,
         base_model_digests=lora.model.weight_digests,
         adapter_digest=adapter.digest,
         git_commit=git_commit(),
-        packages=versions() if job is None else job.packages,
-        python=sys.version.split()[0] if job is None else job.python,
-        platform=platform.platform() if job is None else job.platform,
+        packages=versions() if there is None else there.packages,
+        python=sys.version.split()[0] if there is None else there.python,
+        platform=platform.platform() if there is None else there.platform,
         hardware=record.device,
         train_tokens=record.train_tokens,
         train_seconds=record.train_seconds,

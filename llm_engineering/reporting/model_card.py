@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from llm_engineering.data.read.sources import is_file
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.model.base_model import is_hub_model
+from llm_engineering.model_class import auto_class_name
 from llm_engineering.objectives import OBJECTIVES, Objective
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.run_report import RunReport
@@ -51,6 +52,7 @@ def render_model_card(run: RunReport, *, merged: bool = False) -> str:
         run=run,
         objective=_objective(run),
         merged=merged,
+        auto_class=auto_class_name(run.lora.model.architecture),
         front_matter=yaml.safe_dump(
             front_matter(run, merged=merged), sort_keys=False, allow_unicode=True
         ),
@@ -120,6 +122,8 @@ def _base_kwargs(run: RunReport) -> str:
     model = run.lora.model
     kwargs = f", dtype=torch.{model.dtype}"
     kwargs += f", revision={_python(model.revision)}" if model.revision else ""
+    if model.rope_scaling:
+        kwargs += ", **stretched"
     return kwargs + (", trust_remote_code=True" if model.trust_remote_code else "")
 
 
@@ -136,22 +140,29 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Dropout": formats.percent(settings.lora_dropout),
         "Biases trained": settings.bias,
         "Target modules": ", ".join(cell(name) for name in _target_names(run)),
+        **({"Left without an adapter": _left_out(run)} if _left_out(run) else {}),
         "Trained parameters": f"{formats.count(lora.trainable_parameters)} of "
         f"{formats.count(lora.total_parameters)} ({formats.percent(lora.trainable_share)})",
         "Base weights": lora.model.dtype
         + ("" if lora.model.quantisation == "none" else f", {lora.model.quantisation}"),
-        "Longest row": f"{formats.count(lora.model.max_seq_length)} tokens",
+        "Longest row": f"{formats.count(lora.model.max_seq_length)} tokens"
+        + (
+            f", positions stretched {scaling.factor:g} times by {scaling.rope_type}"
+            if (scaling := lora.model.rope_scaling)
+            else ""
+        ),
         "Objective": run.record.objective
         + (f", beta {run.record.beta:g}" if _objective(run).is_preference else ""),
         "Loss on": run.config.data.loss_on,
         "Optimizer": train.optimizer,
-        "Peak learning rate": f"{train.learning_rate:g}",
+        "Peak learning rate": f"{train.peak_learning_rate:g}",
         "Schedule": f"{train.lr_scheduler}, {formats.count(train.warmup_steps)} warm-up steps",
         "Weight decay": f"{train.weight_decay:g}",
         "Gradient clipping": f"{train.max_grad_norm:g}",
         "Rows in a step": f"{formats.count(run.record.effective_batch)} "
         f"({run.record.plan or 'micro-batch not recorded'}"
-        f"{', packed' if train.packing else ''})",
+        f"{', packed' if train.packing else ''})"
+        + (f"; {run.record.step_size}" if run.record.step_size else ""),
         "Steps": f"{formats.count(run.record.steps)} ({formats.trimmed(run.record.epochs)} epochs)",
         "Tokens read": formats.count(run.record.train_tokens),
         "Training time": f"{formats.duration(run.record.train_seconds)} on "
@@ -159,6 +170,14 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Peak memory": formats.size(run.record.peak_memory_bytes),
         "Seed": str(run.config.run.seed),
     }
+
+
+def _left_out(run: RunReport) -> str:
+    targets = run.lora.targets
+    told = [f"{cell(name)} ({why})" for name, why in targets.left_out.items()]
+    if targets.experts:
+        told.append("the router" + (" and the experts" if targets.frozen_experts else ""))
+    return "; ".join(told)
 
 
 def _target_names(run: RunReport) -> list[str]:

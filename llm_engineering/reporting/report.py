@@ -41,7 +41,7 @@ def render_report(run: RunReport) -> str:
             objective=OBJECTIVES[run.record.objective],
             tiles=headline_tiles(run),
             outcome=outcome(run.evaluation),
-            loss_chart=_loss_chart(run.record),
+            loss_chart=loss_chart(run.record),
             small_charts=_small_charts(run.record),
             margin_chart=_margin_chart(run.record),
             **data_section(run.summary),
@@ -98,7 +98,17 @@ def _memory_note(record: TrainingRecord) -> str:
             record.device,
             *([str(record.plan)] if record.plan else []),
             *([f"planned {formats.size(planned)}"] if planned else []),
+            *_correction(record),
         ]
+    )
+
+
+def _correction(record: TrainingRecord) -> list[str]:
+    off_by = record.plan.off_by if record.plan else None
+    return (
+        []
+        if off_by is None
+        else [f"by a measured step, {100 * off_by:+.1f} % of what was estimated"]
     )
 
 
@@ -165,7 +175,7 @@ def _verdict(gain: float) -> str:
     return "better" if gain > 0 else "worse" if gain < 0 else ""
 
 
-def _loss_chart(record: TrainingRecord) -> Markup:
+def loss_chart(record: TrainingRecord) -> Markup:
     points = [(float(point.step), point.loss) for point in record.points]
     held_out = [(float(point.step), point.metrics.loss) for point in record.held_out]
     window = 2 * (min(len(points), 800) // 16) + 1

@@ -25,3 +25,5 @@ class RunReport:
     evaluation: Evaluation
     manifest: Manifest
     promotion: Decision | None = None
+    link: str | None = None
+    """The run's page in ZenML's dashboard; None: ZenML has no server."""

@@ -12,20 +12,21 @@ from llm_engineering.distributed.share import share_of_step
 from llm_engineering.errors import ConfigError, HardwareError, LaunchError, SecretError
 from llm_engineering.export.gguf import require_converter
 from llm_engineering.model.base_model import is_hub_model
-from llm_engineering.planning.cards import GIB, usable_bytes
+from llm_engineering.planning.cards import FP8_CARDS, GIB, usable_bytes
 from llm_engineering.planning.choice import choose_plans
 from llm_engineering.planning.workload import Workload
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
 from llm_engineering.sagemaker.instances import Instance, require_gpu_instance
 from llm_engineering.sagemaker.request import EBS_GB
 from llm_engineering.sagemaker.secret_scan import require_no_secrets
+from llm_engineering.sagemaker.serving_layout import unservable
 
 _OLD_NAMES = {None: "us-east-1", "EU": "eu-west-1"}
 """Where GetBucketLocation says something else than the region's name."""
 
 
 def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: str) -> None:
-    """Everything that needs no network: instance types, and no secret in what would travel.
+    """Everything that needs no network: instances, exports, trackers, no secret in what travels.
 
     Args:
         config: The resolved configuration.
@@ -33,6 +34,7 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
         text: The configuration as YAML, as it would be sent.
 
     Raises:
+        ConfigError: A tracker cannot be reached from a job.
         LaunchError: An instance type has no GPU, or none that computes in the configured type, or a
             smaller volume than asked for; an export or a base model cannot be had in a job.
         SecretError: A value looks like a secret.
@@ -43,6 +45,10 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
     require_no_secrets("configuration", text)
     if config.export.gguf:
         require_converter()  # it travels with the source
+    _check_trackers(config, settings)
+    problem = unservable(config)
+    if settings.model_package is not None and problem is not None:
+        raise LaunchError(f"sagemaker.model_package: {problem}; or leave model_package out")
     if settings.network_isolation and settings.base_model is None and is_hub_model(config.model):
         raise LaunchError(
             f"sagemaker.network_isolation: the job could not fetch {config.model.id} from the Hub; "
@@ -55,12 +61,37 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
                 f"sagemaker.instance_types: {instance.name} ({instance.gpu}) has no bfloat16; choose "
                 "another, or set model.dtype: float16"
             )
+        if config.model.quantisation == "fp8" and instance.gpu not in FP8_CARDS:
+            raise LaunchError(
+                f"sagemaker.instance_types: {instance.name} ({instance.gpu}) has no FP8; choose one "
+                f"with {', '.join(FP8_CARDS)}, or set model.quantisation: nf4 or none"
+            )
         if settings.image is None and instance.gpu.startswith("V100"):
             raise LaunchError(
                 f"sagemaker.instance_types: {instance.name} ({instance.gpu}) is not supported by "
                 "CUDA 13, which the pinned image brings; choose another type, or name an older "
                 "sagemaker.image"
             )
+
+
+def _check_trackers(config: FinetuningConfig, settings: SagemakerSettings) -> None:
+    others = [name for name in config.train.trackers if name != "mlflow"]
+    if others:
+        raise ConfigError(
+            f"train.trackers: {', '.join(others)} cannot be logged to from a SageMaker job, only "
+            "mlflow, to the managed server that sagemaker.mlflow names; leave it out (ZenML and "
+            "CloudWatch show the job's figures)"
+        )
+    if config.train.trackers and settings.mlflow is None:
+        raise ConfigError(
+            "train.trackers: mlflow in a SageMaker job needs sagemaker.mlflow, the ARN of a managed "
+            "MLflow server; give it, or set train.trackers: []"
+        )
+    if settings.mlflow is not None and not config.train.trackers:
+        raise ConfigError(
+            "sagemaker.mlflow: nothing would be logged to it; set train.trackers: [mlflow], or leave "
+            "it out"
+        )
 
 
 def _require_no_secret_variable(name: str, value: str) -> None:

@@ -162,7 +162,7 @@ def _show_log(aws: Aws, name: str, log: _Log, show: Callable[[str], None], pace:
 
 def _show_new(aws: Aws, name: str, log: _Log, show: Callable[[str], None], pace: Pace) -> int:
     streams = aws.surviving(
-        lambda: _streams(aws, name), patience_s=pace.patience_s, pause_s=pace.poll_s
+        lambda: log_streams(aws, name), patience_s=pace.patience_s, pause_s=pace.poll_s
     )
     lines = 0
     for stream in streams:
@@ -197,7 +197,8 @@ def _drain_log(aws: Aws, name: str, log: _Log, show: Callable[[str], None], pace
         quiet = 0 if _show_log(aws, name, log, show, pace) else quiet + 1
 
 
-def _streams(aws: Aws, name: str) -> list[str]:
+def log_streams(aws: Aws, name: str) -> list[str]:
+    """Names of a job's log streams, the oldest first: one for each start and instance."""
     from botocore.exceptions import ClientError
 
     try:

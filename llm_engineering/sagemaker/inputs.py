@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from llm_engineering.configuration import FinetuningConfig, to_yaml
 from llm_engineering.configuration.sagemaker import SagemakerSettings
+from llm_engineering.configuration.zenml import ZenmlSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.base_model import (
     TOKENIZER_FILES,
     is_hub_model,
-    model_folder,
+    original_folder,
     weight_files,
 )
 from llm_engineering.model.chat_template import read_chat_template
@@ -27,11 +29,15 @@ from llm_engineering.sagemaker.job import (
     JobOrder,
 )
 
+SOURCE_KEPT = timedelta(days=30)
+"""Source that was uploaded longer ago is uploaded again, so that no rule removes it under a job."""
+
 
 def write_config_channel(config: FinetuningConfig, order: JobOrder, folder: Path) -> Path:
     """Write what the job reads first: configuration, order, chat template, adapter to start from."""
     folder.mkdir(parents=True, exist_ok=True)
-    sent = config.model_copy(update={"sagemaker": None})  # where it runs is no business of the job
+    # Where it runs is no business of the job, nor is ZenML, which it does not have.
+    sent = config.model_copy(update={"sagemaker": None, "zenml": ZenmlSettings()})
     (folder / CONFIG_FILE).write_text(to_yaml(sent), encoding="utf-8")
     (folder / JOB_FILE).write_text(order.model_dump_json(indent=1), encoding="utf-8")
     template = read_chat_template(config.model.chat_template)
@@ -59,7 +65,10 @@ def upload_dataset(s3: Any, dataset: PreparedDataset, settings: SagemakerSetting
 
 
 def upload_source(s3: Any, packed: Path, digest: str, settings: SagemakerSettings) -> str:
-    """Upload packed source under its digest, unless it is there; returns the S3 URI.
+    """Upload packed source under its digest, unless it is there and young; returns the S3 URI.
+
+    docs/sagemaker/lifecycle.json removes it 90 days after its last upload, and a job may run, and
+    start again, for 28 days after this.
 
     Args:
         s3: The client.
@@ -69,7 +78,7 @@ def upload_source(s3: Any, packed: Path, digest: str, settings: SagemakerSetting
     """
     key = f"code/{digest}"
     for path in sorted(packed.iterdir()):
-        if not _is_there(s3, path, settings, f"{key}/{path.name}"):
+        if not _is_there(s3, path, settings, f"{key}/{path.name}", younger_than=SOURCE_KEPT):
             _upload(s3, path, settings, f"{key}/{path.name}")
     return f"s3://{settings.bucket}/{settings.prefix}/{key}/"
 
@@ -89,7 +98,7 @@ def upload_base_model(
         return f"{settings.base_model.rstrip('/')}/"
     if is_hub_model(config.model):
         return None
-    folder = model_folder(config.model, weights=True)
+    folder = original_folder(config.model, weights=True)
     paths = set(weight_files(folder))
     for pattern in TOKENIZER_FILES:
         paths |= {path for path in folder.glob(pattern) if path.is_file()}
@@ -109,7 +118,14 @@ def _upload(s3: Any, path: Path, settings: SagemakerSettings, key: str) -> None:
     s3.upload_file(str(path), settings.bucket, f"{settings.prefix}/{key}", ExtraArgs=extra)
 
 
-def _is_there(s3: Any, path: Path, settings: SagemakerSettings, key: str) -> bool:
+def _is_there(
+    s3: Any,
+    path: Path,
+    settings: SagemakerSettings,
+    key: str,
+    *,
+    younger_than: timedelta | None = None,
+) -> bool:
     from botocore.exceptions import ClientError
 
     try:
@@ -118,4 +134,6 @@ def _is_there(s3: Any, path: Path, settings: SagemakerSettings, key: str) -> boo
         if error_code(error) in ("404", "NoSuchKey", "NotFound", "403"):
             return False
         raise
+    if younger_than is not None and datetime.now(UTC) - head["LastModified"] > younger_than:
+        return False
     return bool(head["ContentLength"] == path.stat().st_size)

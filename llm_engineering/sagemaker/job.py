@@ -27,6 +27,7 @@ from llm_engineering.distributed.placement import Placement
 from llm_engineering.errors import FinetuningError, LaunchError
 from llm_engineering.outputs import unproven
 from llm_engineering.sagemaker.cluster_network import cluster_environment
+from llm_engineering.sagemaker.serving_layout import ServedFrom, arrange
 
 if TYPE_CHECKING:
     from llm_engineering.training.production import ProductionAdapter
@@ -54,6 +55,7 @@ class JobOrder(BaseModel):
     region: str
     secrets: dict[str, str]
     has_base_model: bool
+    served: ServedFrom
     weights: dict[str, str] = {}
     """SHA-256 of the base model's weight files by name, as the launcher knew them."""
 
@@ -115,70 +117,42 @@ def run(folders: JobFolders, stop: threading.Event) -> None:
 
     from llm_engineering.data.dataset import PreparedDataset
     from llm_engineering.model.base_model import relocate
-    from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
-    from llm_engineering.model.finetuning.load import describe_model, load_model
-    from llm_engineering.planning.device_plans import require_memory
-    from llm_engineering.planning.hardware import resolve_dtype
     from llm_engineering.registry.starting_adapter import starting_adapter
-    from llm_engineering.training.evaluate import evaluate
-    from llm_engineering.training.production import measure_production
-    from llm_engineering.training.run import train
-    from llm_engineering.training.save import save_model
+    from llm_engineering.training.complete import train_completely
 
     if order.has_base_model:
         relocate(config.model.id, folders.channel(BASE_MODEL))
-    dataset = PreparedDataset.read(folders.channel(DATASET))
-    placement, production = read_placement(folders), read_production(folders)
-    require_memory(config, placement.ranks)
-    if placement.ranks == 1:
-        lora = inject_lora(load_model(config.model), config.lora)
-    else:  # each rank loads it; this process starts and watches them
-        described = describe_model(config.model, dtype=resolve_dtype(config.model))
-        lora = describe_lora(described, config.lora)
-    require_same_weights(order, lora.model.weight_digests)
-    start_from = config.train.start_from
-    adapter, record = train(
-        lora,
-        dataset,
-        config.train,
-        config.evaluate,
-        seed=config.run.seed,
-        work=folders.checkpoints,
-        name="job",
-        start=starting_adapter(start_from) if start_from else None,
-        resume="if-possible",
-        stop=stop,
-        placement=placement,
-        production=production,
-    )
-    if not placement.is_first_host:
-        return
-    evaluation = evaluate(lora, adapter, dataset, record, config.evaluate)
-    if production is not None and placement.ranks == 1:  # else the ranks have measured it
-        logger.info("evaluating the production version %s on this run's rows", production.version)
-        record.production = measure_production(
-            lora, adapter, production, dataset, record, batch_size=config.evaluate.batch_size
-        )
     output = folders.root / "finetuning"
     here = config.run.model_copy(update={"output_dir": str(output)})
+    start_from = config.train.start_from
     try:
-        saved = save_model(
+        made = train_completely(
             config.model_copy(update={"run": here}),
-            dataset,
-            lora,
-            adapter,
-            record,
-            evaluation,
-            name=order.run,
+            PreparedDataset.read(folders.channel(DATASET)),
+            run=order.run,
             started=started,
+            work=folders.checkpoints,
+            name="job",
+            placement=read_placement(folders),
+            start=starting_adapter(start_from) if start_from else None,
+            production=read_production(folders),
+            resume="if-possible",
+            require=lambda lora: require_same_weights(order, lora.model.weight_digests),
+            stop=stop,
         )
     except BaseException:
         leave_unproven(output, order.run, folders.checkpoints)
         raise
-    records = {"lora": lora, "training_record": record, "evaluation": evaluation}
+    if made is None:
+        return
+    records = {
+        "lora": made.lora,
+        "training_record": made.record,
+        "evaluation": made.evaluation,
+    }
     # The checkpoints stay: what the service deletes here it deletes in S3, and the model is not
     # uploaded yet. A lifecycle rule, or --clean, removes them once they are old.
-    leave_results(saved.folder, records, folders.model)
+    leave_results(made.saved.folder, records, folders.model, order.served, config)
 
 
 def require_same_weights(order: JobOrder, found: dict[str, str]) -> None:
@@ -232,8 +206,18 @@ def read_config(channel: Path) -> FinetuningConfig:
     return load_config(channel / CONFIG_FILE, overrides)
 
 
-def leave_results(saved: Path, records: dict[str, BaseModel], model: Path) -> None:
-    """Put the run's output, its records and an inventory into the model folder."""
+def leave_results(
+    saved: Path,
+    records: dict[str, BaseModel],
+    model: Path,
+    served: ServedFrom,
+    config: FinetuningConfig,
+) -> None:
+    """Put the run's output, its records and an inventory into the model folder, ready to be served.
+
+    The digest of the inventory is the last line of the job's log: see ``anchor``.
+    """
+    from llm_engineering.sagemaker.anchor import anchor_line
     from llm_engineering.sagemaker.model_archive import write_inventory
 
     model.mkdir(parents=True, exist_ok=True)
@@ -243,7 +227,8 @@ def leave_results(saved: Path, records: dict[str, BaseModel], model: Path) -> No
     for name, record in records.items():
         text = record.model_dump_json(indent=1)
         (model / RECORDS / f"{name}.json").write_text(text, encoding="utf-8")
-    write_inventory(model)
+    arrange(model, served, config)
+    logger.info("%s", anchor_line(write_inventory(model)))
 
 
 def leave_unproven(output: Path, run: str, checkpoints: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,13 @@ BROUGHT_BY_IMAGE = re.compile(
     r"torch|torchvision|torchaudio|torchao|triton(-windows)?|xformers|nvidia-.*|cuda-.*"
 )
 GROUPS = frozenset({"main", "train"})
+MLFLOW, MLFLOW_GROUP = "sagemaker-mlflow", "sagemaker"
+"""Teaches MLflow's client the ARN of a managed server; comes with that client."""
 
 _VERSION = re.compile(r"3\.\d+(\.\d+)?")
 
 
-def job_requirements(lock_path: Path, python_version: str) -> str:
+def job_requirements(lock_path: Path, python_version: str, *, mlflow: bool = False) -> str:
     """Return the text of the requirements.txt that a job installs beside what its image brings.
 
     Each line has the digests of the package's files in the lock, which pip enforces in the job.
@@ -62,6 +64,7 @@ def job_requirements(lock_path: Path, python_version: str) -> str:
     Args:
         lock_path: The project's poetry.lock.
         python_version: Of the image's CPython on Linux x86-64: "3.12" or "3.12.11".
+        mlflow: Whether the job logs to a managed MLflow server.
 
     Raises:
         LaunchError: There is no lock, or it is not solved for that Python.
@@ -75,12 +78,13 @@ def job_requirements(lock_path: Path, python_version: str) -> str:
         ) from None
     lock = tomllib.loads(content.decode("utf-8"))
     environment = _linux_environment(python_version, lock["metadata"]["python-versions"])
-    needed = _closure(lock, environment)
+    roots = (*ROOTS, MLFLOW) if mlflow else ROOTS
+    needed = _closure(lock, environment, roots)
     lines = [
         line
         for line in locked_requirements(
             lock,
-            groups=GROUPS,
+            groups=GROUPS | {MLFLOW_GROUP} if mlflow else GROUPS,
             environment=environment,
             leave_out=BROUGHT_BY_IMAGE,
             hashes=True,
@@ -124,12 +128,14 @@ def _linux_environment(python_version: str, solved_for: str) -> dict[str, str]:
     }
 
 
-def _closure(lock: Mapping[str, Any], environment: Mapping[str, str]) -> set[str]:
+def _closure(
+    lock: Mapping[str, Any], environment: Mapping[str, str], roots: Sequence[str]
+) -> set[str]:
     """Names of the roots and all that they need, not looking behind what the image brings."""
     packages: dict[str, Mapping[str, Any]] = {
         canonicalize_name(package["name"]): package for package in lock["package"]
     }
-    waiting: list[tuple[str, frozenset[str]]] = [(root, frozenset()) for root in ROOTS]
+    waiting: list[tuple[str, frozenset[str]]] = [(root, frozenset()) for root in roots]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         name, extras = node = waiting.pop()
@@ -159,6 +165,5 @@ def _dependencies(
 
 
 if __name__ == "__main__":  # for a wheelhouse (docs/sagemaker/README.md): the text, on stdout
-    print(
-        job_requirements(Path(__file__).resolve().parents[2] / "poetry.lock", sys.argv[1]), end=""
-    )
+    lock = Path(__file__).resolve().parents[2] / "poetry.lock"
+    print(job_requirements(lock, sys.argv[1], mlflow="mlflow" in sys.argv[2:]), end="")

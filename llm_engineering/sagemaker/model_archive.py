@@ -1,7 +1,7 @@
 """model.tar.gz: an inventory written in the job, and a wary extraction and check afterwards.
 
 The inventory lies in the archive itself. So it finds damage and what is missing, not forgery: who
-may write the archive's object in S3 can alter both. Against that stand the bucket's permissions.
+may write the archive's object in S3 can alter both. ``anchor`` holds its digest against the job's log.
 """
 
 from __future__ import annotations

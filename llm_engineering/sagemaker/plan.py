@@ -11,9 +11,10 @@ from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.checks import check_locally, gpu_instances
 from llm_engineering.sagemaker.cost import ceiling_text
 from llm_engineering.sagemaker.image import TrainingImage, image_uri
-from llm_engineering.sagemaker.launch import name_of, redacted
-from llm_engineering.sagemaker.request import JobInputs, build_request
-from llm_engineering.sagemaker.submission import stage
+from llm_engineering.sagemaker.launch_order import name_of
+from llm_engineering.sagemaker.request import JobInputs, build_request, redacted
+from llm_engineering.sagemaker.serving_layout import ServedFrom, layout_text
+from llm_engineering.sagemaker.submission import served_name, stage
 
 _NO_DIGEST = "0" * 64
 
@@ -28,6 +29,8 @@ def launch_plan(config: FinetuningConfig, settings: SagemakerSettings) -> str:
     aws = Aws(settings)
     home = f"s3://{settings.bucket}/{settings.prefix}"
     name = name_of(config, _NO_DIGEST)
+    sent = f"{home}/models/{_NO_DIGEST}/" if Path(config.model.id).is_dir() else None
+    base_model = settings.base_model or sent
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
         source = Path(folder)
         listing = stage(config, settings, source)
@@ -40,13 +43,13 @@ def launch_plan(config: FinetuningConfig, settings: SagemakerSettings) -> str:
             inputs=JobInputs(
                 config=f"{home}/jobs/{name}/config/",
                 dataset=f"{home}/data/{_NO_DIGEST}/",
-                base_model=settings.base_model
-                or (f"{home}/models/{_NO_DIGEST}/" if Path(config.model.id).is_dir() else None),
+                base_model=base_model,
                 code=f"{home}/code/{listing.digest}/",
             ),
             tags={"pipeline": "finetuning", "run": "...", "commit": "..."},
             checkpoints=name,
         )
+    served = ServedFrom(name=served_name(config), base=base_model or config.model.id)
     instances = [
         f"  {each.name:<18} {each.gpus} x {each.gpu}, {each.gpu_memory_gib:g} GiB each"
         for each in gpu_instances(settings)
@@ -64,5 +67,11 @@ def launch_plan(config: FinetuningConfig, settings: SagemakerSettings) -> str:
             *instances,
             "",
             f"# cost ceiling: {ceiling_text(settings)}",
+            f"# model.tar.gz for serving: {layout_text(config, served)}",
+            *(
+                [f"# registered in the model package group {settings.model_package.group}"]
+                if settings.model_package
+                else []
+            ),
         ]
     )

@@ -5,6 +5,7 @@ Nothing is asked or sent to build it, so that a dry run shows what a launch send
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def build_request(
         "ResourceConfig": _resources(settings, instance_types),
         "StoppingCondition": _stopping(settings),
         "EnableManagedSpotTraining": settings.spot.enabled,
-        "Environment": _environment(settings),
+        "Environment": _environment(settings, name),
         "Tags": [{"Key": k, "Value": v} for k, v in sorted({**settings.tags, **tags}.items())],
     }
     if settings.kms_key:
@@ -197,10 +198,14 @@ def _stopping(settings: SagemakerSettings) -> dict[str, int]:
     return stopping
 
 
-def _environment(settings: SagemakerSettings) -> dict[str, str]:
+def _environment(settings: SagemakerSettings, name: str) -> dict[str, str]:
     ours = {"HF_HOME": HUB_CACHE}  # /root/.cache, the default, is no part of the large volume
     if settings.packages.codeartifact is not None:
         ours[CODEARTIFACT] = settings.packages.codeartifact
+    if settings.mlflow is not None:  # read by MLflow and by transformers' callback
+        ours["MLFLOW_TRACKING_URI"] = settings.mlflow
+        ours["MLFLOW_EXPERIMENT_NAME"] = settings.job_prefix
+        ours["MLFLOW_TAGS"] = json.dumps({"job": name})
     return {**ours, **settings.environment}
 
 
@@ -248,3 +253,10 @@ def _matches(value: str, pattern: str) -> bool:
     }.items():
         pattern = pattern.replace(java, python)
     return re.fullmatch(pattern, value, re.DOTALL) is not None
+
+
+def redacted(request: dict[str, Any]) -> str:
+    """A request as text, without the values of environment variables."""
+    shown = json.loads(json.dumps(request, default=str))
+    shown["Environment"] = dict.fromkeys(shown.get("Environment", {}), "...")
+    return json.dumps(shown, indent=2)

@@ -19,12 +19,14 @@ from llm_engineering.model.finetuning.record import (
     TrainingRecord,
 )
 from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.sagemaker.anchor import hold_against_log
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied
 from llm_engineering.sagemaker.cost import billable_seconds, cost_of
 from llm_engineering.sagemaker.follow import Pace
 from llm_engineering.sagemaker.job import RECORDS
 from llm_engineering.sagemaker.job_states import instance_of
-from llm_engineering.sagemaker.model_archive import MAX_BYTES, extract, verify_inventory
+from llm_engineering.sagemaker.model_archive import INVENTORY, MAX_BYTES, extract, verify_inventory
+from llm_engineering.sagemaker.serving_layout import restore
 
 logger = logging.getLogger(__name__)
 
@@ -53,26 +55,31 @@ def fetch_results(
         pace: How long an expired login or a lost network is borne.
 
     Raises:
-        LaunchError: The model is not in S3 any more or may not be read, the archive is unsafe, or
-            a file is damaged.
-        AwsUnavailableError: S3 cannot be reached now.
+        LaunchError: The model is not in S3 any more or may not be read, the archive is unsafe, a
+            file is damaged, or it is not what the job left.
+        AwsUnavailableError: AWS cannot be reached now.
     """
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / "model.tar.gz"
-    _download(aws, job, archive, pace or Pace())
+    pace = pace or Pace()
+    _download(aws, job, archive, pace)
     extracted = folder / "job"
     shutil.rmtree(extracted, ignore_errors=True)
     extracted.mkdir()
     extract(archive, extracted, max_bytes=most_bytes(lora))
     verify_inventory(extracted)
+    is_anchored = hold_against_log(aws, job, extracted / INVENTORY, pace)
+    serving = restore(extracted)
     made = _read(extracted, "lora", LoraRecipe)
-    if made != lora:
-        different = [k for k, v in lora.model_dump().items() if v != made.model_dump()[k]]
+    planned, found = _comparable(lora), _comparable(made)
+    if found != planned:
+        different = [name for name, value in planned.items() if value != found[name]]
         logger.warning("the job's model differs from what was planned in: %s", ", ".join(different))
     record = _read(extracted, "training_record", TrainingRecord)
     manifest = _read_json(extracted / "manifest.json")
     record.evaluation = _read(extracted, "evaluation", Evaluation)
     record.job = job_record(job, manifest, settings, aws.region)
+    record.job.serving, record.job.is_anchored = serving, is_anchored
     adapter = folder / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     adapter.mkdir()
@@ -150,6 +157,7 @@ def job_record(
         python=manifest["python"],
         platform=manifest["platform"],
         parity=manifest.get("parity", []),
+        model_artifact=job["ModelArtifacts"]["S3ModelArtifacts"],
     )
 
 
@@ -157,6 +165,11 @@ def console_link(name: str, region: str) -> str:
     """The job's page in the AWS console."""
     host = f"{region}.console.aws.amazon.com"
     return f"https://{host}/sagemaker/home?region={region}#/jobs/{name}"
+
+
+def _comparable(lora: LoraRecipe) -> dict[str, Any]:
+    """A recipe's values, with what is adapted in an order of its own: files and models differ."""
+    return {**lora.model_dump(), "matched": sorted(map(str, lora.matched))}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import AwsUnavailableError, LaunchError
 from llm_engineering.export.gguf import CONVERTER
+from llm_engineering.model.finetuning.trained_shape import known_shape
 from llm_engineering.model.recipes import LoraRecipe
-from llm_engineering.planning.shape import read_shape
 from llm_engineering.planning.workload import prepared_workload
+from llm_engineering.registry.versions import model_name
 from llm_engineering.reporting.manifest import git_commit
 from llm_engineering.sagemaker.aws import Aws, error_code, is_denied, passing_trouble
 from llm_engineering.sagemaker.checks import check_memory, check_storage
@@ -31,6 +33,7 @@ from llm_engineering.sagemaker.inputs import (
 from llm_engineering.sagemaker.job import PRODUCTION, JobOrder
 from llm_engineering.sagemaker.job_requirements import job_requirements
 from llm_engineering.sagemaker.request import JobInputs, build_request
+from llm_engineering.sagemaker.serving_layout import ServedFrom
 from llm_engineering.sagemaker.source_package import SourceListing, pack_source, stage_source
 from llm_engineering.training.production import ProductionAdapter
 
@@ -61,7 +64,14 @@ def stage(config: FinetuningConfig, settings: SagemakerSettings, folder: Path) -
 
 def requirements(settings: SagemakerSettings) -> str:
     """What a job installs, by the lock."""
-    return job_requirements(ROOT / "poetry.lock", settings.image_python)
+    return job_requirements(
+        ROOT / "poetry.lock", settings.image_python, mlflow=settings.mlflow is not None
+    )
+
+
+def served_name(config: FinetuningConfig) -> str:
+    """What requests call the adapter: the registered model's name, of plain characters."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model_name(config)).strip("-.") or "adapter"
 
 
 @dataclass
@@ -184,6 +194,11 @@ class Submission:
             region=self.aws.region,
             secrets=self.settings.secrets,
             has_base_model=base_model is not None,
+            served=ServedFrom(
+                name=served_name(self.config),
+                base=base_model or self.lora.model.id,
+                revision=None if base_model else self.lora.model.revision,
+            ),
             weights=self.lora.model.weight_digests,
         )
         channel = write_config_channel(self.config, order, self.folder / "config")
@@ -204,14 +219,17 @@ class Submission:
         parameters, merged = self.lora.model.parameters, self.config.export.merged_16bit
         for line in check_storage(parameters, self.settings, merged=merged):
             logger.info("storage: %s", line)
-        shape = read_shape(self.config.model)
+        shape = known_shape(self.config.model, self.config.lora)
+        if shape is None:
+            logger.warning(
+                "memory is not planned: it takes PyTorch to know the modules of a %s, and this host has "
+                "none; the job plans it before it loads a weight",
+                self.lora.model.architecture,
+            )
+            return
         work = prepared_workload(
             self.lora, shape, self.config.train, self.config.evaluate, self.dataset.summary.train
         )
-        if work is None:
-            architecture = self.lora.model.architecture
-            logger.warning("memory is not planned: %s is no plain decoder", architecture)
-            return
         for line in check_memory(work, self.settings):
             logger.info("memory: %s", line)
 

@@ -6,14 +6,23 @@ tries again and raises the alarm.
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from llm_engineering import errors
+from llm_engineering.configuration.load import without_schedule
+from llm_engineering.errors import ScheduledRunError
 from llm_engineering.scheduling.schedules import ROOT, Schedule
+
+GRACE_SECONDS = 300.0
+"""A training that is asked to stop has so long for the step under way and its checkpoint."""
 
 # What the user, not time, must mend. Everything else may be gone the next time.
 _LASTING = {
@@ -21,6 +30,7 @@ _LASTING = {
     for kind in (
         errors.ConfigError,
         errors.DataError,
+        errors.DiskError,  # nothing but the next call's tidying up may make room
         errors.ModelError,
         errors.LoraError,
         errors.HardwareError,
@@ -33,32 +43,101 @@ _LASTING = {
 }
 
 
-def run_attempt(schedule: Schedule, run: str, log: IO[bytes], lock: int) -> int:
+class RanTooLongError(ScheduledRunError):
+    """An attempt went on for longer than ``schedule.max_run_seconds``."""
+
+
+def run_attempt(
+    schedule: Schedule,
+    run: str,
+    log: IO[bytes],
+    locks: Sequence[int],
+    max_seconds: float | None = None,
+) -> int:
     """Fine-tune; the exit status, negative for the signal that ended it.
 
     Args:
         schedule: What to run.
         run: Name of the run.
         log: Receives all output.
-        lock: The schedule's lock, which the process holds on to: were only this one killed,
-            the next call must not start a second training beside the first.
+        locks: The schedule's lock and the host's, which the process holds on to: were only this
+            one killed, the next call must not start a second training beside the first.
+        max_seconds: How long it may take.
+
+    Raises:
+        RanTooLongError: It took longer, and was stopped.
     """
+    with _temporary_files(schedule) as folder:
+        return _run(_command(schedule, run), folder, log, locks, max_seconds)
+
+
+@contextmanager
+def _temporary_files(schedule: Schedule) -> Iterator[Path]:
+    """A folder for them that goes with the attempt: one that is killed cannot remove its own.
+
+    Were this process killed too, the next attempt removes them; the schedule's lock is held.
+    """
+    folder = schedule.folder / "tmp"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(
+    command: list[str],
+    temporary: Path,
+    log: IO[bytes],
+    locks: Sequence[int],
+    max_seconds: float | None,
+) -> int:
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"TMPDIR": str(temporary)},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        pass_fds=locks,
+        # Ctrl-C in a terminal and a time-out reach all of it once, by way of this process.
+        start_new_session=True,
+    )
+    try:
+        return process.wait(max_seconds)
+    except subprocess.TimeoutExpired:
+        how = _stop(process)
+        raise RanTooLongError(
+            f"it did not end within schedule.max_run_seconds ({max_seconds:.0f} s), and was {how}; the "
+            "next call goes on from its newest checkpoint"
+        ) from None
+    except BaseException:
+        _stop(process)
+        raise
+
+
+def _command(schedule: Schedule, run: str) -> list[str]:
     command = [sys.executable, str(ROOT / "tools" / "run.py"), "--finetune"]
     command += ["--run-name", run, "--config", str(schedule.config_path)]
-    for override in schedule.overrides:
+    for override in without_schedule(schedule.overrides):  # every user sees a command line
         command += ["--set", override]
     if schedule.target == "local":
         command += ["--resume=if-possible"]  # a SageMaker job resumes by itself
-    command += ["--target", schedule.target]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock]
-    )
+    return [*command, "--target", schedule.target]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> str:
+    """Ask for a checkpoint, then end the process and all that it started; how it ended, in words."""
     try:
-        return process.wait()
-    except BaseException:
-        process.send_signal(signal.SIGINT)  # as Ctrl-C does: the command says how to go on
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
+            return "asked to stop"
+        return f"killed, since it did not stop within {GRACE_SECONDS:.0f} s of being asked to"
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        raise
 
 
 def may_be_cured(status: int) -> bool:

@@ -7,7 +7,8 @@ from typing import Literal
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import SetupError
 from llm_engineering.scheduling import crontab, orchestrator, systemd
-from llm_engineering.scheduling.schedules import Schedule
+from llm_engineering.scheduling.schedules import Schedule, former_root
+from llm_engineering.scheduling.time_zone import host_zone, other_zone
 
 Clock = Literal["cron", "systemd", "orchestrator"]
 
@@ -50,18 +51,41 @@ def remove(schedule: Schedule) -> None:
         SetupError: It cannot be stopped.
     """
     clocks = {"orchestrator": orchestrator, "systemd": systemd, "cron": crontab}
-    clocks[schedule.clock].remove(schedule.name)
+    clocks[schedule.clock].remove(schedule)
 
 
-def warning(schedule: Schedule) -> str | None:
-    """What may keep the clock from calling, and what to do about it; None if nothing is seen."""
+def problems(schedule: Schedule) -> list[str]:
+    """What keeps the clock from calling, and what to do about it.
+
+    Raises:
+        SetupError: The clock cannot be asked.
+    """
+    again = f'give --finetune --schedule "{schedule.cron}" --name {schedule.name} again'
+    if schedule.clock == "orchestrator":
+        return []
+    found = []
+    moved = former_root(schedule)
+    if moved is not None:
+        found.append(f"this folder was {moved} when it was scheduled, and is called there: {again}")
+    elif said := (systemd if schedule.clock == "systemd" else crontab).problem(schedule):
+        found.append(f"{said}: {again}")
     if schedule.clock == "cron" and not crontab.daemon_runs():
-        return (
+        found.append(
             "no cron daemon is seen to run: start it, or nothing will happen (service cron start)"
         )
     if schedule.clock == "systemd" and not systemd.lingers():
-        return (
+        found.append(
             "systemd runs your timers only while you are logged in: `loginctl enable-linger` "
             "lets them run always"
         )
-    return None
+    zone = other_zone()
+    if zone is not None:
+        found.append(
+            f"TZ is {zone} here, and {schedule.clock} goes by the host's time, {host_zone().key}"
+        )
+    return found
+
+
+def leftovers(schedule: Schedule) -> list[str]:
+    """Lines of the crontab that may call the schedule in words of the user's own."""
+    return crontab.leftovers(schedule) if schedule.clock == "cron" else []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 
 from croniter import CroniterBadDateError, CroniterError, croniter
 
@@ -58,8 +60,14 @@ def next_runs(expression: str, after: datetime, count: int) -> list[datetime]:
 
     Give a datetime without a time zone, as cron goes by the clock on the wall.
     """
+    return list(islice(times_after(expression, after), count))
+
+
+def times_after(expression: str, after: datetime) -> Iterator[datetime]:
+    """All times after ``after``, without an end; as ``next_runs``."""
     times = croniter(expression, after, ret_type=datetime, implement_cron_bug=True)
-    return [times.get_next() for _ in range(count)]
+    while True:
+        yield times.get_next()
 
 
 def to_calendar(expression: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +65,17 @@ def read_history(folder: Path) -> list[Tick]:
 def last_success(ticks: list[Tick]) -> Tick | None:
     """The newest tick that trained to the end; None before the first."""
     return next((tick for tick in reversed(ticks) if tick.outcome == "succeeded"), None)
+
+
+def newest_start(ticks: list[Tick], now: datetime, created: str = "") -> datetime | None:
+    """When the newest call before now came, or the schedule was asked for if that was later.
+
+    None: never. A call that found a run going on is recorded before that run, which began earlier;
+    and a clock that was ahead for a time has left calls of the future, which do not count.
+    """
+    texts = [created, *(tick.started for tick in ticks[-KEPT_LINES:])]
+    starts = [datetime.fromisoformat(text) for text in texts if text]
+    return max((start for start in starts if start <= now), default=None)
 
 
 def shorten_history(folder: Path) -> None:

@@ -18,12 +18,13 @@ def schedule_lock(folder: Path) -> Iterator[int | None]:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield descriptor if _try(descriptor) else None
+        yield descriptor if try_lock(descriptor) else None
     finally:
         os.close(descriptor)
 
 
-def _try(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Take the lock of an open file, unless another has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

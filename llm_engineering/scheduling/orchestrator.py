@@ -48,7 +48,7 @@ def install(schedule: Schedule, config: FinetuningConfig) -> None:
 
     keeper = Client().active_stack.orchestrator
     when = zenml_schedule(schedule, keeper.flavor)
-    _forget(schedule.name)
+    _forget(schedule)
     source_utils.set_custom_source_root(str(ROOT))
     from pipelines.finetuning import finetuning
 
@@ -64,9 +64,9 @@ def install(schedule: Schedule, config: FinetuningConfig) -> None:
         tags=["finetuning", Path(config.model.id).name, "scheduled"],
     )
     try:
-        pipeline(name=name, config=config)
+        pipeline(config=config)
     except BaseException:
-        _forget(schedule.name)  # noted in ZenML before the orchestrator is asked
+        _forget(schedule)  # noted in ZenML before the orchestrator is asked
         raise
 
 
@@ -82,15 +82,15 @@ def zenml_schedule(schedule: Schedule, flavor: str) -> ZenmlSchedule:
     return ZenmlSchedule(name=schedule.name, cron_expression=cron, catchup=False)
 
 
-def remove(name: str) -> None:
+def remove(schedule: Schedule) -> None:
     """Delete a schedule in ZenML, and at the orchestrator where ZenML can (it warns elsewhere)."""
     from zenml.client import Client
 
-    Client().delete_schedule(name)
+    Client().delete_schedule(schedule.name)
 
 
-def _forget(name: str) -> None:
+def _forget(schedule: Schedule) -> None:
     from zenml.client import Client
 
-    if Client().list_schedules(name=name, size=1).total:
-        remove(name)
+    if Client().list_schedules(name=schedule.name, size=1).total:
+        remove(schedule)

@@ -30,6 +30,8 @@ class Schedule(BaseModel):
     working_directory: Path = Field(description="Where relative paths in the configuration begin.")
     environment: dict[str, str] = Field(description="Settings of the environment, no secrets.")
     clock: Literal["cron", "systemd", "orchestrator"] = Field(description="What calls it.")
+    root: Path = Field(ROOT, description="This checkout's folder, which the clock calls.")
+    created: str = Field("", description="When it was asked for; UTC, ISO 8601.")
     settings: ScheduleSettings = Field(
         description="The configuration's schedule section when it was scheduled: how to raise an "
         "alert when the configuration cannot be read."
@@ -55,9 +57,11 @@ def schedule_folder(name: str) -> Path:
 
 
 def write_schedule(schedule: Schedule) -> None:
-    """Write a schedule, whole or not at all."""
-    schedule.folder.mkdir(parents=True, exist_ok=True)
+    """Write a schedule, whole or not at all; for its user alone, since an alert may name a secret."""
+    schedule.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = schedule.folder / "schedule.json.part"
+    part.touch(mode=0o600)
+    part.chmod(0o600)
     part.write_text(schedule.model_dump_json(indent=1), encoding="utf-8")
     os.replace(part, schedule.folder / "schedule.json")
 
@@ -90,6 +94,16 @@ def read_schedule(name: str) -> Schedule:
         known = ", ".join(schedule_names()) or "none"
         raise ConfigError(f"no schedule is called {name}; there is: {known}")
     return schedule
+
+
+def former_root(schedule: Schedule) -> Path | None:
+    """Where this checkout was when the schedule was asked for, and is called by the clock; None: here.
+
+    None too where this is a copy of a checkout that is still there and has the schedule itself.
+    """
+    if schedule.root == ROOT or (schedule.root / FOLDER.name / schedule.name).exists():
+        return None
+    return schedule.root
 
 
 def schedule_names() -> list[str]:

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 from llm_engineering.errors import SetupError
+from llm_engineering.scheduling.attempt import GRACE_SECONDS
 from llm_engineering.scheduling.cron_expression import to_calendar
-from llm_engineering.scheduling.schedules import ROOT, Schedule
+from llm_engineering.scheduling.schedules import ROOT, Schedule, former_root
 
 
 def is_available() -> bool:
@@ -47,18 +48,33 @@ def install(schedule: Schedule) -> None:
     _require("restart", f"{unit_name(schedule.name)}.timer")
 
 
-def remove(name: str) -> None:
-    """Stop the timer and remove the units; a run under way goes on.
+def remove(schedule: Schedule) -> None:
+    """Stop the timer and remove the units, also where this folder moved; a run under way goes on.
 
     Raises:
         SetupError: systemd cannot be asked.
     """
-    unit = unit_name(name)
-    if (units_folder() / f"{unit}.timer").exists():
-        _require("disable", "--now", f"{unit}.timer")
-    for kind in ("timer", "service"):
-        (units_folder() / f"{unit}.{kind}").unlink(missing_ok=True)
+    for unit in {unit_name(schedule.name, root) for root in (ROOT, former_root(schedule))}:
+        if (units_folder() / f"{unit}.timer").exists():
+            _require("disable", "--now", f"{unit}.timer")
+        for kind in ("timer", "service"):
+            (units_folder() / f"{unit}.{kind}").unlink(missing_ok=True)
     _require("daemon-reload")
+
+
+def problem(schedule: Schedule) -> str | None:
+    """Why systemd will not call the schedule as it was asked for; None if it will."""
+    for file, text in units(schedule).items():
+        try:
+            found = (units_folder() / file).read_text(encoding="utf-8")
+        except OSError:
+            return f"the unit {file} is not there"
+        if found != text:
+            return f"the unit {file} was edited"
+    timer = f"{unit_name(schedule.name)}.timer"
+    if _systemctl("is-active", "--quiet", timer).returncode != 0:
+        return f"{timer} is not active"
+    return None
 
 
 def units(schedule: Schedule) -> dict[str, str]:
@@ -73,6 +89,11 @@ Description=Scheduled fine-tuning: {schedule.name}
 [Service]
 Type=oneshot
 ExecStart={" ".join(map(_quoted, arguments))}
+# A training that the kernel kills for want of memory is the caller's to record, repeat and tell.
+OOMPolicy=continue
+# The caller is asked to stop, and asks the training for a checkpoint.
+KillMode=mixed
+TimeoutStopSec={GRACE_SECONDS + 60:.0f}
 """
     calendar = "\n".join(f"OnCalendar={event}" for event in to_calendar(schedule.cron))
     timer = f"""\
@@ -91,9 +112,9 @@ WantedBy=timers.target
     return {f"{unit}.service": service, f"{unit}.timer": timer}
 
 
-def unit_name(name: str) -> str:
+def unit_name(name: str, root: Path | None = None) -> str:
     """A unit's name without its suffix; two checkouts may have schedules of the same name."""
-    checkout = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    checkout = hashlib.sha256(str(root or ROOT).encode()).hexdigest()[:8]
     return f"llm-engineering-finetuning-{checkout}-{name}"
 
 

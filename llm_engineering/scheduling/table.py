@@ -17,24 +17,26 @@ from llm_engineering.scheduling.schedules import Schedule
 _COLOURS = {"succeeded": "green", "skipped": "cyan", "failed": "red", "interrupted": "yellow"}
 
 
-def schedules_table(rows: list[tuple[Schedule, list[Tick]]], now: datetime) -> Table:
+def schedules_table(rows: list[tuple[Schedule, list[Tick], list[str]]], now: datetime) -> Table:
     """For each schedule when it runs next, what became of its last call, and where to look.
 
     Facts below one another, since a path to a report is as long as a terminal is wide.
 
     Args:
-        rows: Schedules with their histories, oldest first.
-        now: Local time, without a time zone.
+        rows: Schedules with their histories, oldest first, and what keeps them from running.
+        now: The host's time, without a time zone.
     """
     table = Table.grid(padding=(0, 3, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for schedule, ticks in rows:
+    for schedule, ticks, problems in rows:
         if table.row_count:
             table.add_row()
         table.add_row("schedule", Text(schedule.name, "bold"))
         table.add_row("", f"{schedule.cron}, by {schedule.clock}")
         table.add_row("next run", _next(schedule, now))
+        for problem in problems:
+            table.add_row("problem", Text(problem, "bold red"))
         for label, text in _last(schedule, ticks, now):
             table.add_row(label, text)
     return table

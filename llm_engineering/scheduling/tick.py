@@ -5,35 +5,43 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
-import socket
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 
 from llm_engineering.configuration import FinetuningConfig, load_config
 from llm_engineering.configuration.schedule import ScheduleSettings
 from llm_engineering.errors import HubError, ScheduledRunError
-from llm_engineering.outputs import work_folder
-from llm_engineering.scheduling.alert import send_alert
+from llm_engineering.outputs import UNPROVEN, work_folder
 from llm_engineering.scheduling.attempt import describe_failure, may_be_cured, run_attempt
 from llm_engineering.scheduling.changes import Inputs, take_inputs, what_changed
+from llm_engineering.scheduling.heartbeat import send_heartbeat
 from llm_engineering.scheduling.history import (
     Tick,
     append_tick,
     last_success,
+    newest_start,
     read_history,
     shorten_history,
 )
+from llm_engineering.scheduling.host_queue import turn
 from llm_engineering.scheduling.lock import schedule_lock
+from llm_engineering.scheduling.notices import (
+    OVERLAP,
+    tell_failure,
+    tell_it_is_over,
+    tell_missed,
+    tell_overlaps,
+)
 from llm_engineering.scheduling.retention import prune
-from llm_engineering.scheduling.schedules import ROOT, Schedule, write_schedule
+from llm_engineering.scheduling.schedules import Schedule, write_schedule
 
 logger = logging.getLogger(__name__)
 
 Wait = Callable[[float], None]
+_NOTHING_NEW = "nothing changed since the last success"
 
 
 def run_tick(schedule: Schedule, *, force: bool = False, wait: Wait = time.sleep) -> Tick:
@@ -50,26 +58,30 @@ def run_tick(schedule: Schedule, *, force: bool = False, wait: Wait = time.sleep
     tick = Tick(started=_now())
     with schedule_lock(schedule.folder) as lock:
         if lock is None:
-            tick.reason = "the run before it is still going on"
-            return _record(schedule, tick, "skipped")
+            tick.reason = OVERLAP
+            _record(schedule, tick, "skipped")
+            tell_overlaps(schedule)
+            return tick
         settings = schedule.settings
         try:
             os.chdir(schedule.working_directory)
             config = load_config(schedule.config_path, schedule.overrides)
             settings = config.schedule
             _remember(schedule, settings)
+            tell_missed(schedule, settings, tick)
             changed = _look(config, schedule, tick, wait)
             if changed is None and not force:
-                tick.reason = "nothing changed since the last success"
-                return _record(schedule, tick, "skipped")
-            tick.reason = changed or "forced, nothing changed"
-            tick.output_dir = Path(config.run.output_dir).resolve()
-            try:
-                _train(schedule, settings, tick, lock, wait)
-                _look_at_result(tick)
-                _record(schedule, tick, "succeeded")
-            finally:
-                _tidy(schedule, settings, tick)
+                tick.reason = _NOTHING_NEW
+                _record(schedule, tick, "skipped")
+            else:
+                tick.reason = changed or "forced, nothing changed"
+                tick.output_dir = Path(config.run.output_dir).resolve()
+                try:
+                    _train(schedule, settings, tick, lock, wait)
+                    _look_at_result(tick)
+                    _record(schedule, tick, "succeeded")
+                finally:
+                    _tidy(schedule, settings, tick)
         except Exception as error:  # every failure, of any kind, is to be recorded and told
             reason = str(error) or type(error).__name__
             _fail(schedule, settings, tick, reason)
@@ -78,6 +90,8 @@ def run_tick(schedule: Schedule, *, force: bool = False, wait: Wait = time.sleep
             tick.reason = f"{tick.reason}; stopped on request".removeprefix("; ")
             _record(schedule, tick, "interrupted")
             raise
+        tell_it_is_over(schedule, settings, tick)
+    send_heartbeat(settings)
     return tick
 
 
@@ -111,14 +125,13 @@ def _train(
     logs.mkdir(exist_ok=True)
     tick.log = f"{datetime.now():%Y%m%d-%H%M%S}.log"
     path = logs / tick.log
-    with path.open("ab", buffering=0) as log:
+    queue = settings.queue if schedule.target == "local" else None
+    with turn(queue, wait) as turns, path.open("ab", buffering=0) as log:
         for pause in [*_pauses(settings), None]:
-            run = f"{schedule.name}-{datetime.now():%Y%m%d-%H%M%S}"
-            if tick.runs:
-                run += f"-{len(tick.runs) + 1}"
+            run = _name_of_run(schedule, tick)
             tick.runs.append(run)
             begin = log.tell()
-            status = run_attempt(schedule, run, log, lock)
+            status = run_attempt(schedule, run, log, [lock, *turns], settings.max_run_seconds)
             if status == 0:
                 return
             failure = describe_failure(status, path, begin)
@@ -126,6 +139,14 @@ def _train(
                 raise ScheduledRunError(failure)
             log.write(f"--- failed: {failure}; the next attempt in {pause} s\n".encode())
             wait(pause)
+
+
+def _name_of_run(schedule: Schedule, tick: Tick) -> str:
+    """A name that no run of the schedule had, whatever the clock does."""
+    known = {run for each in read_history(schedule.folder) for run in each.runs} | {*tick.runs}
+    first = f"{schedule.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    numbered = (f"{first}-{number}" for number in count(2))
+    return next(name for name in chain([first], numbered) if name not in known)
 
 
 def _pauses(settings: ScheduleSettings) -> list[int]:
@@ -158,8 +179,7 @@ def _tidy(schedule: Schedule, settings: ScheduleSettings, tick: Tick) -> None:
         logs = sorted((schedule.folder / "logs").glob("*.log"))
         for log in logs[: -settings.keep_logs]:
             log.unlink()
-        for folder in prune(read_history(schedule.folder), settings.retention):
-            logger.info("pruned %s", folder)
+        _prune(schedule, settings, tick)
         shorten_history(schedule.folder)
         if tick.output_dir is not None and tick.outcome != "succeeded":
             from llm_engineering.lineage.killed_runs import close_killed_runs
@@ -169,32 +189,27 @@ def _tidy(schedule: Schedule, settings: ScheduleSettings, tick: Tick) -> None:
         logger.warning("tidying up: %s", error)
 
 
+def _prune(schedule: Schedule, settings: ScheduleSettings, tick: Tick) -> None:
+    """Old outputs and abandoned work, and what ZenML has copied of them."""
+    ticks = read_history(schedule.folder)
+    others = [each for each in ticks if each.started != tick.started]
+    before = newest_start(others, datetime.fromisoformat(tick.started))
+    folders = prune(ticks, settings.retention, before=before.timestamp() if before else None)
+    if folders:
+        from llm_engineering.scheduling.store_copies import prune_copies
+
+        runs = {folder.name.removesuffix(UNPROVEN) for folder in folders}
+        copies = prune_copies(sorted(runs))
+        logger.info("pruned %s; copies in ZenML: %d", ", ".join(map(str, folders)), copies)
+
+
 def _fail(schedule: Schedule, settings: ScheduleSettings, tick: Tick, reason: str) -> None:
     cause, tick.reason = tick.reason, reason
     try:
         _record(schedule, tick, "failed")
     except OSError as error:  # a full disk, most likely: the user must hear of both
         reason += f"\nIt could not be recorded in {schedule.folder}: {error}"
-    send_alert(_alert_text(schedule, tick, cause, reason), settings)
-
-
-def _alert_text(schedule: Schedule, tick: Tick, cause: str, reason: str) -> str:
-    try:
-        success = last_success(read_history(schedule.folder))
-    except OSError:
-        success = None
-    again = [sys.executable, str(ROOT / "tools" / "run.py"), "--run-scheduled", schedule.name]
-    facts = {
-        "why it ran": cause or "not known yet",
-        "attempts": str(len(tick.runs)),
-        "last success": f"{success.runs[-1]}, {success.finished}" if success else "none yet",
-        "configuration": str(schedule.config_path),
-        "log": str(schedule.folder / "logs" / tick.log) if tick.log else "none: it did not begin",
-        "run it again": shlex.join(again),
-    }
-    lines = [f"The scheduled fine-tuning {schedule.name} failed on {socket.gethostname()}.", ""]
-    lines += [reason, "", *(f"{name:<14} {value}" for name, value in facts.items())]
-    return "\n".join(lines) + "\n"
+    tell_failure(schedule, settings, tick, why=cause, reason=reason)
 
 
 def _record(schedule: Schedule, tick: Tick, outcome: str) -> Tick:

@@ -26,6 +26,9 @@ class Attempt(BaseModel):
     seed: int = Field(description="Of the data order and of dropout.")
     start: AdapterFolder | None = Field(description="Adapter to start from; None: a fresh one.")
     plan: BatchPlan = Field(description="How each rank's share of a step goes through its device.")
+    candidates: list[BatchPlan] = Field(
+        [], description="Plans to go over to after a measured step, the fastest first."
+    )
     checkpoint: Checkpoint | None = Field(description="What to go on from.")
     record: TrainingRecord = Field(description="The course so far; training adds to it.")
     folder: Path = Field(description="The run's work folder.")

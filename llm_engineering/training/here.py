@@ -12,7 +12,6 @@ from llm_engineering.distributed.trainer import (
     distributed_arguments,
     fill_last_step,
     name_cpu_plainly,
-    rows_learned_twice,
 )
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.initialisations.initialisation import Beginning
@@ -26,6 +25,7 @@ from llm_engineering.model.finetuning.callbacks.callback import Callback
 from llm_engineering.model.finetuning.callbacks.complete_checkpoint import CompleteCheckpoint
 from llm_engineering.model.finetuning.callbacks.course import Course
 from llm_engineering.model.finetuning.callbacks.held_out import HeldOut
+from llm_engineering.model.finetuning.callbacks.reached import Reached
 from llm_engineering.model.finetuning.callbacks.samples import Samples
 from llm_engineering.model.finetuning.callbacks.stop_request import StopRequest
 from llm_engineering.model.finetuning.clock import Clock
@@ -36,6 +36,7 @@ from llm_engineering.model.finetuning.token_count import TokenCount
 from llm_engineering.model.finetuning.trainer import make_trainer
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.training.attempt import Attempt
+from llm_engineering.training.measured_step import settle_plan
 
 logger = logging.getLogger(__name__)
 
@@ -58,20 +59,16 @@ def train_here(
     record.objective, record.beta = settings.objective, settings.beta
     record.started_from = start.digest if start else None
     record.plan, record.ranks = attempt.plan, world.ranks()
+    rows = dataset.split("train")
+    plan = record.plan = settle_plan(attempt, live_model, rows)
     trainer = make_trainer(
-        live_model, dataset.split("train"), lora, settings, attempt.plan, attempt.seed,
+        live_model, rows, lora, settings, plan, attempt.seed,
         attempt.checkpoints, distributed_arguments(),
     )  # fmt: skip
-    if not OBJECTIVES[settings.objective].is_preference:
-        fill_last_step(trainer)
-    elif twice := rows_learned_twice(trainer):
-        logger.warning(
-            "%d rows are learned twice in each pass over the data: the ranks need equally many, and %d "
-            "are no multiple of %d ranks x micro-batch %d",
-            twice, len(trainer.train_dataset), world.ranks(), attempt.plan.micro_batch,
-        )  # fmt: skip
+    objective = OBJECTIVES[settings.objective]
+    fill_last_step(trainer, objective.blank_row)
     name_cpu_plainly(trainer)
-    tokens = TokenCount(OBJECTIVES[settings.objective].tokens_read)
+    tokens = TokenCount(objective.tokens_read)
     trainer.data_collator = tokens.collating(trainer.data_collator)
     for callback in _callbacks(attempt, dataset, live_model, display, on_progress, stop, tokens):
         trainer.add_callback(callback)
@@ -146,7 +143,8 @@ def _callbacks(
     )
     start = AdapterStart(live_model.model, initialisation, beginning, held_out, record)
     complete = CompleteCheckpoint(record, best, initialisation, world, settings.keep_checkpoints)
-    return [course, stop_request, held_out, samples, start, complete]
+    reached = Reached(live_model.model)
+    return [course, stop_request, held_out, samples, start, complete, reached]
 
 
 def _tell_memory(record: TrainingRecord) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.export import ExportSettings
 from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.model.finetuning.record import AdapterFolder
@@ -15,6 +16,8 @@ from llm_engineering.planning.batch_plan import BatchPlan
 
 # Settings that change neither what a training gives nor what its record holds, but its log's density.
 _NOT_GIVEN = {"log_every", "checkpoint_every", "keep_checkpoints"}
+# Where exports go beside the run's own artifacts.
+_PUSHED = {"hub_repo", "hub_merged_repo", "hub_private"}
 # Settings of evaluation that training heeds.
 _WHILE_TRAINING = {"samples_every", "samples", "max_new_tokens"}
 # Settings that change what is kept or shown, not what is learned.
@@ -58,7 +61,11 @@ def identity_of(
 
 
 def deciding_settings(
-    train: TrainSettings, evaluate: EvaluateSettings, *, evaluated_there: bool
+    train: TrainSettings,
+    evaluate: EvaluateSettings,
+    *,
+    evaluated_there: bool,
+    exported_there: ExportSettings | None = None,
 ) -> dict[str, Any]:
     """The settings that the result of the train step hangs on: one that is not here trains nothing again.
 
@@ -68,14 +75,18 @@ def deciding_settings(
     Args:
         train: The optimisation.
         evaluate: What is measured beside the training loss.
-        evaluated_there: Whether the ranks or the job that train also make the evaluation.
+        evaluated_there: Whether the ranks or the host that train also make the evaluation.
+        exported_there: What that host exports too, if it does.
     """
     asked: dict[str, Any] = {}
     if evaluated_there:
         asked = evaluate.model_dump(mode="json")
     elif evaluate.samples_every:
         asked = evaluate.model_dump(mode="json", include=_WHILE_TRAINING)
-    return {"train": train.model_dump(mode="json", exclude=_NOT_GIVEN), "evaluate": asked}
+    deciding = {"train": train.model_dump(mode="json", exclude=_NOT_GIVEN), "evaluate": asked}
+    if exported_there is not None:
+        deciding["export"] = exported_there.model_dump(mode="json", exclude=_PUSHED)
+    return deciding
 
 
 def _not_identity(settings: TrainSettings) -> set[str]:

@@ -178,6 +178,8 @@ def _connected(
                 return
             connections.append(connection)
             _thread(hear, connection)
+            if stop is not None and stop.is_set():  # before this rank was there to be asked
+                connection.send(STOP)
 
     def forward_stop(stop: threading.Event) -> None:
         stop.wait()

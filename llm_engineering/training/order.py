@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from llm_engineering.configuration.evaluate import EvaluateSettings
-from llm_engineering.configuration.train import TrainSettings
-from llm_engineering.distributed.placement import HERE, Placement
-from llm_engineering.training.run import Resume
+from llm_engineering.configuration.finetuning import FinetuningConfig
 
-ORDER = "order"
+ORDER = "train_order"
 """Its name among a ZenML step's extra values, which the cache passes over."""
 
 
 class TrainOrder(BaseModel):
-    """How the result comes about, and where; ``deciding_settings`` says what it is."""
+    """How the result comes about; ``deciding_settings`` says what it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    settings: TrainSettings
-    evaluate: EvaluateSettings
-    output_dir: str
-    resume: Resume
-    registered_as: str
-    placement: Placement = HERE
+    config: FinetuningConfig
+    registered_as: str = Field(description="Name of the ZenML model that a version is added to.")
+    elsewhere: bool = Field(
+        description="Whether the step has a host of its own: it then does all that needs the model."
+    )

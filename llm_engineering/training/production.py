@@ -17,6 +17,7 @@ from llm_engineering.model.finetuning.adapter_folder import (
     ADAPTER_WEIGHTS,
     differing_settings,
     live_trained_model,
+    peft_settings,
 )
 from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.record import (
@@ -55,10 +56,8 @@ def require_switchable(lora: LoraRecipe, production: ProductionAdapter) -> None:
     Raises:
         RegistryError: One of the two did.
     """
-    from peft import PeftConfig
-
-    theirs: Any = PeftConfig.from_pretrained(str(production.adapter.folder))
-    for name, bias in (("this run", lora.settings.bias), (production.version, theirs.bias)):
+    theirs = peft_settings(production.adapter).get("bias", "none")  # PEFT's own default
+    for name, bias in (("this run", lora.settings.bias), (production.version, theirs)):
         if bias != "none":
             raise RegistryError(
                 f"{name} trains biases (lora.bias: {bias}), which belong to the base model and are "
@@ -106,8 +105,10 @@ def measure_production(
 
 @contextmanager
 def _switched(model: Any, lora: LoraRecipe, production: ProductionAdapter) -> Iterator[None]:
-    if not backend().takes_adapters:
-        wrong = differing_settings(production.adapter, lora.settings)
+    # PEFT holds adapters of parameters (a mixture's experts) beside each other only where they are the
+    # same parameters'.
+    if not backend().takes_adapters or lora.targets.parameters:
+        wrong = differing_settings(production.adapter, lora.settings, lora.targets)
         if wrong:
             raise LoraError(f"{production.version} is of another shape: {'; '.join(wrong)}")
     with backend().other_adapter(model, production.adapter.folder):

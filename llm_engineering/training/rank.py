@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -136,4 +137,6 @@ def _run(order: RankOrder, link: Link) -> None:
 
 
 if __name__ == "__main__":
+    # Ctrl-C in a terminal reaches the ranks too; the process that started them passes it on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     main()

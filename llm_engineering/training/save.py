@@ -44,7 +44,6 @@ class SavedRun:
     folder: Path
     run: RunReport
     metrics: dict[str, float]
-    report: str
 
 
 def save_model(
@@ -107,27 +106,10 @@ def save_model(
             else:
                 logger.error("%s", where)
             raise
-        wall_seconds = time.time() - started
-        manifest = make_manifest(
-            name,
-            config,
-            dataset.summary,
-            lora,
-            adapter,
-            record,
-            parity=parity,
-            wall_seconds=wall_seconds,
+        run, figures = describe_run(
+            config, dataset, lora, adapter, record, evaluation, parity, name=name, started=started
         )
-        run = RunReport(
-            name=name,
-            config=config,
-            summary=dataset.summary,
-            lora=lora,
-            record=record,
-            evaluation=evaluation,
-            manifest=manifest,
-        )
-        figures = metrics(lora, record, evaluation, parity, wall_seconds)
+        manifest = run.manifest
         report = render_report(run)
         for export in filter(Path.is_dir, (folder / ADAPTER, folder / MERGED)):
             card = render_model_card(run, merged=export.name == MERGED)
@@ -136,7 +118,48 @@ def save_model(
         _write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
         _write(folder / "report.html", report)
     remove_work(config.run.output_dir, name, record.resumed_from_run)
-    return SavedRun(Path(config.run.output_dir) / name, run, figures, report)
+    return SavedRun(Path(config.run.output_dir) / name, run, figures)
+
+
+def describe_run(
+    config: FinetuningConfig,
+    dataset: PreparedDataset,
+    lora: LoraRecipe,
+    adapter: AdapterFolder,
+    record: TrainingRecord,
+    evaluation: Evaluation,
+    parity: list[ParityProof],
+    *,
+    name: str,
+    started: float,
+) -> tuple[RunReport, dict[str, float]]:
+    """A run's report and figures, from what it left; nothing is written.
+
+    Args:
+        config: As in ``save_model``, as are those that follow.
+        parity: The proofs of its exports.
+    """
+    wall_seconds = time.time() - started
+    manifest = make_manifest(
+        name,
+        config,
+        dataset.summary,
+        lora,
+        adapter,
+        record,
+        parity=parity,
+        wall_seconds=wall_seconds,
+    )
+    run = RunReport(
+        name=name,
+        config=config,
+        summary=dataset.summary,
+        lora=lora,
+        record=record,
+        evaluation=evaluation,
+        manifest=manifest,
+    )
+    return run, metrics(lora, record, evaluation, parity, wall_seconds)
 
 
 def _require_digest(folder: Path, adapter: AdapterFolder) -> None:

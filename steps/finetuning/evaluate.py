@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from zenml import log_metadata, step
+from zenml import step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.lineage.metadata import show
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe
@@ -24,15 +25,17 @@ def evaluate(
 ) -> Annotated[Evaluation, "evaluation"]:
     """Compare the trained adapter with the base model on held-out rows."""
     result = evaluation.evaluate(lora, adapter, dataset, record, settings)
-    log_metadata(
-        metadata={
+    show(
+        "held-out rows",
+        {
             "held_out_loss_before": result.before.loss,
             "held_out_loss_after": result.after.loss,
             "held_out_loss_change": result.loss_change,
             "held_out_token_accuracy_before": result.before.token_accuracy,
             "held_out_token_accuracy_after": result.after.token_accuracy,
             **result.reward_figures,
-            **(result.generic.figures if result.generic else {}),
-        }
+        },
     )
+    if result.generic is not None:
+        show("general text", result.generic.figures)
     return result

@@ -1,16 +1,17 @@
-"""Step: look at inputs; the first one of a run that an orchestrator starts by its own schedule."""
+"""Step: look at inputs."""
 
 from typing import Annotated
 
 from zenml import step
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
-from llm_engineering.lineage.fingerprints import take_fingerprints
+from llm_engineering.lineage import look
+from llm_engineering.lineage.run_order import RunOrder
 
 
 @step(enable_cache=False)
 def look_at_inputs(
-    config: FinetuningConfig,
+    config: FinetuningConfig, trained_elsewhere: bool
 ) -> tuple[
     Annotated[list[str], "data_fingerprints"],
     Annotated[list[str], "model_fingerprints"],
@@ -18,7 +19,6 @@ def look_at_inputs(
     Annotated[list[str], "training_fingerprints"],
 ]:
     """What the cache of the data's, the model's, all other and the training step must notice."""
-    now = take_fingerprints(config)
-    data, model, code = [now.data, now.model, now.code], [now.model, now.code], [now.code]
-    training = [now.start, now.code]
+    seen = look.look_at_inputs(config, RunOrder.of_this_run(), trained_elsewhere=trained_elsewhere)
+    data, model, code, training = seen.data, seen.model, seen.code, seen.training
     return data, model, code, training

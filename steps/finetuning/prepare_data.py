@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from zenml import get_step_context, log_metadata, step
+from zenml import get_step_context, step
 
 import llm_engineering.lineage.materializers  # noqa: F401  (registers how outputs are stored)
 from llm_engineering.configuration.data import DataSettings
@@ -10,6 +10,7 @@ from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.data.prepare import prepare_data as prepare
+from llm_engineering.lineage.metadata import show
 from llm_engineering.outputs import work_folder
 
 
@@ -26,5 +27,5 @@ def prepare_data(
     run = get_step_context().pipeline_run.name
     folder = work_folder(output_dir) / run / "data"
     dataset = prepare(data, model, objective=objective, folder=folder, validates=validates)
-    log_metadata(metadata={**dataset.summary.figures})
+    show("data", dataset.summary.figures)
     return dataset

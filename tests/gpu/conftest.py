@@ -1,6 +1,6 @@
 """What the tests on a GPU share: a small random Llama, and a training in a row.
 
-``make test-gpu`` (``python -m pytest -n0 -m gpu tests/gpu``), by hand before a release: the rest of the tests run on CPUs,
+``make test-gpu`` (``python -m pytest -n4 -m gpu tests/gpu``), by hand before a release: the rest of the tests run on CPUs,
 where unsloth trains by transformers' own forward pass and trl's loss. It needs the training stack and
 this checkout alone, and takes minutes.
 """
@@ -22,13 +22,23 @@ def gpu() -> None:
 
 
 @pytest.fixture(autouse=True)
-def whole_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile whole layers, as unsloth does for users, in the tests marked ``compiled`` alone.
+def eager(
+    gpu: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Compile nothing but in the tests marked ``compiled``, where all is as for users.
 
-    It takes some 20 s for each model, and leaves kernels and losses what they are.
+    unsloth compiles each model's layers, and pieces of its losses by themselves whatever
+    UNSLOTH_BLOCK_COMPILE says: 20 to 30 s a model, which change no figure but its last digits. The
+    stance is PyTorch's own way to run all that is compiled as it stands; Triton's kernels stay.
     """
-    if request.node.get_closest_marker("compiled") is None:
-        monkeypatch.setenv("UNSLOTH_BLOCK_COMPILE", "0")
+    import torch
+
+    if request.node.get_closest_marker("compiled") is not None:
+        yield
+        return
+    monkeypatch.setenv("UNSLOTH_BLOCK_COMPILE", "0")
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @pytest.fixture(scope="session")

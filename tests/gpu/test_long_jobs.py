@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import subprocess
 import sys
 import textwrap
+import traceback
 import warnings
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,10 @@ def checkpointing(model):
     return [bool(vars(part).get("gradient_checkpointing")) for part in model.modules()]
 
 
-@pytest.mark.compiled
-@pytest.mark.parametrize("kind", ["plain", "unsloth"])
-def test_samples_leave_the_training_as_it_was(on_gpu, tmp_path, kind):
+def test_samples_leave_the_training_as_it_was(on_gpu, tmp_path):
     """Activations are recomputed in every step, and the same is learned as without samples."""
     courses = []
-    for samples_every in (None, 1):
+    for kind, samples_every in [("plain", None), ("plain", 1), ("unsloth", 1)]:
         config = on_gpu(
             "sft",
             {
@@ -46,7 +45,7 @@ def test_samples_leave_the_training_as_it_was(on_gpu, tmp_path, kind):
                 "train.evaluate_every": 2 if samples_every else None,
             },
         )
-        folder = tmp_path / str(samples_every)
+        folder = tmp_path / f"{kind}-{samples_every}"
         dataset = prepare_data(config.data, config.model, objective="sft", folder=folder / "data")
         lora = inject_lora(load_model(config.model), config.lora)
         model = live_lora_model(lora).model
@@ -68,14 +67,17 @@ def test_samples_leave_the_training_as_it_was(on_gpu, tmp_path, kind):
         courses.append([point.loss for point in record.points])
         live.release()
     # Not to the digit: attention's backward pass adds up in an order of its own.
-    assert courses[0] == pytest.approx(courses[1], rel=1e-3)
+    for course in courses[1:]:
+        assert course == pytest.approx(courses[0], rel=1e-3)
 
 
 KILLED = """
     import os, signal, sys
     from pathlib import Path
     sys.path[:0] = [{root!r}, {tests!r}]
+    import torch
     from conftest import run_training
+    torch.compiler.set_stance("force_eager")
     from llm_engineering.configuration.load import load_config
     config = load_config(Path({config!r}))
     def kill(record):
@@ -85,13 +87,13 @@ KILLED = """
 """
 
 
-@pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_8bit"])
-def test_killed_it_resumes_on_the_same_trajectory(run, on_gpu, tmp_path, optimizer):
+def test_killed_it_resumes_on_the_same_trajectory(run, on_gpu, tmp_path):
+    """With the 8-bit optimizer, whose state a checkpoint has to keep as it is."""
     config = on_gpu(
         "sft",
         {
             "model.dtype": "bfloat16",
-            "train.optimizer": optimizer,
+            "train.optimizer": "adamw_8bit",
             "train.max_steps": 10,
             "train.checkpoint_every": 3,
             "train.keep_checkpoints": 1,
@@ -122,23 +124,32 @@ def test_killed_it_resumes_on_the_same_trajectory(run, on_gpu, tmp_path, optimiz
     assert record.after.loss == pytest.approx(whole.after.loss, rel=1e-3)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_every_type_of_weights_learns(run, on_gpu, tmp_path, dtype):
-    config = on_gpu("sft", {"model.dtype": dtype, "train.max_steps": 12})
-    lora, *_, record = run(config, tmp_path)
-    assert lora.model.dtype == dtype
-    assert all(math.isfinite(point.loss) for point in record.points)
-    assert record.after.loss < record.before.loss - 0.1
+PAIRS = {
+    "utils.py": 2,  # trl/trainer/utils.py:1639 and 1642: which positions have a label, asked twice
+    "fused_linear.py": 1,  # unsloth_zoo/fused_losses/fused_linear.py:1238: the same once more
+    "graph.py": 2,  # torch/autograd/graph.py: in the backward pass of the first two
+}
+WAITS = {
+    "sft": {
+        "packing.py": 1,  # unsloth/utils/packing.py:1776: the documents' lengths, which attention needs
+        "fused_linear.py": 1,
+    },
+    "dpo": PAIRS,
+    "orpo": PAIRS,
+    "kto": {"utils.py": 4, "fused_linear.py": 2, "graph.py": 2},  # two passes, one backward
+}
+"""Waits for the device in a micro-batch, by the file that asks it something."""
 
 
-def test_between_logged_steps_the_device_is_not_waited_for(run, on_gpu, tmp_path):
-    """Far fewer waits than forward passes: those of start, end and held-out rows do not grow."""
-    import torch
-
+@pytest.mark.parametrize("objective", ["sft", "dpo", "orpo", "kto"])
+def test_between_logged_steps_the_device_is_not_waited_for(
+    run, on_gpu, tmp_path, capsys, objective
+):
+    """Those of start, end and held-out rows do not grow with the steps; docs/training.md has the rest."""
     waits = {}
-    for steps in (6, 18):
+    for steps in (4, 12):
         config = on_gpu(
-            "sft",
+            objective,
             {
                 "model.dtype": "bfloat16",
                 "train.max_steps": steps,
@@ -148,17 +159,39 @@ def test_between_logged_steps_the_device_is_not_waited_for(run, on_gpu, tmp_path
                 "train.checkpoint_every": None,
             },
         )
+        with counted_waits() as waits[steps]:
+            run(config, tmp_path / str(steps))
+        live.release()
+    assert "padding-free batching off" not in capsys.readouterr().out
+    more = waits[12] - waits[4]
+    where = "\n".join(f"{count} x {place}" for place, count in more.most_common())
+    print(f"{objective}: {more.total() / 8:.2f} waits a step of 4 micro-batches\n{where}")
+    found = Counter()
+    for place, count in more.items():
+        found[place.partition(":")[0]] += count / 8 / 4
+    assert {place: count for place, count in found.items() if count >= 0.5} == WAITS[objective]
+    assert sum(count for count in found.values() if count < 0.5) * 4 <= 1.0, (
+        "an optimizer step's own"
+    )
+
+
+@contextmanager
+def counted_waits():
+    """Counts by the calls that led to it how often the device is waited for."""
+    import torch
+
+    waits = Counter()
+
+    def count(message, *_, **__):
+        if "synchroniz" in str(message):
+            calls = traceback.extract_stack()[:-2]  # without this function and warnings.py
+            waits[" <- ".join(f"{Path(c.filename).name}:{c.lineno}" for c in calls[:-7:-1])] += 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = count
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                run(config, tmp_path / str(steps))
+            yield waits
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        live.release()
-        waits[steps] = Counter(
-            f"{one.filename}:{one.lineno}" for one in caught if "synchroniz" in str(one.message)
-        )
-    more = waits[18] - waits[6]
-    a_step = more.total() / 12
-    assert a_step <= 1.0, f"{a_step:.1f} waits a step of 4 forward passes: {more.most_common()}"

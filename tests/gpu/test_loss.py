@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
 OBJECTIVES = ["sft", "dpo", "orpo", "kto"]
 SPLITS = [(2, 4), (4, 2), (8, 1)]
+ROWS = 7  # all of them in every step of 8, whose last micro-batch is a smaller one
 CLOSE = 1e-4
 """Of sums in 32 bit by kernels that choose their order by the shapes; 16 bit would be 1e-2 off."""
 
@@ -21,41 +22,20 @@ def rows_of(config, rows):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_it_is_the_same_however_a_step_is_split(run, on_gpu, tmp_path, objective):
+def test_one_loss_is_trained_in_every_split_and_measured(run, on_gpu, tmp_path, objective):
     found = []
     for micro_batch, accumulation in SPLITS:
         config = on_gpu(
             objective,
             {
-                **rows_of(on_gpu(objective), 23),
+                **rows_of(on_gpu(objective), ROWS),
                 "train.max_steps": 5,
                 "train.micro_batch": micro_batch,
                 "train.gradient_accumulation": accumulation,
             },
         )
-        found.append(run(config, tmp_path / str(micro_batch))[-1])
-        live.release()
-    first, *others = found
-    for other in others:
-        assert [p.loss for p in other.points] == pytest.approx(
-            [p.loss for p in first.points], abs=CLOSE
-        )
-        assert other.after.loss == pytest.approx(first.after.loss, abs=CLOSE)
-        assert other.train_tokens == first.train_tokens
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_what_is_trained_is_what_is_measured_in_32_bit_too(run, on_gpu, tmp_path, objective):
-    config = on_gpu(
-        objective,
-        {
-            **rows_of(on_gpu(objective), 4),
-            "train.max_steps": 1,
-            "train.micro_batch": 2,
-            "train.gradient_accumulation": 4,
-        },
-    )
-    lora, dataset, adapter, record = run(config, tmp_path)
+        lora, dataset, adapter, record = run(config, tmp_path / str(micro_batch))
+        found.append(record)
     trained = live_trained_model(lora, adapter)
     with trained.model.disable_adapter():
         before = objective_metrics(
@@ -67,7 +47,15 @@ def test_what_is_trained_is_what_is_measured_in_32_bit_too(run, on_gpu, tmp_path
             batch_size=4,
             pad_id=trained.tokenizer.pad_token_id,
         )
-    assert record.points[0].loss == pytest.approx(before.loss, abs=CLOSE)
+    live.release()
+    first, *others = found
+    assert first.points[0].loss == pytest.approx(before.loss, abs=CLOSE)
+    for other in others:
+        assert [p.loss for p in other.points] == pytest.approx(
+            [p.loss for p in first.points], abs=CLOSE
+        )
+        assert other.after.loss == pytest.approx(first.after.loss, abs=CLOSE)
+        assert other.train_tokens == first.train_tokens
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto"])
@@ -79,30 +67,44 @@ def test_the_better_answers_are_preferred_after_training(run, on_gpu, tmp_path, 
     assert record.after.loss < record.before.loss
 
 
-@pytest.mark.compiled
 def test_packed_rows_do_not_see_each_other(run, on_gpu, tmp_path):
     """All rows in every step, apart or packed: each row's own loss, so the course is the same."""
-    rows = {
-        **rows_of(on_gpu(), 16),
-        "model.dtype": "bfloat16",
-        "model.max_seq_length": 512,
-        "train.max_steps": 20,
-    }
-    apart = on_gpu("sft", {**rows, "train.micro_batch": 16, "train.gradient_accumulation": 1})
-    _, dataset, _, one = run(apart, tmp_path / "apart")
+    _, dataset, _, apart = run(all_rows(on_gpu), tmp_path / "apart")
     tokens = sum(map(len, dataset.split("train")["input_ids"]))
     live.release()
-    packs = -(-tokens // 512)
-    together = on_gpu(
+    packed = run(all_rows(on_gpu, packed_into=-(-tokens // 512) + 1), tmp_path / "packed")[-1]
+    assert packed.train_tokens == apart.train_tokens
+    losses = [p.loss for p in apart.points]
+    assert [p.loss for p in packed.points] == pytest.approx(losses, rel=0.01)
+    assert losses[-1] < losses[0] - 0.5, "it learns, so that attention tells"
+
+
+@pytest.mark.compiled
+def test_compiled_layers_learn_the_same(run, on_gpu, tmp_path):
+    """As a user trains: packed, whole layers compiled; the only test that waits for the compiler."""
+    import torch
+
+    with torch.compiler.set_stance("force_eager"):
+        plain = run(all_rows(on_gpu, packed_into=8), tmp_path / "plain")[-1]
+        live.release()
+    compiled = run(all_rows(on_gpu, packed_into=8), tmp_path / "compiled")[-1]
+    assert [p.loss for p in compiled.points] == pytest.approx(
+        [p.loss for p in plain.points], rel=0.01
+    )
+
+
+def all_rows(on_gpu, packed_into=None):
+    """Sixteen rows, all in each step: apart, or in at most so many packed rows."""
+    split = (16, 1) if packed_into is None else (1, packed_into)
+    return on_gpu(
         "sft",
         {
-            **rows,
-            "train.packing": True,
-            "train.micro_batch": 1,
-            "train.gradient_accumulation": packs + 1,  # more than there are: all of them in a step
+            **rows_of(on_gpu(), 16),
+            "model.dtype": "bfloat16",
+            "model.max_seq_length": 512,
+            "train.packing": packed_into is not None,
+            "train.micro_batch": split[0],
+            "train.gradient_accumulation": split[1],
+            "train.max_steps": 20,
         },
     )
-    packed = run(together, tmp_path / "packed")[-1]
-    assert packed.train_tokens == one.train_tokens
-    assert [p.loss for p in packed.points] == pytest.approx([p.loss for p in one.points], rel=0.01)
-    assert one.points[-1].loss < one.points[0].loss - 0.5, "it learns, so that attention tells"

@@ -1,7 +1,6 @@
 """The pipeline through ZenML, on the tiny model: what it stores, loads, caches and refuses."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -9,16 +8,19 @@ from zenml.client import Client
 from zenml.utils import source_utils
 
 from llm_engineering.errors import DataError, UnprovenError
-from llm_engineering.lineage.fingerprints import take_fingerprints
+from llm_engineering.lineage.run_order import RunOrder
 from llm_engineering.model import live
-from llm_engineering.registry.versions import all_versions
+from llm_engineering.registry.versions import all_versions, model_name
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 # Nothing is read back by a fresh process, nothing promoted: these tests are about other things.
 QUICK = {"evaluate.parity_rows": 0, "registry.promote": False}
-STEPS = ["prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model", "promote"]
+STEPS = [
+    *("look_at_inputs", "prepare_data", "load_model", "inject_lora"),
+    *("train", "evaluate", "save_model", "promote"),
+]
 
 
 @pytest.fixture
@@ -27,14 +29,8 @@ def run_pipeline():
     from pipelines.finetuning import finetuning
 
     def run(config, name, **options):
-        resume = options.pop("resume", "never")
-        return finetuning.with_options(run_name=name, **options)(
-            name=name,
-            config=config,
-            fingerprints=take_fingerprints(config),
-            started=time.time(),
-            resume=resume,
-        )
+        extra = RunOrder(resume=options.pop("resume", "never")).extra
+        return finetuning.with_options(run_name=name, extra=extra, **options)(config=config)
 
     live.release()
     return run
@@ -103,20 +99,39 @@ def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model)
     stored = [path for path in store.rglob("*") if path.is_file() and path not in stored_before]
     assert not [p for p in stored if p.suffix in (".pkl", ".pickle", ".pt", ".bin")]
     weights = [p for p in stored if p.suffix == ".safetensors"]
-    assert [p.name for p in weights] == ["adapter_model.safetensors"]
+    assert [p.name for p in weights] == ["adapter_model.safetensors"] * 2  # trained, and its bundle
     base_size = (tiny_model / "model.safetensors").stat().st_size
     adapter_size = weights[0].stat().st_size
     # 2 MB: Arrow files of 60 rows, records, the report and the steps' logs
-    assert sum(p.stat().st_size for p in stored) < adapter_size + 2_000_000
+    assert sum(p.stat().st_size for p in stored) < 2 * adapter_size + 2_000_000
     assert adapter_size < 2 * base_size
 
-    # What the dashboard shows
+    # What the dashboard shows: figures in groups, rounded, with sizes by ZenML's type
     train = run.steps["train"].run_metadata
-    assert train["train_steps"] == 4
-    assert train["held_out_loss_after"] == metrics["held_out_loss_after"]
-    assert train["train_tokens"] == metrics["train_tokens"]
+    assert train["training"]["train_steps"] == 4
+    assert train["training"]["train_tokens"] == metrics["train_tokens"]
+    assert train["training"]["held_out_loss_after"] == pytest.approx(
+        metrics["held_out_loss_after"], rel=1e-4
+    )
+    assert type(train["peak_memory"]).__name__ == "StorageSize"
+    curve = run.steps["train"].outputs["loss_curve"][0].load()
+    assert "<svg" in curve
+    reports = [name for step in run.steps.values() for name in step.outputs if name == "report"]
+    assert reports == ["report"], "one report, with the decision in it"
     report = run.steps["promote"].outputs["report"][0].load()
     assert report == (folder / "report.html").read_text()
+
+    # What belongs to the version, wherever it was made; the weights are on the disk once
+    (version,) = all_versions(model_name(config))
+    assert version.name == "whole"
+    for name in ("adapter_bundle", "metrics", "manifest", "report", "promotion", "evaluation"):
+        assert version.get_artifact(name) is not None, name
+    bundle = version.get_artifact("adapter_bundle").load().folder
+    assert {p.name for p in bundle.iterdir()} == {p.name for p in (folder / "adapter").iterdir()}
+    assert (bundle / "adapter_model.safetensors").samefile(
+        folder / "adapter" / "adapter_model.safetensors"
+    )
+    assert not (bundle / "README.md").samefile(folder / "adapter" / "README.md")
 
     # Again: everything but the save comes from the cache, and the outputs are there all the same.
     live.release()
@@ -124,6 +139,7 @@ def test_the_whole_pipeline(make_config, run_pipeline, weight_loads, tiny_model)
     again = run_pipeline(config, "again")
     assert statuses(again) == {
         **dict.fromkeys(STEPS, "cached"),
+        "look_at_inputs": "completed",
         "save_model": "completed",
         "promote": "completed",
     }
@@ -181,6 +197,7 @@ def test_only_what_a_change_reaches_runs_again_and_is_rebuilt_to_the_bit(
     changed = make_config({**own, "train.learning_rate": 0.001})
     second = run_pipeline(changed, "r4-other-rate")
     assert statuses(second) == {
+        "look_at_inputs": "completed",
         "prepare_data": "cached",
         "load_model": "cached",
         "inject_lora": "cached",

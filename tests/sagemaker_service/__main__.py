@@ -34,12 +34,14 @@ from sagemaker_service.front import CONTROL, SERVICE_ACCESS_KEY, Front
 from sagemaker_service.images import batch_get_image
 from sagemaker_service.jobs import Job
 from sagemaker_service.lifecycle import World
+from sagemaker_service.mlflow_server import MlflowServer
+from sagemaker_service.model_registry import ModelRegistry
 from sagemaker_service.permissions import require_permissions
 from sagemaker_service.policies import EVERYTHING, Statement
 from sagemaker_service.prices import get_products
 from sagemaker_service.quotas import get_quota, list_default_quotas, list_quotas
 from sagemaker_service.training_api import TrainingApi
-from sagemaker_service.wire import ApiCall
+from sagemaker_service.wire import MLFLOW_ACTIONS, ApiCall
 
 HOST = "127.0.0.1"
 CREDENTIALS_S = 3600
@@ -96,6 +98,7 @@ class Server(ThreadedMotoServer):
         )
         training = TrainingApi(world, clients["iam"])
         self._training = training
+        registry, mlflow = ModelRegistry(clients["s3"]), MlflowServer()
 
         def quotas() -> dict[str, float]:
             return self._faults.now.quotas
@@ -125,6 +128,8 @@ class Server(ThreadedMotoServer):
         def reset(_: str, __: dict[str, Any]) -> dict[str, Any]:
             self._faults.replace({"grace_s": 0.0, "spot_grace_s": 0.0})
             training.clear()
+            registry.clear()
+            mlflow.clear()
             self._faults.replace({})
             urlopen(Request(f"{self.endpoint}/moto-api/reset", method="POST")).close()
             return {}
@@ -134,6 +139,8 @@ class Server(ThreadedMotoServer):
             self._faults,
             operations={
                 **training.operations(),
+                **registry.operations(),
+                **{f"sagemaker-mlflow:{name}": mlflow.answer for name in MLFLOW_ACTIONS.values()},
                 "servicequotas:ListServiceQuotas": lambda call: list_quotas(call, quotas()),
                 "servicequotas:ListAWSDefaultServiceQuotas": lambda call: list_default_quotas(
                     call, self._faults.now.default_quotas
@@ -153,6 +160,7 @@ class Server(ThreadedMotoServer):
                 "caller": set_caller,
                 "interrupt": interrupt,
                 "reset": reset,
+                "mlflow": lambda *_: {"runs": list(mlflow.runs.values())},
                 "credentials": lambda name, _: self._credentials(
                     training.named(name), clients["sts"]
                 ),

@@ -45,6 +45,12 @@ PLACEHOLDERS = {
     "IMAGE_REPOSITORY": "training",
     "INSTANCE_TYPES": "ml.g*",
     "MAX_RUN_SECONDS": "86400",
+    "KMS_KEY": "0123abcd",
+    "DOMAIN": "own",
+    "REPOSITORY": "python",
+    "OTHER_BUCKET": "other",
+    "MODEL_GROUP": "finetuned",
+    "MLFLOW_RESOURCE": "mlflow-tracking-server/team",
 }
 ADMIN_KEY = "AKIAADMINISTREXAMPLE"
 """A test's own calls: no policy counts for them."""
@@ -148,12 +154,20 @@ class Service:
         iam.create_role(RoleName=ROLE_NAME, AssumeRolePolicyDocument=json.dumps(TRUST))
         self.use_shipped_policies()
 
-    def use_shipped_policies(self, **placeholders: str) -> None:
-        """Give the caller and the job's role what docs/sagemaker/ ships, and nothing more."""
+    def use_shipped_policies(self, options: Sequence[str] = (), **placeholders: str) -> None:
+        """Give the caller and the job's role what docs/sagemaker/ ships, and nothing more.
+
+        ``options``: statements of the two files of options that they have too, by their Sid.
+        """
         values = PLACEHOLDERS | placeholders
+
+        def policy(name: str, optional: str) -> list[Statement]:
+            more = [each for each in shipped(optional, values) if each["Sid"] in options]
+            return [*shipped(name, values), *more]
+
         self.set_policies(
-            caller=shipped("launcher-policy.json", values),
-            role=shipped("job-role-policy.json", values),
+            caller=policy("launcher-policy.json", "launcher-options.json"),
+            role=policy("job-role-policy.json", "job-role-options.json"),
         )
 
     def set_policies(
@@ -238,6 +252,10 @@ class Service:
             for name in sorted(each["logStreamName"] for each in streams)
         }
 
+    def mlflow_runs(self) -> list[dict[str, Any]]:
+        """The runs that the managed MLflow server was told of, each with its data."""
+        return list(self._control("mlflow")["runs"])
+
     def keys(self, prefix: str = "") -> list[str]:
         """The keys of the bucket's objects below a prefix."""
         pages = self.client("s3").get_paginator("list_objects_v2")
@@ -253,11 +271,12 @@ class Service:
             self.process.kill()
             self.process.wait()
 
-    def _control(self, path: str, body: Mapping[str, Any] | None = None) -> None:
+    def _control(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         request = Request(
             f"{self.endpoint}/_service/{path}", json.dumps(body or {}).encode(), method="POST"
         )
         try:
-            urlopen(request).close()
+            with urlopen(request) as answer:
+                return dict(json.load(answer))
         except HTTPError as error:
             raise ValueError(f"{path}: {error.read().decode()}") from error

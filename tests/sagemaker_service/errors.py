@@ -30,8 +30,10 @@ def not_simulated(what: str) -> ServiceError:
 
 
 def as_json(error: ServiceError) -> bytes:
-    """The body of an error of a JSON service (SageMaker, CloudWatch Logs, Service Quotas)."""
-    return json.dumps({"__type": error.code, "message": error.message}).encode()
+    """The body of an error of a JSON service (SageMaker, CloudWatch Logs, Service Quotas), and of MLflow."""
+    return json.dumps(
+        {"__type": error.code, "error_code": error.code, "message": error.message}
+    ).encode()
 
 
 def as_query_xml(error: ServiceError) -> bytes:

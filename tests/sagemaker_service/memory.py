@@ -35,6 +35,8 @@ class MemoryService:
     def __init__(self) -> None:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.tags: dict[str, dict[str, str]] = {}
+        self.groups: set[str] = set()
+        self.packages: dict[str, dict[str, Any]] = {}  # by client token
         self.logs: dict[str, list[str]] = defaultdict(list)
         self.objects: dict[str, tuple[bytes, datetime]] = {}
         self.failures: dict[str, list[Exception]] = defaultdict(list)
@@ -104,8 +106,32 @@ class MemoryService:
 
     def list_tags(self, *, ResourceArn: str) -> dict[str, Any]:
         self._called("list_tags")
-        tags = self.tags[ResourceArn.rpartition("/")[2]]
+        tags = self.tags.setdefault(ResourceArn.rpartition("/")[2], {})
         return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+
+    def add_tags(self, *, ResourceArn: str, Tags: list[dict[str, str]]) -> dict[str, Any]:
+        self._called("add_tags")
+        tags = self.tags.setdefault(ResourceArn.rpartition("/")[2], {})
+        tags |= {tag["Key"]: tag["Value"] for tag in Tags}
+        return {}
+
+    def describe_model_package_group(self, *, ModelPackageGroupName: str) -> dict[str, Any]:
+        self._called("describe_model_package_group")
+        if ModelPackageGroupName not in self.groups:
+            raise client_error("ValidationException", "ModelPackageGroup does not exist.")
+        return {}
+
+    def create_model_package_group(self, *, ModelPackageGroupName: str, **_: Any) -> dict[str, Any]:
+        self._called("create_model_package_group")
+        self.groups.add(ModelPackageGroupName)
+        return {}
+
+    def create_model_package(self, **request: Any) -> dict[str, Any]:
+        self._called("create_model_package")
+        group, token = request["ModelPackageGroupName"], request["ClientToken"]
+        arn = f"arn:aws:sagemaker:us-east-1:123456789012:model-package/{group}/"
+        request["ModelPackageArn"] = f"{arn}{len(self.packages) + 1}"
+        return {"ModelPackageArn": self.packages.setdefault(token, request)["ModelPackageArn"]}
 
     def describe_log_streams(self, **_: Any) -> dict[str, Any]:
         self._called("describe_log_streams")
@@ -116,7 +142,10 @@ class MemoryService:
     ) -> dict[str, Any]:
         self._called("get_log_events")
         lines = self.logs[logStreamName]
-        events = [{"message": line} for line in lines[int(nextToken) :]]
+        events = [
+            {"message": line, "timestamp": number}
+            for number, line in list(enumerate(lines))[int(nextToken) :]
+        ]
         return {"events": events, "nextForwardToken": str(len(lines))}
 
     def download_file(self, bucket: str, key: str, path: str) -> None:

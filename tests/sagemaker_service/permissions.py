@@ -66,6 +66,8 @@ def needs(call: ApiCall) -> Iterator[Need]:
         repository = call.parameters.get("repositoryName")
         where = f"arn:aws:ecr:{call.region}:{registry}:repository/{repository}"
         yield call.action, where if repository else "*", {}
+    elif call.service == "sagemaker-mlflow":
+        yield call.action, call.resource, {}
     elif call.service == "secretsmanager":
         name = call.parameters.get("SecretId", "")
         arn = f"arn:aws:secretsmanager:{call.region}:{ACCOUNT}:secret:{name}-AbCdEf"
@@ -102,6 +104,9 @@ def _deleted_keys(body: bytes) -> list[str]:
 
 def _sagemaker(call: ApiCall) -> Iterator[Need]:
     asked = call.parameters
+    if "ModelPackageGroup" in call.operation or call.operation == "CreateModelPackage":
+        yield from _model_registry(call)
+        return
     name = asked.get("TrainingJobName")
     if name is None and "ResourceArn" not in asked:
         yield call.action, "*", {}
@@ -123,6 +128,15 @@ def _sagemaker(call: ApiCall) -> Iterator[Need]:
     if asked.get("Tags"):
         yield "sagemaker:AddTags", arn, {}
     yield "iam:PassRole", asked["RoleArn"], {"iam:PassedToService": "sagemaker.amazonaws.com"}
+
+
+def _model_registry(call: ApiCall) -> Iterator[Need]:
+    """Names in these ARNs are of lower case, whatever the group's name is."""
+    group = call.parameters["ModelPackageGroupName"].lower()
+    base = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}"
+    yield call.action, f"{base}:model-package-group/{group}", {}
+    if call.operation == "CreateModelPackage":
+        yield call.action, f"{base}:model-package/{group}/*", {}
 
 
 def _log_resource(call: ApiCall) -> str:

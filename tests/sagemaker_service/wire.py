@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, parse_qsl, unquote
 
 WsgiEnvironment = dict[str, Any]
 
@@ -23,6 +23,20 @@ JSON_TARGETS = {
     "AWSPriceListService": "pricing",
 }
 QUERY_SERVICES = {"iam", "sts"}
+MLFLOW = "/api/2.0/mlflow/"
+# Path below /api/2.0/mlflow/ -> the action that IAM is asked for (Service Authorization Reference).
+MLFLOW_ACTIONS = {
+    "experiments/get-by-name": "GetExperimentByName",
+    "experiments/get": "GetExperiment",
+    "experiments/create": "CreateExperiment",
+    "runs/create": "CreateRun",
+    "runs/get": "GetRun",
+    "runs/update": "UpdateRun",
+    "runs/log-batch": "LogBatch",
+    "runs/log-metric": "LogMetric",
+    "runs/log-parameter": "LogParam",
+    "runs/set-tag": "SetTag",
+}
 # The portal of IAM Identity Center, whose one call here carries no signature.
 SSO_CREDENTIALS = "/federation/credentials"
 
@@ -39,6 +53,8 @@ class ApiCall:
     bucket: str = ""
     key: str = ""
     query: dict[str, str] = field(default_factory=dict)
+    resource: str = ""
+    """ARN of the MLflow server that is meant."""
 
     @property
     def action(self) -> str:
@@ -46,7 +62,7 @@ class ApiCall:
 
     @property
     def is_json(self) -> bool:
-        return self.service in JSON_TARGETS.values() or self.service == "sso"
+        return self.service in JSON_TARGETS.values() or self.service in ("sso", "sagemaker-mlflow")
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
@@ -73,6 +89,13 @@ def read_call(environ: WsgiEnvironment) -> ApiCall | None:
         return ApiCall(service, operation, region, access_key, body)
     if environ["PATH_INFO"] == SSO_CREDENTIALS:
         return ApiCall("sso", "GetRoleCredentials", region, access_key, b"")
+    if environ["PATH_INFO"].startswith(MLFLOW):
+        path = environ["PATH_INFO"].removeprefix(MLFLOW)
+        operation = MLFLOW_ACTIONS.get(path, path)
+        query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
+        arn = environ.get("HTTP_X_MLFLOW_SM_TRACKING_SERVER_ARN", "")
+        body = _read_body(environ)
+        return ApiCall(service, operation, region, access_key, body, query=query, resource=arn)
     if service == "s3":
         return _read_s3(environ, region, access_key)
     return None

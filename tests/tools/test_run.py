@@ -106,9 +106,11 @@ def test_dry_run_of_the_handbooks_recipe():
     [
         (["--set", "lora.rank=8"], 2, "error: --set lora.rank=8: lora.rank: unknown key"),
         (["--set", "model.id=nowhere/at-all/x"], 4, "error: model.id: no folder nowhere/at-all/x"),
-        (["--set", "model.load_in_4bit=true"], 5, "error: model.load_in_4bit: true needs an NVIDIA"),
+        (["--set", "model.load_in_4bit=true"], 5, "error: model.quantisation: nf4 needs an NVIDIA"),
         (["--set", "train.packing=true"], 5, "error: train.packing: true needs an NVIDIA GPU"),
-        (["--set", "data.sources.0.source=no.jsonl"], 3, "error: data source no.jsonl: no such file"),
+        (["--set", "data.sources.0.source=no.jsonl", "--set", "data.held_out.fraction=0.1"], 3,
+         "error: data source no.jsonl: no such file"),
+        (["--set", "data.sources.0.source=no.jsonl"], 2, "the held-out rows are still those of"),
         (["--resume", "--set", "run.output_dir=/nonexistent/x"], 7, "error: --resume: no interrupted"),
     ],
 )  # fmt: skip
@@ -153,30 +155,44 @@ def test_bad_rows_are_named_by_file_and_line(make_config, tmp_path):
     assert "Traceback" not in done.stderr + done.stdout
 
 
-def test_kill_9_then_resume(make_config, tmp_path):
+def test_sigterm_then_kill_9_then_resume(make_config, tmp_path):
     changes = {"train.max_steps": 300, "train.checkpoint_every": 30, "train.keep_checkpoints": 1}
     config = make_config(changes)
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     arguments = ["--finetune", "--config", str(tmp_path / "config.yaml")]
     outputs = Path(config.run.output_dir)
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "run.py"), *arguments],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 180
-    while not list(outputs.glob(".work/*/checkpoints/*/complete.json")):
-        assert process.poll() is None, process.stderr.read()[-3000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert [p.name for p in outputs.iterdir()] == [".work"], "a killed run leaves no half result"
+
+    def signalled(number: int, checkpoints: int, *more: str) -> tuple[int, str]:
+        """Start, and send a signal once there are so many checkpoints."""
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tools" / "run.py"), *arguments, *more],
+            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 400
+        while len(list(outputs.glob(".work/*/checkpoints/*/complete.json"))) < checkpoints:
+            assert process.poll() is None, process.stderr.read()[-3000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, said = process.communicate()
+        assert [p.name for p in outputs.iterdir()] == [".work"], "it leaves no half result"
+        return process.returncode, said
+
+    code, said = signalled(signal.SIGTERM, 1)
+    assert code == 143, said[-3000:]
+    assert "Traceback" not in said
+    last = said.splitlines()[-1]
+    assert last.startswith("error: stopped on request after step ")
+    assert last.endswith("; continue with --resume")
+    stopped_at = int(last.removeprefix("error: stopped on request after step ").split()[0])
+
+    signalled(signal.SIGKILL, 2, "--resume")
 
     done = command(*arguments, "--resume")
     assert done.returncode == 0, done.stderr[-3000:]
     manifest = json.loads((outputs / "latest" / "manifest.json").read_text())
     metrics = json.loads((outputs / "latest" / "metrics.json").read_text())
-    assert manifest["resumed_from_step"] >= 30
+    assert manifest["resumed_from_step"] > stopped_at >= 30
     assert metrics["train_steps"] == 300
     assert list((outputs / ".work").iterdir()) == []
 

@@ -1,4 +1,8 @@
-"""``--target sagemaker``, as a user types it, against the simulated service."""
+"""``--target sagemaker``, as a user types it, against the simulated service.
+
+All of it on a host without the training stack (``WITHOUT``): the jobs have it, the launcher needs
+none.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,15 @@ pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "models" / "SmolLM2-135M-Instruct"
-STEPS = ["prepare_data", "load_model", "inject_lora", "train", "evaluate", "save_model", "promote"]
+WITHOUT = {"PYTHONPATH": str(Path(__file__).with_name("without_pytorch"))}
+STEPS = [
+    *("look_at_inputs", "prepare_data", "load_model", "inject_lora"),
+    *("train", "evaluate", "save_model", "promote"),
+]
 
 
-def command(*arguments, **changes):
+def command(*arguments):
+    changes = WITHOUT if "sagemaker" in arguments else {}
     return subprocess.run(
         [sys.executable, str(ROOT / "tools" / "run.py"), "--finetune", *map(str, arguments)],
         cwd=ROOT,
@@ -77,10 +86,25 @@ def test_dry_run_sends_nothing(embedded, sagemaker_service):
         *(["base_model"] if EMBEDDED.is_dir() else []),
     ]
     assert "llm_engineering/training/run.py" in text
+    assert "# model.tar.gz for serving: LMI: the adapter trained-in-a-job, on " in text
     assert ".env" not in text
     assert "# cost ceiling: 1.51 USD" in text or "# cost ceiling: 1.52 USD" in text
     sagemaker_service.set_faults()
     assert sagemaker_service.keys() == []
+
+
+def test_a_host_that_only_launches_is_one():
+    """What the tests here rest on."""
+    tried = "import importlib.util as u\nfor n in 'torch', 'unsloth', 'peft', 'trl':\n" + (
+        " assert u.find_spec(n) is None, n\n try:\n  __import__(n)\n  raise SystemExit(n)\n"
+        " except ModuleNotFoundError: pass\n"
+    )
+    subprocess.run([sys.executable, "-c", tried], check=True, env=os.environ | WITHOUT)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "run.py"), "--finetune"],
+        env=os.environ | WITHOUT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "the training packages are not installed (torch, unsloth, peft" in done.stderr
 
 
 def test_without_its_section_the_target_says_what_it_needs():
@@ -142,8 +166,8 @@ def test_the_embedded_model_trains_in_a_job_to_the_bits_of_a_local_run(
     assert list(runs[remote].steps) == list(runs[local].steps) == STEPS
     for step in STEPS:
         assert set(runs[remote].steps[step].outputs) == set(runs[local].steps[step].outputs)
-    metadata = runs[remote].steps["train"].run_metadata
-    assert metadata["arn"] == job["arn"]
+    metadata = runs[remote].steps["train"].run_metadata["job"]
+    assert metadata["job_arn"] == job["arn"]
     assert metadata["job_billable_seconds"] == job["billable_seconds"]
     tags = sagemaker_service.client("sagemaker").list_tags(ResourceArn=job["arn"])["Tags"]
     assert {"Key": "team", "Value": "ml"} in tags
@@ -181,8 +205,9 @@ def test_what_a_command_that_is_ended_prints_works_as_typed(tiny, sagemaker_serv
     sagemaker_service.set_faults(pending_s=20)
     line = [sys.executable, str(ROOT / "tools" / "run.py"), "--finetune"]
     line += ["--target", "sagemaker", "--config", str(tiny)]
+    host = os.environ | WITHOUT
     process = subprocess.Popen(
-        line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=host
     )
     listed = sagemaker_service.client("sagemaker").list_training_jobs
     while not (jobs := listed()["TrainingJobSummaries"]):
@@ -198,22 +223,22 @@ def test_what_a_command_that_is_ended_prints_works_as_typed(tiny, sagemaker_serv
     assert sagemaker_service.describe(job["TrainingJobName"])["TrainingJobStatus"] == "InProgress"
     follow = shlex.split(said.partition("follow it again:")[2].partition("stop it:")[0])
     assert follow[-2:] == ["--attach", job["TrainingJobName"]]
-    done = subprocess.run(follow, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(follow, cwd=tmp_path, capture_output=True, text=True, env=host)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "note: run.name: ZenML has a run mine already" in done.stderr
     look = [*line[:2], "--config", str(tiny)]
-    listed_here = subprocess.run([*look, "--jobs"], capture_output=True, text=True)
+    listed_here = subprocess.run([*look, "--jobs"], capture_output=True, text=True, env=host)
     row = next(each for each in listed_here.stdout.splitlines() if job["TrainingJobName"] in each)
     assert "completed" in row
     assert row.rstrip().endswith("yes"), listed_here.stdout + listed_here.stderr
     stopped = subprocess.run(
-        [*look, "--stop", job["TrainingJobName"]], capture_output=True, text=True
+        [*look, "--stop", job["TrainingJobName"]], capture_output=True, text=True, env=host
     )
     assert "has ended already: completed; it has cost about" in stopped.stdout, stopped.stderr
     # In a store of its own: other tests' production versions came from jobs that nobody noted.
     cleaned = subprocess.run(
         [*look, "--clean", "--dry-run"], capture_output=True, text=True,
-        env=os.environ | {"ZENML_CONFIG_PATH": str(tmp_path / "store")},
+        env=host | {"ZENML_CONFIG_PATH": str(tmp_path / "store")},
     )  # fmt: skip
     assert "nothing that jobs of 30 days ago" in cleaned.stdout, cleaned.stderr
     assert (tmp_path / "outputs" / "mine-2" / "adapter" / "adapter_model.safetensors").is_file()

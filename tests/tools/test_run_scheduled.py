@@ -37,10 +37,11 @@ def schedule(make_config, tmp_path) -> Iterator[Schedule]:
             "train.checkpoint_every": 10,
             "train.keep_checkpoints": 1,
             "schedule.retries": 0,
+            "schedule.queue": NAME,
             "schedule.alert_command": ["tee", "-a", str(tmp_path / "alerts.txt")],
         }
     )
-    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    (tmp_path / "config.yaml").write_text(to_yaml(config, schedule=True))
     schedule = Schedule(
         name=NAME,
         cron="0 3 * * *",

@@ -14,7 +14,8 @@ def inference(model: Any) -> Iterator[Any]:
     Computes under autocast where the frozen weights are 16-bit, as trl does. On leaving, every module
     is in the mode (training or evaluation) that it came in, and recomputes activations and uses a
     cache if it did: unsloth's ``generate`` turns the one off and the other on, and a training that
-    went on so would keep all activations.
+    went on so would keep all activations. A mixture's router is not asked for its logits meanwhile: trl
+    leaves it so for training, and the loss that transformers makes of them dies in ``generate``.
     """
     import torch
 
@@ -23,6 +24,9 @@ def inference(model: Any) -> Iterator[Any]:
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
     before = _modes(model)
     model.eval()
+    for part, name, value in before:
+        if name == _ROUTER_LOGITS and value is not _ABSENT:
+            setattr(part, name, False)
     # What FSDP gathers here is used in training too, which inference mode would forbid.
     without_gradients = torch.no_grad() if _is_sharded(model) else torch.inference_mode()
     try:
@@ -34,6 +38,7 @@ def inference(model: Any) -> Iterator[Any]:
 
 _FLAGS = ("training", "gradient_checkpointing", "_flag_for_generation")
 _ABSENT = object()
+_ROUTER_LOGITS = "output_router_logits"
 
 
 def _modes(model: Any) -> list[tuple[Any, str, Any]]:
@@ -47,7 +52,9 @@ def _modes(model: Any) -> list[tuple[Any, str, Any]]:
             if (config := vars(part).get(name)) is not None:
                 configs[id(config)] = config
     return found + [
-        (one, "use_cache", vars(one).get("use_cache", _ABSENT)) for one in configs.values()
+        (one, name, vars(one).get(name, _ABSENT))
+        for one in configs.values()
+        for name in ("use_cache", _ROUTER_LOGITS)
     ]
 
 

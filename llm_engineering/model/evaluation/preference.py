@@ -44,6 +44,8 @@ def objective_metrics(
         pad_id: As in ``held_out_metrics``.
         peers: As in ``held_out_metrics``.
     """
+    import torch
+
     judged_by = OBJECTIVES[objective]
     if not judged_by.is_preference:
         return held_out_metrics(model, rows, batch_size=batch_size, pad_id=pad_id, peers=peers)
@@ -60,14 +62,15 @@ def objective_metrics(
     labels: list[bool] = rows["label"][:] if judged_by.learns_from == "judged answers" else []
     judgement = judged_by.judge(
         Answers(
-            log_probabilities=found,
-            tokens={name: one.row_tokens for name, one in measured.items()},
-            reference=reference or found,
-            labels=labels,
+            log_probabilities=_tensors(found),
+            tokens=_tensors({name: one.row_tokens for name, one in measured.items()}),
+            reference=_tensors(reference or found),
+            labels=torch.tensor(labels) if labels else None,
         ),
         beta,
     )
-    rewards, losses = judgement.rewards, judgement.losses
+    losses = judgement.losses.tolist()
+    rewards = {name: values.tolist() for name, values in judgement.rewards.items()}
     preferred: float | None
     if labels:
         values = rewards["completion"]
@@ -106,6 +109,12 @@ def _sequences(prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> da
             "labels": [[IGNORED] * len(prompt) + answer for prompt, answer in pairs],
         }
     )
+
+
+def _tensors(values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.tensor(one, dtype=torch.float64) for name, one in values.items()}
 
 
 def _preferred(measured: Mapping[str, HeldOutMetrics]) -> float:

@@ -8,13 +8,18 @@ from typing import Any
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.lora import LoraSettings
+from llm_engineering.configuration.model import RopeScaling
 from llm_engineering.errors import LoraError
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.model import live
-from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.base_model import file_digest, original_folder, read_config
 from llm_engineering.model.finetuning.inject import live_lora_model
+from llm_engineering.model.finetuning.load import meta_model
 from llm_engineering.model.finetuning.record import AdapterFolder
-from llm_engineering.model.recipes import LoraRecipe
+from llm_engineering.model.finetuning.targets import choose_targets
+from llm_engineering.model.recipes import AdapterTargets, LoraRecipe
+from llm_engineering.model.rope_scaling import HF_OVERRIDES, overrides, told
+from llm_engineering.training_stack import has_pytorch
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -43,6 +48,11 @@ def save_adapter(
     values["base_model_name_or_path"] = lora.model.id
     values["revision"] = lora.model.revision
     config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
+    scaling = lora.model.rope_scaling
+    if scaling is not None:
+        base = read_config(original_folder(lora.model.settings, weights=False))
+        stretched = overrides(base, scaling, lora.model.id)
+        (folder / HF_OVERRIDES).write_text(json.dumps(stretched, indent=2), encoding="utf-8")
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; ours comes with the save
     return AdapterFolder(folder, file_digest(folder / ADAPTER_WEIGHTS))
 
@@ -65,35 +75,69 @@ def require_same_shape(adapter: AdapterFolder, config: FinetuningConfig) -> None
     Raises:
         LoraError: Lists every setting that differs, with the value that fits.
     """
-    theirs = _peft_settings(adapter)
-    wrong = differing_settings(adapter, config.lora)
+    theirs = peft_settings(adapter)
+    wrong = differing_settings(adapter, config.lora, _targets(config))
     base = str(theirs.get("base_model_name_or_path") or "")
     if Path(base).name != Path(config.model.id).name:
         wrong.append(
             f"model.id: {config.model.id}, the adapter is for {base or 'an unnamed model'}"
         )
+    wrong += _other_positions(adapter, config.model.rope_scaling)
     if wrong:
         raise LoraError(
             f"train.start_from: {config.train.start_from} does not fit:\n" + "\n".join(wrong)
         )
 
 
-def differing_settings(adapter: AdapterFolder, lora: LoraSettings) -> list[str]:
-    """A line for each setting that makes an adapter's shape, or its effect, another than ``lora``."""
-    theirs, ours = _peft_settings(adapter), lora.model_dump()
+def _targets(config: FinetuningConfig) -> AdapterTargets | None:
+    """What the settings mean in the model; None on a host that launches alone: the job looks again."""
+    if not has_pytorch():
+        return None
+    model = meta_model(config.model)
+    return choose_targets(model, config.lora, quantised=config.model.quantisation != "none")
+
+
+def differing_settings(
+    adapter: AdapterFolder, lora: LoraSettings, targets: AdapterTargets | None
+) -> list[str]:
+    """A line for each setting that makes an adapter's shape, or its effect, another than ``lora``.
+
+    Args:
+        adapter: On disk.
+        lora: The settings.
+        targets: What they mean in the model; None: the targets are not compared.
+    """
+    theirs, ours = peft_settings(adapter), lora.model_dump()
     wrong = [
         f"lora.{name}: {ours[name]}, the adapter has {theirs[name]}"
         for name in _SAME
         if name in theirs and ours[name] != theirs[name]
     ]
-    targets: Any = theirs.get("target_modules")
-    named = isinstance(targets, list) and ours["target_modules"] != "all-linear"
-    if named and set(targets) != set(ours["target_modules"]):
-        wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(targets))}")
+    found: Any = theirs.get("target_modules")
+    if targets is not None and isinstance(
+        found, list
+    ):  # all-linear was once saved by every module's whole name
+        named = {str(name).rpartition(".")[2] for name in found}
+        named |= set(theirs.get("target_parameters") or [])
+        if named != {*targets.modules, *targets.parameters}:
+            wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(named))}")
     return wrong
 
 
-def _peft_settings(adapter: AdapterFolder) -> dict[str, Any]:
+def _other_positions(adapter: AdapterFolder, scaling: RopeScaling | None) -> list[str]:
+    path = adapter.folder / HF_OVERRIDES
+    theirs = json.loads(path.read_text())["rope_parameters"] if path.is_file() else {}
+    ours = told(scaling)
+    if {key: theirs.get(key) for key in ours or ("rope_type",)} == (ours or {"rope_type": None}):
+        return []
+    made = (
+        f"{{rope_type: {theirs['rope_type']}, factor: {theirs['factor']:g}}}" if theirs else "none"
+    )
+    return [f"model.rope_scaling: the adapter was trained with {made}"]
+
+
+def peft_settings(adapter: AdapterFolder) -> dict[str, Any]:
+    """What the adapter says of itself, under the names of ``peft.LoraConfig``."""
     text = (adapter.folder / ADAPTER_CONFIG).read_text(encoding="utf-8")
     return dict(json.loads(text))
 

@@ -14,8 +14,10 @@ from llm_engineering.errors import TrainingError
 
 RECORD = "training_record.json"
 """The course so far, in every checkpoint."""
-_COMPLETE = "complete.json"
-_IDENTITY = "identity.json"
+COMPLETE = "complete.json"
+"""In every complete one: its files and their sizes."""
+IDENTITY = "identity.json"
+"""Beside a run's checkpoints: what decides its training."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def open_work_folder(run: Path, identity: dict[str, str]) -> IO[str]:
     run.mkdir(parents=True, exist_ok=True)
     lock = (run / "lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
-    _write_atomically(run / _IDENTITY, identity)
+    _write_atomically(run / IDENTITY, identity)
     return lock
 
 
@@ -48,7 +50,7 @@ def mark_complete(checkpoint: Path) -> None:
         for path in sorted(checkpoint.rglob("*"))
         if path.is_file()
     }
-    _write_atomically(checkpoint / _COMPLETE, sizes)
+    _write_atomically(checkpoint / COMPLETE, sizes)
 
 
 def remove_older(folder: Path, keep: int) -> None:
@@ -69,7 +71,7 @@ def interrupted_checkpoints(work: Path) -> list[Checkpoint]:
     """Complete checkpoints of all runs under ``work`` that no process is running, newest first."""
     found = [
         Checkpoint(folder, _step(folder), identity.parent)
-        for identity in work.glob(f"*/{_IDENTITY}")
+        for identity in work.glob(f"*/{IDENTITY}")
         if not is_running(identity.parent)
         for folder in identity.parent.glob("checkpoints/checkpoint-*")
         if _is_complete(folder)
@@ -85,6 +87,15 @@ def newest_checkpoint(run: Path) -> Checkpoint | None:
         if _is_complete(folder)
     ]
     return max(found, key=lambda checkpoint: checkpoint.step, default=None)
+
+
+def newest_equal_checkpoint(run: Path, identity: dict[str, str]) -> Checkpoint | None:
+    """The newest complete checkpoint of one run, if that was the same training."""
+    try:
+        theirs = json.loads((run / IDENTITY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return newest_checkpoint(run) if theirs == identity else None
 
 
 def require_interrupted(work: Path) -> list[Checkpoint]:
@@ -111,7 +122,7 @@ def checkpoint_to_resume(work: Path, identity: dict[str, str]) -> Checkpoint:
     candidates = require_interrupted(work)
     differences = []
     for checkpoint in candidates:
-        other = json.loads((checkpoint.run / _IDENTITY).read_text(encoding="utf-8"))
+        other = json.loads((checkpoint.run / IDENTITY).read_text(encoding="utf-8"))
         different = sorted(name for name in identity if identity[name] != other.get(name))
         if not different:
             return checkpoint
@@ -127,7 +138,8 @@ def checkpoint_to_resume(work: Path, identity: dict[str, str]) -> Checkpoint:
 def is_running(run: Path) -> bool:
     """Whether a process is training in this work folder."""
     try:
-        with (run / "lock").open("a") as lock:
+        # Not made by a look: a folder would be young again.
+        with (run / "lock").open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -142,7 +154,7 @@ def _step(checkpoint: Path) -> int:
 
 def _is_complete(checkpoint: Path) -> bool:
     try:
-        sizes = json.loads((checkpoint / _COMPLETE).read_text(encoding="utf-8"))
+        sizes = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError):
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,8 @@ from llm_engineering.model.finetuning.load import (
     live_base_model,
     meta_model,
 )
-from llm_engineering.model.recipes import LoraRecipe, MatchedTarget, ModelRecipe
+from llm_engineering.model.finetuning.targets import choose_targets
+from llm_engineering.model.recipes import AdapterTargets, LoraRecipe, MatchedTarget, ModelRecipe
 
 
 def inject_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
@@ -36,10 +36,12 @@ def inject_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
     Raises:
         LoraError: A target matches no module, or the model cannot take these settings.
     """
+    described = describe_lora(recipe, settings)
     loaded = live_base_model(recipe)
-    _require_targets(loaded.model, settings)
-    model = backend().add_adapter(loaded.model, settings, _peft_options(settings))
-    lora = _recipe(recipe, settings, model)
+    options = peft_options(settings, described.targets)
+    model = backend().add_adapter(loaded.model, settings, options)
+    lora = _recipe(recipe, settings, described.targets, model)
+    _require_as_described(lora, described)
     live.keep(lora.digest, live.LiveModel(model, loaded.tokenizer))
     return lora
 
@@ -52,17 +54,17 @@ def describe_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
         settings: The adapter.
 
     Raises:
-        LoraError: A target matches no module.
+        LoraError: A target matches no module, or the model cannot take these settings.
     """
     base = meta_model(recipe.settings)
-    _require_targets(base, settings)
+    targets = choose_targets(base, settings, quantised=recipe.quantisation != "none")
     import torch
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(**_peft_options(settings), task_type="CAUSAL_LM")
+    config = LoraConfig(**peft_options(settings, targets), task_type="CAUSAL_LM")
     with torch.device("meta"):
         model = get_peft_model(base, config)
-    return _recipe(recipe, settings, model)
+    return _recipe(recipe, settings, targets, model)
 
 
 def live_lora_model(recipe: LoraRecipe) -> live.LiveModel:
@@ -86,23 +88,34 @@ def live_lora_model(recipe: LoraRecipe) -> live.LiveModel:
 
 def matched_targets(model: Any) -> list[MatchedTarget]:
     """What carries an adapter in a PEFT model, by name, shape and rank, in the model's order."""
-    counts: Counter[tuple[str, int, int, int, float]] = Counter()
-    parameters: Counter[tuple[str, int, int, int, float]] = Counter()
+    counts: Counter[tuple[str, int, int, int, int, float]] = Counter()
+    parameters: Counter[tuple[str, int, int, int, int, float]] = Counter()
     for name, module, active in adapted_modules(model):
         rank, scaling = module.r[active], float(module.scaling[active])
-        last = name.rsplit(".", 1)[-1]
-        key = (last, module.in_features, module.out_features, rank, scaling)
+        experts = getattr(module, "num_experts", 1)
+        key = (
+            _name_of_target(name, module), experts, module.in_features, module.out_features,
+            rank, scaling,
+        )  # fmt: skip
         counts[key] += 1
-        parameters[key] += sum(
-            p.numel() for n, p in module.named_parameters() if "lora_" in n and p.requires_grad
-        )
+        for part in ("lora_A", "lora_B", "lora_magnitude_vector"):
+            held = getattr(module, part)
+            if active in held:  # not by named_parameters: one wrapper may be within another
+                parameters[key] += sum(p.numel() for p in held[active].parameters())
     return [
         MatchedTarget(
-            name=name, modules=count, d_in=d_in, d_out=d_out, rank=rank, scaling=scaling,
-            adapter_parameters=parameters[name, d_in, d_out, rank, scaling],
+            name=name, modules=count, experts=experts, d_in=d_in, d_out=d_out, rank=rank,
+            scaling=scaling, adapter_parameters=parameters[name, experts, d_in, d_out, rank, scaling],
         )
-        for (name, d_in, d_out, rank, scaling), count in counts.items()
+        for (name, experts, d_in, d_out, rank, scaling), count in counts.items()
     ]  # fmt: skip
+
+
+def _name_of_target(name: str, module: Any) -> str:
+    """The last part of a module's name; of a parameter, with its module's, unless that is linear."""
+    last = name.replace(".base_layer", "").rpartition(".")[2]
+    parameter = getattr(module, "parameter_name", "weight")
+    return last if parameter == "weight" else f"{last}.{parameter}"
 
 
 def usual_scaling(targets: Sequence[MatchedTarget], settings: LoraSettings) -> float:
@@ -119,23 +132,15 @@ def usual_scaling(targets: Sequence[MatchedTarget], settings: LoraSettings) -> f
     return scalings.most_common(1)[0][0]
 
 
-def linear_names(model: Any) -> Counter[str]:
-    """Last names of the model's linear modules, with how many there are of each."""
-    import torch
-
-    return Counter(
-        name.rsplit(".", 1)[-1]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    )
-
-
-def _recipe(recipe: ModelRecipe, settings: LoraSettings, model: Any) -> LoraRecipe:
+def _recipe(
+    recipe: ModelRecipe, settings: LoraSettings, targets: AdapterTargets, model: Any
+) -> LoraRecipe:
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     matched = tuple(matched_targets(model))
     return LoraRecipe(
         model=recipe,
         settings=settings,
+        targets=targets,
         matched=matched,
         trainable_parameters=trainable,
         total_parameters=count_parameters(model),
@@ -143,48 +148,31 @@ def _recipe(recipe: ModelRecipe, settings: LoraSettings, model: Any) -> LoraReci
     )
 
 
-def _require_targets(model: Any, settings: LoraSettings) -> None:
-    _require_patterns(model, settings)
-    if settings.target_modules == "all-linear":
-        return
-    known = linear_names(model)
-    unmatched = [name for name in settings.target_modules if name not in known]
-    if unmatched:
-        listed = ", ".join(f"{name} ({count})" for name, count in known.items())
+def _require_as_described(lora: LoraRecipe, described: LoraRecipe) -> None:
+    """Check that the loaded model took the adapter that the meta model did: nothing was passed over.
+
+    Raises:
+        LoraError: It did not, for instance since it was loaded with its experts in another form.
+    """
+    ours, theirs = (
+        {(one.name, one.d_in, one.d_out): one.modules * one.experts for one in each.matched}
+        for each in (lora, described)
+    )
+    if ours != theirs:
+        wrong = sorted(ours.items() ^ theirs.items())
         raise LoraError(
-            f"lora.target_modules: {', '.join(unmatched)} matches no linear module of this model; "
-            f"it has {listed}"
-        )
-    if "lm_head" in settings.target_modules:
-        raise LoraError(
-            "lora.target_modules: lm_head would not be trained as an adapter (trl computes the "
-            "loss from its weight directly); remove it"
+            f"lora.target_modules: the loaded model has other projections than its configuration "
+            f"says, as {wrong[0][0][0]}; name those that it has"
         )
 
 
-def _require_patterns(model: Any, settings: LoraSettings) -> None:
-    """PEFT passes over a pattern that matches nothing; here it is an error."""
-    import torch
-
-    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    targets = settings.target_modules
-    if targets != "all-linear":
-        names = [name for name in names if name.rsplit(".", 1)[-1] in targets]
-    for key in ("rank_pattern", "alpha_pattern"):
-        for pattern in getattr(settings, key):
-            try:
-                matched = any(re.match(rf"(.*\.)?({pattern})$", name) for name in names)
-            except re.error as error:
-                raise LoraError(
-                    f"lora.{key}: {pattern!r} is no regular expression: {error}"
-                ) from None
-            if not matched:
-                raise LoraError(
-                    f"lora.{key}: {pattern!r} matches no target module; one is {names[0]}"
-                )
-
-
-def _peft_options(settings: LoraSettings) -> dict[str, Any]:
+def peft_options(settings: LoraSettings, targets: AdapterTargets) -> dict[str, Any]:
     """The settings that are PEFT's own (``peft.LoraConfig``), under its names."""
-    options = settings.model_dump(exclude={"random_state", "init"})
-    return options | {"init_lora_weights": INITIALISATIONS[settings.init].peft_option}
+    options = settings.model_dump(exclude={"random_state", "init", "target_modules"})
+    options["init_lora_weights"] = INITIALISATIONS[settings.init].peft_option
+    options["target_modules"] = list(targets.modules)
+    if targets.exclude is not None:
+        options["exclude_modules"] = targets.exclude
+    if targets.experts or targets.parameters:  # [] tells unsloth to leave the experts alone
+        options["target_parameters"] = list(targets.parameters)
+    return options

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration.model import ModelSettings
@@ -11,6 +10,7 @@ from llm_engineering.errors import ModelError
 from llm_engineering.model import live
 from llm_engineering.model.base_model import (
     model_folder,
+    original_folder,
     read_config,
     require_positions,
     weight_digests,
@@ -18,7 +18,10 @@ from llm_engineering.model.base_model import (
 )
 from llm_engineering.model.finetuning.backend import backend
 from llm_engineering.model.finetuning.learned_tokens import require_learned_tokens
+from llm_engineering.model.meta import meta_model as meta_model_of
 from llm_engineering.model.recipes import ModelRecipe
+from llm_engineering.model.rope_scaling import require_stretched
+from llm_engineering.model.stored_quantisation import require_readable_weights
 from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 from llm_engineering.planning.hardware import resolve_dtype
 from llm_engineering.training_stack import import_unsloth
@@ -36,18 +39,20 @@ def load_model(settings: ModelSettings) -> ModelRecipe:
         The recipe from which ``live_base_model`` can build the same model elsewhere.
 
     Raises:
-        ModelError: The model cannot be found or is incomplete, was made for shorter rows, or never
-            learned a token that the chat template writes.
+        ModelError: The model cannot be found or is incomplete, was made for shorter rows, is quantised
+            on disk in a way that cannot be read, or never learned a token that the chat template writes.
         HardwareError: This host cannot hold it in the configured type.
     """
     require_positions(settings)
+    require_readable_weights(settings)
     folder = model_folder(settings, weights=True)
     dtype = resolve_dtype(settings)
     digests = weight_digests(settings)
     tokenizer = load_tokenizer(settings)
     require_learned_tokens(settings, tokenizer, weight_files(folder))
     model = backend().load(folder, settings, dtype)
-    recipe = _recipe(settings, folder, dtype, digests, tokenizer, count_parameters(model))
+    require_stretched(model, settings)
+    recipe = _recipe(settings, dtype, digests, tokenizer, count_parameters(model))
     live.keep(recipe.digest, live.LiveModel(model, tokenizer))
     return recipe
 
@@ -60,26 +65,29 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
     Raises:
         ModelError: As ``load_model``.
     """
+    require_positions(settings)  # before PyTorch is imported
+    model = meta_model(settings)
+    require_stretched(model, settings)
+    return recipe_of(settings, dtype=dtype, parameters=count_parameters(model))
+
+
+def recipe_of(settings: ModelSettings, *, dtype: str, parameters: int) -> ModelRecipe:
+    """The recipe of a model of so many parameters, by its configuration and its tokenizer.
+
+    Raises:
+        ModelError: It was made for shorter rows, or its tokenizer or digests cannot be had.
+    """
     require_positions(settings)
-    folder = model_folder(settings, weights=False)
+    require_readable_weights(settings)
     tokenizer = load_tokenizer(settings)
-    parameters = count_parameters(meta_model(settings))
-    return _recipe(settings, folder, dtype, weight_digests(settings), tokenizer, parameters)
+    return _recipe(settings, dtype, weight_digests(settings), tokenizer, parameters)
 
 
 def meta_model(settings: ModelSettings) -> Any:
     """The model's modules on PyTorch's meta device: names and shapes without memory."""
     import_unsloth()
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(
-        model_folder(settings, weights=False), trust_remote_code=settings.trust_remote_code
-    )
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            config, trust_remote_code=settings.trust_remote_code
-        )
+    folder = model_folder(settings, weights=False)
+    return meta_model_of(folder, trust_remote_code=settings.trust_remote_code)
 
 
 def live_base_model(recipe: ModelRecipe) -> live.LiveModel:
@@ -117,19 +125,20 @@ def count_parameters(model: Any) -> int:
 
 def _recipe(
     settings: ModelSettings,
-    folder: Path,
     dtype: str,
     digests: dict[str, str],
     tokenizer: PreTrainedTokenizerBase,
     parameters: int,
 ) -> ModelRecipe:
+    folder = original_folder(settings, weights=False)
     return ModelRecipe(
         id=settings.id,
         revision=folder.name if folder.parent.name == "snapshots" else settings.revision,
         architecture=(read_config(folder).get("architectures") or ["unknown"])[0],
         dtype=dtype,
-        quantisation="nf4" if settings.load_in_4bit else "none",
+        quantisation=settings.quantisation,
         max_seq_length=settings.max_seq_length,
+        rope_scaling=settings.rope_scaling,
         chat_template=str(tokenizer.chat_template),
         eos_token=settings.eos_token,
         stop_ids=tuple(sorted(stop_token_ids(settings, tokenizer))),

@@ -12,6 +12,7 @@ from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.planning.batch_plan import BatchPlan
+from llm_engineering.planning.step_size import StepSize
 
 
 class TrainingPoint(BaseModel):
@@ -24,6 +25,11 @@ class TrainingPoint(BaseModel):
     tokens_per_second: float = Field(description="Tokens read since the last point, per second.")
     reward_margin: float | None = Field(
         None, description="Reward of the better answers minus that of the worse, if any is learned."
+    )
+    aux_loss: float | None = Field(
+        None,
+        description="How unevenly a mixture's router chose its experts, before the family's coefficient "
+        "(1 or the number of experts chosen: evenly); None: the family has no such loss.",
     )
 
 
@@ -66,6 +72,23 @@ class JobRecord(BaseModel):
     python: str
     platform: str
     parity: list[ParityProof] = Field([], description="Of its exports, proven in the job.")
+    model_artifact: str = Field("", description="S3 URI of its model.tar.gz.")
+    serving: str = Field("", description="What AWS's serving container takes model.tar.gz as.")
+    is_anchored: bool = Field(
+        False, description="Whether its results were held against the digest in the job's log."
+    )
+    model_package: str | None = Field(
+        None, description="ARN in SageMaker's Model Registry, where that was asked for."
+    )
+
+
+class HostRecord(BaseModel):
+    """The host of its own that a train step had, and what it proved there."""
+
+    packages: dict[str, str] = Field(description="Versions on that host.")
+    python: str
+    platform: str
+    parity: list[ParityProof] = Field(description="Of the exports, proven there.")
 
 
 class TrainingRecord(BaseModel):
@@ -90,6 +113,7 @@ class TrainingRecord(BaseModel):
     samples: list[SamplePoint] = Field([], description="Answers given while training.")
     steps: int = Field(0, description="Optimizer steps.")
     epochs: float = Field(0.0, description="Passes over the data.")
+    step_size: StepSize | None = Field(None, description="What went into an optimizer step.")
     effective_batch: int = Field(0, description="Rows in one optimizer step.")
     plan: BatchPlan | None = Field(None, description="How a rank's rows went through its device.")
     ranks: int = Field(1, description="Processes that shared each step, each with a device.")
@@ -106,12 +130,20 @@ class TrainingRecord(BaseModel):
     )
     resumed_from_run: str | None = Field(None, description="Name of the interrupted run.")
     job: JobRecord | None = Field(None, description="The remote job, where one trained.")
+    host: HostRecord | None = Field(
+        None, description="The train step's own host, where the other steps had others."
+    )
     evaluation: Evaluation | None = Field(
         None, description="Made where it was trained; None: to be made by this process."
     )
     production: ProductionMetrics | None = Field(
         None, description="The production version on this run's rows, measured there too."
     )
+
+    @property
+    def there(self) -> JobRecord | HostRecord | None:
+        """Where it was trained, if not where the other steps run: its exports were proven there."""
+        return self.job or self.host
 
     @property
     def planned_memory_bytes(self) -> int | None:

@@ -54,7 +54,7 @@ def make_trainer(
         "max_steps": settings.max_steps or -1,
         "per_device_train_batch_size": plan.micro_batch,
         "gradient_accumulation_steps": plan.gradient_accumulation,
-        "learning_rate": settings.learning_rate,
+        "learning_rate": settings.peak_learning_rate,
         "lr_scheduler_type": settings.lr_scheduler,
         "warmup_steps": settings.warmup_steps,
         "optim": settings.optimizer,

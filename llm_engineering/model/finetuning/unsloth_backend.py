@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, ClassVar
 from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
+from llm_engineering.model.stored_quantisation import dequantising
+from llm_engineering.model_class import model_class
 from llm_engineering.planning.hardware import has_gpu
 from llm_engineering.training_stack import import_unsloth
 
@@ -26,16 +29,37 @@ class UnslothBackend:
         """As ``Backend.load``."""
         import_unsloth()
         import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
         from unsloth import FastLanguageModel
 
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+        loader = model_class(config)
+        as_16_bit = dequantising(folder)
+        if not has_gpu() and (loader is not AutoModelForCausalLM or as_16_bit):
+            # unsloth's path for CPUs reads language models in 16 or 32 bit alone; it adapts others all
+            # the same.
+            return loader.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                trust_remote_code=settings.trust_remote_code,
+                **as_16_bit,
+            )
         model, _ = FastLanguageModel.from_pretrained(
             model_name=str(folder),
             max_seq_length=settings.max_seq_length,
             dtype=getattr(torch, dtype),
-            load_in_4bit=settings.load_in_4bit,
+            load_in_4bit=settings.quantisation == "nf4",
             trust_remote_code=settings.trust_remote_code,
             use_exact_model_name=True,
+            **as_16_bit,
         )
+        if settings.quantisation == "fp8":
+            from llm_engineering.model.fp8 import quantise_projections
+
+            os.environ["UNSLOTH_BLOCK_COMPILE"] = (
+                "0"  # a compiled layer would break at each product
+            )
+            quantise_projections(model)
         return model
 
     def add_adapter(self, model: Any, settings: LoraSettings, options: dict[str, Any]) -> Any:
@@ -43,12 +67,17 @@ class UnslothBackend:
         import_unsloth()
         from unsloth import FastLanguageModel
 
-        return FastLanguageModel.get_peft_model(
+        from llm_engineering.model.finetuning.fused_lora import fuse_adapters
+
+        adapted = FastLanguageModel.get_peft_model(
             model,
             **options,
             random_state=settings.random_state,
             use_gradient_checkpointing=False,  # training turns it on: set_checkpointing
         )
+        if has_gpu():
+            fuse_adapters(adapted)
+        return adapted
 
     def set_checkpointing(self, model: Any, kind: str) -> None:
         """As ``Backend.set_checkpointing``; what is learned does not depend on it.

@@ -39,6 +39,20 @@ OF_A_VPC = {
     "ec2:DescribeSubnets",
     "ec2:DescribeSecurityGroups",
 }
+# What MLflow's client asks of a server while it logs a training.
+OF_MLFLOW = {
+    "sagemaker-mlflow:CreateExperiment",
+    "sagemaker-mlflow:GetExperiment",
+    "sagemaker-mlflow:GetExperimentByName",
+    "sagemaker-mlflow:CreateRun",
+    "sagemaker-mlflow:GetRun",
+    "sagemaker-mlflow:UpdateRun",
+    "sagemaker-mlflow:LogBatch",
+    "sagemaker-mlflow:LogMetric",
+    "sagemaker-mlflow:LogParam",
+    "sagemaker-mlflow:SetTag",
+    "sagemaker:CallMlflowAppApi",
+}
 ALLOWED = {
     LAUNCHER: {
         "sts:GetCallerIdentity",
@@ -82,7 +96,15 @@ ALLOWED = {
         "secretsmanager:GetSecretValue",
     },
     TRUST: {"sts:AssumeRole"},
-    LAUNCHER_OPTIONS: {"kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey", "kms:CreateGrant"},
+    LAUNCHER_OPTIONS: {
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+        "kms:DescribeKey",
+        "kms:CreateGrant",
+        "sagemaker:DescribeModelPackageGroup",
+        "sagemaker:CreateModelPackageGroup",
+        "sagemaker:CreateModelPackage",
+    },
     JOB_OPTIONS: {
         "kms:Decrypt",
         "kms:Encrypt",
@@ -96,6 +118,7 @@ ALLOWED = {
         "sts:GetServiceBearerToken",
         "s3:ListBucket",
         "s3:GetObject",
+        *OF_MLFLOW,
     },
 }
 VALUES = {
@@ -114,6 +137,8 @@ VALUES = {
     "DOMAIN": "packages",
     "REPOSITORY": "python",
     "OTHER_BUCKET": "models",
+    "MODEL_GROUP": "finetuned",
+    "MLFLOW_RESOURCE": "mlflow-tracking-server/team",
 }
 
 
@@ -145,14 +170,14 @@ def test_the_actions_are_these_each_by_its_name(name: str) -> None:
 def test_every_resource_is_as_narrow_as_aws_allows(name: str) -> None:
     for part in statements(name):
         actions = set(as_list(part["Action"]))
-        (resource,) = as_list(part["Resource"])
-        if actions & (NOTHING_NARROWER | OF_A_VPC):
-            assert actions <= NOTHING_NARROWER | OF_A_VPC
-            assert resource == "*"
-        else:
-            service = actions.copy().pop().split(":")[0]
-            assert resource.startswith(f"arn:aws:{service}:")
-            assert re.search(r"<(ACCOUNT|IMAGE_ACCOUNT|BUCKET|OTHER_BUCKET)>", resource)
+        for resource in as_list(part["Resource"]):
+            if actions & (NOTHING_NARROWER | OF_A_VPC):
+                assert actions <= NOTHING_NARROWER | OF_A_VPC
+                assert resource == "*"
+            else:
+                service = actions.copy().pop().split(":")[0].removesuffix("-mlflow")
+                assert resource.startswith(f"arn:aws:{service}:")
+                assert re.search(r"<(ACCOUNT|IMAGE_ACCOUNT|BUCKET|OTHER_BUCKET)>", resource)
 
 
 def test_the_role_is_handed_to_sagemaker_alone() -> None:

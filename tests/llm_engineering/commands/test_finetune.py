@@ -26,18 +26,26 @@ def runs(monkeypatch):
 
 
 def test_a_free_name_stays(runs, tmp_path, capsys):
-    assert _free_name("mine", tmp_path, numbered=True) == "mine"
+    assert _free_name("mine", tmp_path, numbered=True, is_job=True) == "mine"
     assert capsys.readouterr().err == ""
 
 
 def test_a_taken_one_gets_a_number_where_a_job_may_be_followed(runs, tmp_path, capsys):
     runs |= {"mine", "mine-2"}
     (tmp_path / "mine-3").mkdir()
-    assert _free_name("mine", tmp_path, numbered=True) == "mine-4"
+    assert _free_name("mine", tmp_path, numbered=True, is_job=True) == "mine-4"
     assert "this one is mine-4" in capsys.readouterr().err
 
 
 def test_a_taken_one_is_refused_for_a_local_run(runs, tmp_path):
     runs.add("mine")
     with pytest.raises(ConfigError, match="ZenML has a run mine already"):
-        _free_name("mine", tmp_path, numbered=False)
+        _free_name("mine", tmp_path, numbered=False, is_job=False)
+
+
+def test_runs_that_begin_in_one_second_get_numbers_without_a_word(runs, tmp_path, capsys):
+    runs.add("qa-20261130-030000")
+    (tmp_path / ".work" / "qa-20261130-030000-2").mkdir(parents=True)
+    free = _free_name("qa-20261130-030000", tmp_path, numbered=True, is_job=False)
+    assert free == "qa-20261130-030000-3"
+    assert capsys.readouterr().err == ""

@@ -7,9 +7,11 @@ import re
 
 import pytest
 
+from llm_engineering.commands import memory_plan as memory_plans
 from llm_engineering.commands.memory_plan import memory_plan
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import HardwareError
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 from llm_engineering.planning import hardware
 from llm_engineering.planning.cards import CARDS, GIB
 from llm_engineering.planning.device_plans import require_memory
@@ -68,29 +70,40 @@ def test_on_a_gpu_the_parts_and_the_plan_are_shown(config, gpu):
 def test_without_a_gpu_the_cards_are_shown_all_the_same(config, monkeypatch):
     monkeypatch.setattr(hardware, "has_gpu", lambda: False)
     lines = memory_plan(config(), "local")
-    plan, _, memory = lines[1].partition("; ")
+    assert lines[1] == "  8.03B parameters; 83,886,080 of them in the adapter"
+    plan, _, memory = lines[2].partition("; ")
     assert plan == "  on this host, without a GPU: micro-batch 2 x 8, no checkpointing"
     assert re.fullmatch(r"\d+\.\d to \d+\.\d GiB of memory, by the rows' length", memory)
-    assert len(lines) == 3 + len(CARDS)
+    assert len(lines) == 4 + len(CARDS)
 
 
 def test_a_job_is_planned_for_its_instances(config):
     pytest.importorskip("boto3", reason="the sagemaker group is not installed")
     lines = memory_plan(config(), "sagemaker")
-    assert lines[1].startswith("  ml.g5.2xlarge: micro-batch ")
-    assert lines[1].endswith("of 22.0 GiB")
+    assert lines[2].startswith("  ml.g5.2xlarge: micro-batch ")
+    assert lines[2].endswith("of 22.0 GiB")
 
 
-def test_a_model_of_another_kind_is_not_planned(config):
-    (line,) = memory_plan(config(model={**LLAMA_8B, "num_experts": 8}), "local")
-    assert "is no plain decoder" in line
+def test_a_model_that_cannot_be_built_is_not_planned(config):
+    (line,) = memory_plan(config(model={**LLAMA_8B, "model_type": "unheard-of"}), "local")
+    assert line.startswith("# memory: not planned (model.id: transformers ")
+    assert "unheard-of" in line
+
+
+def test_without_pytorch_a_launcher_plans_what_it_knows_exactly(config, monkeypatch):
+    with_modules = memory_plan(config(), "sagemaker")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert memory_plan(config(), "sagemaker") == with_modules
+    (line,) = memory_plan(config(model={**LLAMA_8B, "model_type": "phi3"}), "sagemaker")
+    assert "not planned here (it takes PyTorch to build" in line
 
 
 def test_a_gpu_that_is_too_small_is_refused_before_weights_are_loaded(config, gpu):
     gpu(CARDS["T4"])
+    shape = trained_shape(config().model, config().lora)
     with pytest.raises(HardwareError, match=r"does not fit NVIDIA Test \(14\.6 GiB\)") as error:
-        require_memory(config())  # the folder holds no weights: nothing can have been loaded
+        require_memory(config(), shape)  # the folder holds no weights: nothing can have been loaded
     assert "base weights                     14.96 GiB" in str(error.value)
-    assert "model.load_in_4bit: true" in str(error.value)
+    assert "model.quantisation: nf4" in str(error.value)
     gpu(CARDS["H100"])
-    require_memory(config())
+    require_memory(config(), shape)

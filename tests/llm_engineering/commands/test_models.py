@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from zenml.client import Client
 
 from llm_engineering.commands import models
 
@@ -59,6 +60,23 @@ def test_forward_and_back_and_what_is_listed(
         ("1", "Llama-qa-20261125-030000", "production", "3.508 → 2.780"),
     ]
     assert listed.count("64 rows, a1b2c3") == 2
+
+
+def test_of_many_versions_the_newest_are_listed_and_what_is_in_use(
+    command: Command, model: str, add_version: Callable[..., str]
+) -> None:
+    for number in range(1, 26):
+        add_version(f"v{number:02d}")
+    for number in ("1", "3"):
+        command("--promote", number)
+    Client().create_model(f"{model}-of-another-project")
+    listed = command("--models")
+    assert f"{model}-of-another-project" not in listed
+    listed = listed[listed.index(model) :]
+    shown = re.findall(r"^ *(\d+) +v\d\d +(\S+)", listed, re.MULTILINE)
+    assert [int(number) for number, _ in shown] == [*range(25, 5, -1), 3, 1]
+    assert shown[-2:] == [("3", "production"), ("1", "archived")]
+    assert f"and 3 older: zenml model version list --model={model}" in listed
 
 
 def test_a_mistake_costs_a_line() -> None:

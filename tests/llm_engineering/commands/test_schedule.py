@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,11 @@ import pytest
 
 from llm_engineering.commands import schedule as command
 from llm_engineering.configuration import to_yaml
-from llm_engineering.errors import ConfigError, LaunchError
-from llm_engineering.scheduling import clock, schedules
+from llm_engineering.errors import ConfigError, LaunchError, SetupError
+from llm_engineering.scheduling import clock, schedules, tick
 from llm_engineering.scheduling.history import Tick, append_tick
 from llm_engineering.scheduling.lock import schedule_lock
-from llm_engineering.scheduling.schedules import read_schedule, schedule_names
+from llm_engineering.scheduling.schedules import read_schedule, schedule_names, write_schedule
 
 
 @pytest.fixture
@@ -21,7 +24,8 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What would have been done to cron."""
     done: list[tuple[str, str]] = []
     monkeypatch.setattr(clock, "choose_clock", lambda target: "cron")
-    monkeypatch.setattr(clock, "warning", lambda schedule: None)
+    monkeypatch.setattr(clock, "problems", lambda schedule: [])
+    monkeypatch.setattr(clock, "leftovers", lambda schedule: [])
     monkeypatch.setattr(
         clock, "install", lambda schedule, config: done.append(("set", schedule.cron))
     )
@@ -94,7 +98,7 @@ def test_what_cannot_work_is_refused_when_it_is_scheduled(config_path, clocks):
 
 
 def test_what_is_not_there_yet_is_a_warning(config_path, clocks, capsys):
-    add(config_path, overrides=["data.sources.0.source=later.jsonl"])
+    add(config_path, overrides=["data.sources.0.source=later.jsonl", "data.held_out.fraction=0.5"])
     assert (
         "warning: as things are, it would fail: data source later.jsonl" in capsys.readouterr().err
     )
@@ -136,3 +140,64 @@ def test_removing_one_that_runs_stops_the_clock_only(config_path, clocks, capsys
     assert clocks[-1] == ("removed", "weekly")
     assert schedule_names() == ["weekly"]
     assert "A run of it is going on" in capsys.readouterr().out
+
+
+def test_its_file_is_for_its_user_alone_and_says_what_it_could_not_keep(
+    config_path, clocks, capsys, monkeypatch
+):
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "a1" * 17)
+    add(config_path, name="weekly")
+    folder = read_schedule("weekly").folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "schedule.json").stat().st_mode & 0o777 == 0o600
+    assert (
+        "not kept for the scheduled runs, since they are secrets: HF_TOKEN"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_call_sees_the_environment_of_then(config_path, clocks, monkeypatch, capsys):
+    """Cron starts with next to nothing: another ZenML store would know of no production."""
+    monkeypatch.setenv("ZENML_SOMETHING", "of then")
+    add(config_path, name="weekly")
+    monkeypatch.delenv("ZENML_SOMETHING")
+    seen = []
+
+    def run_tick(schedule: Any, *, force: bool) -> Tick:
+        seen.append((os.environ.get("ZENML_SOMETHING"), force))
+        return Tick(started="1", outcome="skipped", reason="nothing changed")
+
+    monkeypatch.setattr(tick, "run_tick", run_tick)
+    command.run_now("weekly", force=True)
+    assert seen == [("of then", True)]
+    monkeypatch.delenv("ZENML_SOMETHING")
+
+
+def test_what_keeps_a_schedule_from_running_is_listed(config_path, clocks, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    add(config_path, "*/10 * * * *", name="often")
+    schedule = read_schedule("often")
+    long_ago = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
+    write_schedule(schedule.model_copy(update={"created": long_ago}))
+    monkeypatch.setattr(clock, "problems", lambda schedule: ["the crontab has no line of it"])
+    capsys.readouterr()
+    command.show()
+    said = capsys.readouterr().out
+    assert re.search("problem +the crontab has no line of it", said)
+    assert re.search(r"problem +1[678] call\(s\) that were due have left no trace", said)
+
+    def unreachable(schedule: Any) -> None:
+        raise SetupError("no crontab program")
+
+    monkeypatch.setattr(clock, "problems", unreachable)
+    command.show()
+    assert "cron cannot be asked: no crontab program" in capsys.readouterr().out
+
+
+def test_a_call_in_the_users_own_words_is_told_when_it_is_removed(
+    config_path, clocks, monkeypatch, capsys
+):
+    add(config_path, name="weekly")
+    monkeypatch.setattr(clock, "leftovers", lambda schedule: ["0 3 * * * ./mine.sh"])
+    command.remove("weekly")
+    assert "the crontab may still call it: 0 3 * * * ./mine.sh" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from llm_engineering.configuration.finetuning import FinetuningConfig
 
 SECTIONS = {
+    "zenml",
     "run",
     "model",
     "lora",
@@ -96,7 +97,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("lora", "lora_dropout", [-0.1, 1.0], [0.0, 0.99]),
         ("lora", "random_state", [-1, 2**32], [0]),
         ("lora", "bias", ["some"], ["none", "all", "lora_only"]),
-        ("lora", "target_modules", [[], "q_proj", ["a", "a"], [1]], [["a"], "all-linear"]),
+        ("lora", "target_modules", [[], "q_proj", ["a", "a"], [1]], [["a"], "all-linear", "auto"]),
         ("train", "objective", ["ppo", None], ["sft", "dpo", "orpo", "kto"]),
         ("train", "beta", [0, -1, float("inf")], [1e-3, 5]),
         ("train", "start_from", [""], ["outputs/latest/adapter", None]),
@@ -202,11 +203,22 @@ def test_contradictions_are_of_preferences_alone() -> None:
         ("pissa", "lora", {"use_dora": True}, "use_dora (True) with init: pissa"),
         ("pissa", "lora", {"use_rslora": True}, "use_rslora (True) with init: pissa"),
         ("pissa", "lora", {"lora_dropout": 0.1}, "lora_dropout (0.1) with init: pissa"),
-        ("pissa", "model", {"load_in_4bit": True}, "load_in_4bit (True) with lora.init: pissa"),
+        (
+            "pissa",
+            "model",
+            {"load_in_4bit": True},
+            "model.quantisation (nf4) with lora.init: pissa",
+        ),
         ("pissa", "train", {"start_from": "a:1"}, "train.start_from (a:1) with lora.init: pissa"),
         ("pissa", "train", {"objective": "dpo"}, "the base model, which dpo compares with"),
         ("loftq", "lora", {"use_dora": True}, "use_dora (True) with init: loftq"),
-        ("loftq", "model", {"load_in_4bit": False}, "and model.load_in_4bit is false"),
+        ("loftq", "model", {"load_in_4bit": False}, "and model.quantisation is none"),
+        (
+            "loftq",
+            "model",
+            {"quantisation": "fp8", "load_in_4bit": False},
+            "and model.quantisation is fp8",
+        ),
         ("loftq", "train", {"start_from": "a:1"}, "train.start_from (a:1) with lora.init: loftq"),
         ("loftq", "train", {"objective": "kto"}, "the base model, which kto compares with"),
         ("loftq", "export", {"merged_16bit": True}, "merged_16bit with lora.init: loftq"),

@@ -55,7 +55,7 @@ def test_a_file_with_the_required_keys_gets_the_documented_defaults(tmp_path: Pa
     assert config.data.sources[0].source == "rows.jsonl"
     assert config.data.held_out.fraction == 0.1
     assert config.lora.r == 32
-    assert set(config.lora.target_modules) == HANDBOOK_PROJECTIONS
+    assert config.lora.target_modules == "auto"
     assert config.train.optimizer == "adamw_torch"
     assert config.data.on_bad_rows == "error"
     assert config.run.output_dir == "outputs"
@@ -65,11 +65,56 @@ def test_a_file_with_the_required_keys_gets_the_documented_defaults(tmp_path: Pa
 def test_a_resolved_configuration_reads_back_equal(path: Path, tmp_path: Path) -> None:
     config = load_config(path, ["run.name=first", "data.on_bad_rows=skip"])
 
-    assert load_config(write(tmp_path, to_yaml(config))) == config
+    assert load_config(write(tmp_path, to_yaml(config, schedule=True))) == config
+
+
+def test_how_to_tell_the_user_is_never_part_of_what_is_published(tmp_path: Path) -> None:
+    """It may hold a secret: report, manifest, ZenML's parameters and a job's configuration are dumps."""
+    private = "schedule.alert_command=[curl, https://hooks.example.com/private]"
+    config = load_config(write(tmp_path, REQUIRED), [private])
+    assert config.schedule.alert_command == ["curl", "https://hooks.example.com/private"]
+    for text in (to_yaml(config), config.model_dump_json(), str(config.model_dump())):
+        assert "hooks.example.com" not in text
+        assert "alert_command" not in text
+
+
+FILES = REQUIRED.replace("{fraction: 0.1}", "{source: held_out.jsonl}")
+OWN = "data.sources.0.source=mine.jsonl"
+
+
+def test_other_data_beside_the_files_held_out_rows_are_refused_with_two_ways_out(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, FILES)
+    with pytest.raises(
+        ConfigError, match=r"held-out rows are still those of .*held_out\.fraction=0\.1"
+    ):
+        load_config(path, [OWN])
+    with pytest.raises(ConfigError, match="which may be of another task"):
+        load_config(path, ["data.sources=[{source: mine.jsonl}]"])
+    source = load_config(path).data.held_out.source
+    assert load_config(path, [OWN, f"data.held_out.source={source}"]).data.held_out.source == source
+    fraction = load_config(path, [OWN, "data.held_out.fraction=0.1"]).data.held_out
+    assert (fraction.source, fraction.fraction) == (None, 0.1)
+    load_config(path, ["data.sources.0.max_rows=5"])
+
+
+def test_a_fraction_takes_the_place_of_the_files_source_and_back(tmp_path: Path) -> None:
+    path = write(tmp_path, FILES)
+    held_out = load_config(path, ["data.held_out.fraction=0.2", "data.held_out.group=author"]).data
+    assert (held_out.held_out.source, held_out.held_out.fraction) == (None, 0.2)
+    (tmp_path / "fraction.yaml").write_text(
+        to_yaml(load_config(path, ["data.held_out.fraction=0.2"]))
+    )
+    back = load_config(tmp_path / "fraction.yaml", ["data.held_out.source=b.jsonl"]).data.held_out
+    assert (back.source, back.fraction) == ("b.jsonl", None)
+    both = ["data.held_out.source=b.jsonl", "data.held_out.fraction=0.2"]
+    with pytest.raises(ConfigError, match="give exactly one of source and fraction"):
+        load_config(path, both)
 
 
 def test_a_resolved_configuration_states_every_key_in_the_schemas_order(tmp_path: Path) -> None:
-    text = to_yaml(load_config(write(tmp_path, REQUIRED)))
+    text = to_yaml(load_config(write(tmp_path, REQUIRED)), schedule=True)
 
     sections = [line.split(":")[0] for line in text.splitlines() if not line.startswith((" ", "-"))]
     assert sections == [
@@ -83,6 +128,7 @@ def test_a_resolved_configuration_states_every_key_in_the_schemas_order(tmp_path
         "registry",
         "schedule",
         "sagemaker",
+        "zenml",
     ]
     assert "  keep_checkpoints: 2\n" in text
     assert "  revision: null\n" in text
@@ -105,9 +151,9 @@ def test_both_configurations_are_shipped() -> None:
     assert {"finetuning.yaml", "finetuning_llama_3_1_8b.yaml"} <= names
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_a_shipped_file_has_the_handbooks_adapter(path: Path) -> None:
-    lora = load_config(path).lora
+@pytest.mark.parametrize("name", ["dpo", "finetuning", "finetuning_llama_3_1_8b"])
+def test_a_shipped_file_has_the_handbooks_adapter(name: str) -> None:
+    lora = load_config(ROOT / "configs" / f"{name}.yaml").lora
 
     assert (lora.r, lora.lora_alpha, lora.lora_dropout) == (32, 32, 0.0)
     assert len(lora.target_modules) == 7
@@ -267,7 +313,12 @@ def test_a_malformed_override_is_refused(override: str, message: str, tmp_path: 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.learning_rate=5", "train.learning_rate: input should be less than 1 (got 5)"),
+        ("train.max_grad_norm=0", "train.max_grad_norm: input should be greater than 0 (got 0)"),
+        (
+            "train.learning_rate=5",
+            "train.learning_rate: input should be less than 1 (got 5)\n"
+            "--set train.learning_rate=5: train.learning_rate: input should be 'auto' (got 5)",
+        ),
         (
             "train.max_steps=many",
             "train.max_steps: input should be a valid integer, unable to parse string as an "
@@ -300,7 +351,7 @@ def test_a_section_built_by_an_override_is_blamed_on_it(tmp_path: Path) -> None:
 
     assert refusal(write(tmp_path, REQUIRED), override) == (
         f"--set {override}: lora.target_modules: input should be a valid list\n"
-        f"--set {override}: lora.target_modules: input should be 'all-linear'"
+        f"--set {override}: lora.target_modules: input should be 'auto' or 'all-linear'"
     )
 
 
@@ -400,7 +451,7 @@ def test_a_file_that_is_no_configuration(text: str, message: str, tmp_path: Path
         (
             "wandb: {}",
             6,
-            "wandb: unknown key; known here: run, model, lora, data, train, evaluate, export, registry, schedule, sagemaker",
+            "wandb: unknown key; known here: run, model, lora, data, train, evaluate, export, registry, schedule, sagemaker, zenml",
         ),
         (
             "evaluate:\n  metric: bleu",
@@ -482,7 +533,7 @@ def test_a_target_that_is_no_list_and_not_all_linear(tmp_path: Path) -> None:
 
     assert refusal(write(tmp_path, text)) == (
         "config.yaml:7: lora.target_modules: input should be a valid list (got 'q_proj')\n"
-        "config.yaml:7: lora.target_modules: input should be 'all-linear' (got 'q_proj')"
+        "config.yaml:7: lora.target_modules: input should be 'auto' or 'all-linear' (got 'q_proj')"
     )
 
 
@@ -491,7 +542,7 @@ def test_an_item_of_a_list_is_named_by_its_own_line(tmp_path: Path) -> None:
 
     assert refusal(write(tmp_path, text)) == (
         "config.yaml:9: lora.target_modules.1: input should be a valid string (got 3)\n"
-        "config.yaml:7: lora.target_modules: input should be 'all-linear'"
+        "config.yaml:7: lora.target_modules: input should be 'auto' or 'all-linear'"
     )
 
 
@@ -568,8 +619,18 @@ def test_a_required_section_with_a_mistake(
         ),
         (
             ["model.load_in_4bit=true", "model.dtype=float32"],
-            "model.load_in_4bit computes in 16 bit: set model.dtype to auto, bfloat16 or "
+            "model.quantisation: nf4 computes in 16 bit: set model.dtype to auto, bfloat16 or "
             "float16, not float32",
+        ),
+        (
+            ["model.quantisation=fp8", "model.dtype=float16"],
+            "model.quantisation: fp8 computes in bfloat16: set model.dtype to auto or bfloat16, not "
+            "float16",
+        ),
+        (
+            ["model.quantisation=fp8", "lora.use_dora=true"],
+            "model.quantisation: fp8 with lora.use_dora, whose magnitudes are those of the 16-bit "
+            "weights; drop one of the two",
         ),
         (
             ["model.max_seq_length=64"],
@@ -658,3 +719,31 @@ def test_what_is_wrong_with_a_given_source_is_told_of_it(tmp_path: Path) -> None
     with pytest.raises(ConfigError) as caught:
         load_config(path, [], "")
     assert str(caught.value).startswith("the source '': data.sources.0.source: string should have ")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "quantisation"),
+    [
+        ([], "none"),
+        (["model.load_in_4bit=true"], "nf4"),
+        (["model.load_in_4bit=false"], "none"),
+        (["model.load_in_4bit=true", "model.quantisation=nf4"], "nf4"),
+        (["model.load_in_4bit=false", "model.quantisation=fp8"], "fp8"),
+        (["model.quantisation=fp8"], "fp8"),
+    ],
+)
+def test_the_old_name_of_nf4_is_read(
+    overrides: list[str], quantisation: str, tmp_path: Path
+) -> None:
+    model = load_config(write(tmp_path, REQUIRED), overrides).model
+    assert (model.quantisation, model.load_in_4bit) == (quantisation, quantisation == "nf4")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("true", "fp8"), ("true", "none"), ("false", "nf4"), ("maybe", "nf4")]
+)
+def test_the_old_name_may_not_contradict_the_new_one(old: str, new: str, tmp_path: Path) -> None:
+    overrides = [f"model.load_in_4bit={old}", f"model.quantisation={new}"]
+    said = refusal(write(tmp_path, REQUIRED), *overrides)
+    assert "load_in_4bit" in said
+    assert (f"quantisation is {new}; drop load_in_4bit" in said) is (old != "maybe")

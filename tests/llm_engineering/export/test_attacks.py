@@ -7,10 +7,8 @@ one of its own, ``test_parity`` tests), so that a hundred models are read in a m
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from adapter_attacks import ADAPTER_ATTACKS, TEXT_ATTACKS, WEIGHT_ATTACKS
 from safetensors.torch import load_file, save_file
 
 from llm_engineering.configuration.export import ExportSettings
@@ -28,13 +27,13 @@ from llm_engineering.export.merge import merge
 from llm_engineering.export.parity import TOLERANCES, precision, prove
 from llm_engineering.export.reload import Export
 from llm_engineering.model.evaluation.probe import TrainedProbe
+from llm_engineering.model.finetuning.adapter_folder import ADAPTER_WEIGHTS
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.model.tokenizer import load_tokenizer
 from llm_engineering.training.evaluate import evaluate
 
 pytestmark = pytest.mark.slow
 
-WEIGHTS = "adapter_model.safetensors"
 MERGED = ExportSettings(merged_16bit=True)
 # The sixteen values of NF4 (arXiv 2305.14314, appendix E), to a quarter of a percent.
 NF4 = (-1.0, -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911, 0.0,
@@ -50,87 +49,6 @@ class Run:
     folder: Path
     base: Path
     """What the merged model is made of."""
-
-
-def edit(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    tensors = load_file(folder / WEIGHTS)
-    change(tensors)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-
-
-def scale_b(factor: float, part: str = "") -> Callable[[Path], None]:
-    def change(tensors: dict[str, torch.Tensor]) -> None:
-        for name, tensor in tensors.items():
-            if "lora_B" in name and part in name:
-                tensor.mul_(factor)
-
-    return lambda folder: edit(folder, change)
-
-
-def permute_one(folder: Path) -> None:
-    def change(tensors: dict[str, torch.Tensor]) -> None:
-        name = next(name for name in sorted(tensors) if "lora_B" in name and tensors[name].any())
-        tensors[name] = tensors[name].roll(1, dims=0)
-
-    edit(folder, change)
-
-
-def double_alpha(folder: Path) -> None:
-    path = folder / "adapter_config.json"
-    values = json.loads(path.read_text())
-    values["lora_alpha"] *= 2
-    values["alpha_pattern"] = {key: 2 * x for key, x in (values["alpha_pattern"] or {}).items()}
-    path.write_text(json.dumps(values))
-
-
-WEIGHT_ATTACKS: dict[str, Callable[[Path], None]] = {
-    "empty": scale_b(0.0),
-    "negated": scale_b(-1.0),
-    "half-scaled": scale_b(0.5),
-    "one layer empty": scale_b(0.0, "layers.1."),
-    "one module empty": scale_b(0.0, "layers.0.self_attn.v_proj"),
-    "one module permuted": permute_one,
-    "wrong alpha": double_alpha,
-}
-
-
-def drop_layer(folder: Path) -> None:
-    def change(tensors: dict[str, torch.Tensor]) -> None:
-        for name in [name for name in tensors if "layers.1." in name]:
-            del tensors[name]
-
-    edit(folder, change)
-
-
-def forget_a_target(folder: Path) -> None:
-    """PEFT then passes over its tensors in silence."""
-    path = folder / "adapter_config.json"
-    values = json.loads(path.read_text())
-    values["target_modules"] = [name for name in values["target_modules"] if name != "v_proj"]
-    path.write_text(json.dumps(values))
-
-
-def other_template(folder: Path) -> None:
-    """It differs only where there are tools, of which no held-out row has any."""
-    path = folder / "chat_template.jinja"
-    path.write_text(path.read_text() + "{% if tools %}{{ tools }}{% endif %}")
-
-
-def stale_tokenizer(folder: Path) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens(["<of-last-year>"])
-    tokenizer.save_pretrained(folder)
-
-
-TEXT_ATTACKS = {"wrong template": other_template, "stale tokenizer": stale_tokenizer}
-ADAPTER_ATTACKS = {
-    **WEIGHT_ATTACKS,
-    **TEXT_ATTACKS,
-    "a layer missing": drop_layer,
-    "a target not named": forget_a_target,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -327,7 +245,7 @@ def test_every_kind_of_adapter_is_proven_and_attacked(
 
     assert adapter.passed
     assert merged.passed
-    assert adapter.tensors == len(load_file(one.folder / "adapter" / WEIGHTS))
+    assert adapter.tensors == len(load_file(one.folder / "adapter" / ADAPTER_WEIGHTS))
     assert one.trained.effect is not None
     assert one.trained.effect > 0  # where biases are trained, of the base model loaded again
     if "lora.bias" in options:

@@ -309,8 +309,10 @@ def test_another_process_and_another_checkout_take_the_same(
 @pytest.mark.parametrize(
     "name",
     [
+        "configuration/train.py",
         "data/tokens/tokenization.py",
         "distributed/fsdp.py",
+        "errors.py",
         "model/finetuning/load.py",
         "model/chat_templates/chatml.jinja",
         "planning/batch_plan.py",

@@ -10,10 +10,8 @@ from llm_engineering.model import live
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.objectives.dpo import Dpo
 from llm_engineering.objectives.objective import Answers, Ingredients, Judgement, Objective
-from llm_engineering.objectives.reference_model import (
-    compute_reference,
-    rewards_against_reference,
-)
+from llm_engineering.objectives.preference_trainer import pair_trainer
+from llm_engineering.objectives.reference_model import rewards_against_reference
 
 pytestmark = pytest.mark.slow
 
@@ -29,32 +27,11 @@ class Hinge(Objective):
     unit: ClassVar[str] = "per pair"
 
     def make_trainer(self, ingredients: Ingredients):
-        from trl import DPOConfig, DPOTrainer
-
-        class Trainer(DPOTrainer):
-            def _prepare_dataset(self, dataset, *args, **kwargs):
-                return dataset
-
-        trainer = Trainer(
-            model=ingredients.model,
-            args=DPOConfig(
-                **ingredients.arguments,
-                beta=ingredients.beta,
-                max_length=None,
-                loss_type=["hinge"],
-            ),
-            processing_class=ingredients.tokenizer,
-            train_dataset=ingredients.rows.select_columns(
-                ["prompt_ids", "chosen_ids", "rejected_ids"]
-            ),
-        )
-        compute_reference(trainer, ["ref_chosen_logps", "ref_rejected_logps"])
-        return trainer
+        return pair_trainer(self, ingredients)
 
     def judge(self, answers: Answers, beta: float) -> Judgement:
-        rewards = rewards_against_reference(answers.log_probabilities, answers.reference, beta)
-        pairs = zip(rewards["chosen"], rewards["rejected"], strict=True)
-        return Judgement([max(0.0, 1.0 - (a - b)) for a, b in pairs], rewards)
+        rewards = rewards_against_reference(answers, beta)
+        return Judgement((1.0 - rewards["chosen"] + rewards["rejected"]).clamp(min=0), rewards)
 
 
 @pytest.fixture

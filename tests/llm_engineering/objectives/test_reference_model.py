@@ -1,5 +1,6 @@
 """The reference pass: each process's share of the rows, and every row's numbers in its place."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import accelerate.utils
@@ -16,18 +17,22 @@ class Trainer:
     def __init__(self, rows, rank, ranks):
         self.train_dataset = datasets.Dataset.from_dict({"row": list(range(rows))})
         self.accelerator = SimpleNamespace(
-            num_processes=ranks, process_index=rank, device=torch.device("cpu")
-        )
+            num_processes=ranks, process_index=rank, device=torch.device("cpu"),
+            autocast=nullcontext,
+        )  # fmt: skip
         self.args = SimpleNamespace(per_device_train_batch_size=2)
-        self.model = SimpleNamespace(deleted=[], delete_adapter=lambda n: self.deleted.append(n))
+        self.model = torch.nn.Module()
+        self.model.delete_adapter = lambda name: self.deleted.append(name)
         self.deleted, self.asked = [], []
 
     def data_collator(self, rows):
         return {"row": torch.tensor([float(row["row"]) for row in rows])}
 
-    def compute_ref_log_probs(self, model, inputs):
-        self.asked += inputs["row"].tolist()
-        return -inputs["row"], -10 * inputs["row"]
+    def ask(self, batch):
+        assert not self.model.training, "no dropout"
+        assert not torch.is_grad_enabled()
+        self.asked += batch["row"].tolist()
+        return {"a": -batch["row"], "b": -10 * batch["row"]}
 
 
 @pytest.mark.parametrize(("rows", "ranks"), [(5, 1), (5, 2), (7, 3), (2, 3)])
@@ -36,17 +41,19 @@ def test_processes_share_the_rows(monkeypatch, rows, ranks):
     for rank in range(ranks):  # what each tells the others
         found = []
         monkeypatch.setattr(
-            accelerate.utils, "gather_object", lambda v, f=found: f.append(v) or [0.0] * rows
-        )
+            accelerate.utils, "gather_object",
+            lambda own, f=found: f.extend(own) or [{"a": 0.0, "b": 0.0}] * rows,
+        )  # fmt: skip
         trainer = Trainer(rows, rank, ranks)
-        compute_reference(trainer, ["a", "b"])
+        compute_reference(trainer, trainer.ask)
         told[rank] = found
         assert len(trainer.asked) <= -(-rows // ranks)
-    assert sum(len(told[rank][0]) for rank in told) == rows
-    columns = iter([[one for rank in told for one in told[rank][place]] for place in (0, 1)])
-    monkeypatch.setattr(accelerate.utils, "gather_object", lambda _: next(columns))
+        assert trainer.model.training, "as before"
+    of_all = [one for rank in told for one in told[rank]]
+    assert len(of_all) == rows
+    monkeypatch.setattr(accelerate.utils, "gather_object", lambda _: of_all)
     trainer = Trainer(rows, 0, ranks)
-    compute_reference(trainer, ["a", "b"])
+    compute_reference(trainer, trainer.ask)
     assert trainer.train_dataset["a"][:] == [-float(row) for row in range(rows)]
     assert trainer.train_dataset["b"][:] == [-10.0 * row for row in range(rows)]
     assert trainer.deleted == ["ref"], "trl's copy of the adapter has done its work"

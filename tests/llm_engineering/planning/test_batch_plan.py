@@ -7,35 +7,26 @@ import pytest
 from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.planning.batch_plan import (
     gpu_plans,
-    next_smaller,
+    smaller_plans,
     unestimated_plans,
+    what_keeps_it_waiting,
 )
 from llm_engineering.planning.cards import CARDS, GIB, usable_bytes
-from llm_engineering.planning.memory_table import card_table, explain_refusal
-from llm_engineering.planning.workload import Workload
+from llm_engineering.planning.memory_table import card_table, explain_refusal, longest_row
 
 
-def work(quantised=False, **train):
-    """Llama-3.1-8B's shape, rank 32, rows of 2,048 tokens."""
-    shape = {
-        "hidden": 4096, "inner": 14336, "layers": 32, "queries": 4096, "keys": 1024,
-        "vocabulary": 128256, "tied": False,
-    }  # fmt: skip
-    return Workload.model_validate(
-        {
-            "shape": shape, "dtype": "bfloat16", "quantised": quantised, "lora": {},
-            "train": {"optimizer": "adamw_8bit", **train}, "evaluate": {"batch_size": 1},
-            "longest_row": 2048, "mean_row": 2048,
-        }
-    )  # fmt: skip
+@pytest.fixture
+def chosen(work):
+    """The first plan that fits a card."""
+
+    def choose(capacity_gib, **settings):
+        plans = gpu_plans(work(packing=True, **settings))
+        return next((plan for plan in plans if plan.fits(capacity_gib * GIB)), None)
+
+    return choose
 
 
-def chosen(capacity_gib, **settings):
-    plans = gpu_plans(work(packing=True, **settings))
-    return next((plan for plan in plans if plan.fits(capacity_gib * GIB)), None)
-
-
-def test_a_large_card_does_not_recompute_and_a_smaller_one_does():
+def test_a_large_card_does_not_recompute_and_a_smaller_one_does(chosen):
     large = chosen(CARDS["H100"])
     assert (large.micro_batch, large.gradient_accumulation) == (4, 4)  # the fastest measured
     assert large.gradient_checkpointing == "none"
@@ -43,44 +34,54 @@ def test_a_large_card_does_not_recompute_and_a_smaller_one_does():
     assert chosen(CARDS["A100 40 GB"]).micro_batch < 4
     assert chosen(CARDS["L4"]).gradient_checkpointing in ("plain", "unsloth")
     assert chosen(CARDS["T4"]) is None
-    assert chosen(CARDS["T4"], quantised=True) is not None
+    assert chosen(CARDS["T4"], quantisation="nf4") is not None
 
 
 @pytest.mark.parametrize("rows", [1, 6, 16, 17])
-def test_every_plan_gives_exactly_the_configured_rows(rows):
+def test_every_plan_gives_exactly_the_configured_rows(rows, work):
     for plan in gpu_plans(work(effective_batch=rows)) + unestimated_plans(
         TrainSettings(effective_batch=rows)
     ):
         assert plan.micro_batch * plan.gradient_accumulation == rows
 
 
-def test_what_is_chosen_by_hand_is_kept():
+def test_what_is_chosen_by_hand_is_kept(work):
     plans = gpu_plans(work(micro_batch=8, gradient_checkpointing="plain"))
     assert {(p.micro_batch, p.gradient_checkpointing) for p in plans} == {(8, "plain")}
     assert [p.gradient_accumulation for p in plans] == [2]
 
 
-def test_after_running_out_of_memory_the_next_plan_needs_less():
-    plans = gpu_plans(work())
-    plan, needs = plans[0], []
-    while plan is not None:
-        needs.append(plan.estimate.total)
-        plan = next_smaller(plans, plan)
+def test_after_running_out_of_memory_the_next_plan_needs_less(work):
+    plans, needs = gpu_plans(work()), []
+    while plans:
+        needs.append(plans[0].estimate.total)
+        plans = smaller_plans(plans, plans[0])
     assert len(needs) >= 3
     assert needs == sorted(needs, reverse=True)
+
+
+@pytest.mark.parametrize(("rows", "micro_batch"), [(32, 16), (34, 17), (6, 6)])
+def test_a_small_model_reads_16_000_tokens_at_once(rows, micro_batch, work):
+    """By tokens, not by rows: 2 of 34 rows would be the nearest under the most that pays."""
+    plan = gpu_plans(work("SmolLM2-135M", effective_batch=rows))[0]
+    assert plan.micro_batch == micro_batch
+
+
+def test_a_step_too_small_for_the_gpu_is_said(work):
+    small = work("SmolLM2-135M", row=512, effective_batch=4)
+    said = what_keeps_it_waiting(small, gpu_plans(small)[0])
+    assert said == (
+        "a forward pass has 2,048 tokens, and 16,000 would keep the GPU busy: train.effective_batch "
+        "(4 rows of 512 tokens) is the limit; train.packing: true would fill the rows"
+    )
+    for enough in (work("SmolLM2-135M", effective_batch=8), work(effective_batch=4)):
+        assert what_keeps_it_waiting(enough, gpu_plans(enough)[0]) is None
 
 
 def test_a_cpu_takes_small_micro_batches_and_does_not_recompute():
     plan = unestimated_plans(TrainSettings(effective_batch=4))[0]
     assert str(plan) == "micro-batch 2 x 2, no checkpointing"
     assert unestimated_plans(TrainSettings(effective_batch=3))[0].micro_batch == 1
-
-
-def test_where_memory_is_not_known_a_gpu_recomputes_unless_it_is_told_otherwise():
-    kinds = {plan.gradient_checkpointing for plan in unestimated_plans(TrainSettings(), "unsloth")}
-    assert kinds == {"unsloth"}
-    told = TrainSettings(gradient_checkpointing="none")
-    assert {plan.gradient_checkpointing for plan in unestimated_plans(told, "unsloth")} == {"none"}
 
 
 def test_cards_of_one_name_are_told_apart_by_their_memory():
@@ -90,17 +91,36 @@ def test_cards_of_one_name_are_told_apart_by_their_memory():
     assert usable_bytes("B200", 179.0) < 179.0 * GIB
 
 
-def test_the_table_says_for_every_card_what_fits():
+def test_the_table_says_for_every_card_what_fits(work):
     table = {line.split("  ")[1].strip(): line for line in card_table(work())}
     assert set(table) == set(CARDS)
     assert table["T4"].endswith("does not fit")
-    assert table["H100"].endswith("micro-batch 4 x 4, no checkpointing")
+    assert "micro-batch 4 x 4, no checkpointing; rows of up to " in table["H100"]
 
 
-def test_a_refusal_shows_the_parts_and_what_would_help():
+def test_the_table_knows_which_cards_have_fp8(work):
+    table = {line.split("  ")[1].strip(): line for line in card_table(work(quantisation="fp8"))}
+    without = {card for card, line in table.items() if line.endswith("has no FP8")}
+    assert without == {"T4", "A10G", "A100 40 GB", "A100 80 GB"}
+    assert "no checkpointing" in table["L40S"]
+
+
+def test_the_longest_row_is_the_last_that_fits(work):
+    asked = work(quantisation="nf4")
+    found = [longest_row(asked, CARDS[card] * GIB) for card in ("T4", "L4", "H200")]
+    assert found == sorted(found)
+    assert found[0] > 1024
+    for card, row in zip(("T4", "L4", "H200"), found, strict=True):
+        for length, fits in ((row, True), (row + 256, False)):
+            longer = work(quantisation="nf4", row=length)
+            assert any(p.fits(CARDS[card] * GIB) for p in gpu_plans(longer)) is fits
+    assert longest_row(work(), 1.0 * GIB) == 0
+
+
+def test_a_refusal_shows_the_parts_and_what_would_help(work):
     message = explain_refusal(work(micro_batch=16, gradient_checkpointing="none"), "T4", 14.6 * GIB)
     assert message.startswith("this training does not fit T4 (14.6 GiB)")
     assert "micro-batch 16 x 1, no checkpointing, with rows of 2048 tokens" in message
     assert "base weights                     14.96 GiB" in message
-    for hint in ("micro_batch: auto", "gradient_checkpointing: auto", "load_in_4bit: true"):
+    for hint in ("micro_batch: auto", "gradient_checkpointing: auto", "quantisation: nf4"):
         assert hint in message

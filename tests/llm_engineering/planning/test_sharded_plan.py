@@ -2,16 +2,11 @@
 
 import pytest
 
-from llm_engineering.configuration.evaluate import EvaluateSettings
-from llm_engineering.configuration.lora import LoraSettings
-from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.errors import HardwareError
 from llm_engineering.planning import hardware
 from llm_engineering.planning.cards import GIB
 from llm_engineering.planning.device_plans import require_memory
-from llm_engineering.planning.shape import ModelShape
 from llm_engineering.planning.sharded_plan import explain_no_sharing, explain_sharing, sharded_plans
-from llm_engineering.planning.workload import Workload
 
 H100 = 79.2 * GIB
 # Llama-3-70B's layers, but 48 of them: 43.2e9 parameters. Measured on two H100 with rows of 2,048
@@ -19,29 +14,28 @@ H100 = 79.2 * GIB
 MEASURED = 59.0e9
 
 
-def workload(**train):
-    return Workload(
-        shape=ModelShape(
-            hidden=8192, inner=28672, layers=48, queries=8192, keys=1024, vocabulary=128256,
-            tied=False,
-        ),
-        dtype="bfloat16", quantised=False, lora=LoraSettings(),
-        train=TrainSettings(effective_batch=2, packing=True, **train),
-        evaluate=EvaluateSettings(), longest_row=2048, mean_row=2048,
-    )  # fmt: skip
+@pytest.fixture
+def workload(work):
+    """What was measured, with some settings of its training changed."""
+
+    def make(**train):
+        settings = {"effective_batch": 2, "packing": True, "optimizer": "adamw_torch"}
+        return work("Llama-3-70B, 48 layers", **{**settings, **train})
+
+    return make
 
 
-def test_the_estimate_is_that_of_the_measured_run():
+def test_the_estimate_is_that_of_the_measured_run(workload):
     plan = sharded_plans(workload(), ranks=2)[-1]
     assert (plan.micro_batch, plan.gradient_accumulation, plan.sharded) == (1, 2, True)
     assert plan.estimate.reserved == pytest.approx(MEASURED, rel=0.1)
     assert plan.fits(H100)
 
 
-def test_it_is_said_and_qlora_is_named():
+def test_it_is_said_and_qlora_is_named(workload):
     text = explain_sharing(workload(), 2, H100)
     assert "the 2 GPUs share them (FSDP, plain PEFT), after 86 GiB of the host's memory" in text
-    assert "model.load_in_4bit: true (QLoRA) would fit each" in text
+    assert "model.quantisation: nf4 (QLoRA) would fit each" in text
 
 
 @pytest.mark.parametrize(
@@ -51,14 +45,14 @@ def test_it_is_said_and_qlora_is_named():
         ({"objective": "dpo", "packing": False}, "dpo does not; sft does"),
     ],
 )
-def test_what_cannot_share_the_weights_is_named(train, said):
-    work = workload().model_copy(update={"train": TrainSettings(effective_batch=2, **train)})
+def test_what_cannot_share_the_weights_is_named(train, said, workload):
+    work = workload(**{"packing": False, **train})
     assert sharded_plans(work, 2) == []
     assert said in explain_no_sharing(work, 2)
 
 
 def test_a_model_that_no_gpu_holds_is_refused_on_one_and_shared_by_two(
-    make_config, monkeypatch, caplog
+    make_config, workload, monkeypatch, caplog
 ):
     caplog.set_level("INFO")
     need = []
@@ -70,15 +64,15 @@ def test_a_model_that_no_gpu_holds_is_refused_on_one_and_shared_by_two(
     work = workload()
     monkeypatch.setattr(
         "llm_engineering.planning.device_plans.configured_workload",
-        lambda config, dtype: need.append(dtype) or work,
+        lambda config, shape, dtype: need.append(dtype) or work,
     )
     with pytest.raises(HardwareError, match="does not fit H100"):
-        require_memory(make_config(), ranks=1)
-    require_memory(make_config(), ranks=2)
+        require_memory(make_config(), work, ranks=1)
+    require_memory(make_config(), work, ranks=2)
     assert need == ["bfloat16", "bfloat16"]
     assert "the weights do not fit one GPU" in caplog.text
     assert "the 2 GPUs share them (FSDP, plain PEFT), after 86 GiB of the host's" in caplog.text
 
     monkeypatch.setattr(hardware, "free_host_bytes", lambda: int(64 * GIB))
     with pytest.raises(HardwareError, match=r"takes 86\.0 GiB, and 64\.0 GiB are free"):
-        require_memory(make_config(), ranks=2)
+        require_memory(make_config(), work, ranks=2)

@@ -11,7 +11,7 @@ import pytest
 from llm_engineering.data.prepare import prepare_data
 from llm_engineering.model.finetuning.inject import describe_lora
 from llm_engineering.model.finetuning.load import describe_model
-from llm_engineering.planning.shape import read_shape
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 from llm_engineering.planning.workload import prepared_workload
 
 
@@ -24,7 +24,11 @@ def test_the_mean_is_of_sequences_and_a_pair_is_two(
     lora = describe_lora(describe_model(config.model, dtype="float32"), config.lora)
 
     work = prepared_workload(
-        lora, read_shape(config.model), config.train, config.evaluate, dataset.summary.train
+        lora,
+        trained_shape(config.model, config.lora),
+        config.train,
+        config.evaluate,
+        dataset.summary.train,
     )
 
     lengths = [
@@ -33,7 +37,6 @@ def test_the_mean_is_of_sequences_and_a_pair_is_two(
         for name, ids in row.items()
         if name in ("chosen_ids", "rejected_ids", "completion_ids")
     ]
-    assert work is not None
     assert work.sequences_per_row == sequences
     assert work.mean_row == pytest.approx(sum(lengths) / len(lengths))
     assert work.longest_row == max(lengths)

@@ -67,6 +67,17 @@ def test_more_confidence_asks_for_more() -> None:
     assert bounds[0] > bounds[2]
 
 
+def test_equal_losses_give_equal_bounds() -> None:
+    """A gate that is asked again says the same."""
+    draw = random.Random(5)
+    old = [draw.uniform(5, 15) for _ in range(20)]
+    new = [loss - draw.uniform(-1, 2) for loss in old]
+
+    first, again = (paired_bootstrap(old, new, confidence=0.95) for _ in range(2))
+
+    assert first == again
+
+
 @pytest.mark.parametrize(("old", "new"), [([], []), ([1.0], [1.0, 2.0])])
 def test_rows_that_do_not_pair(old: list[float], new: list[float]) -> None:
     with pytest.raises(ValueError, match="cannot pair"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +14,6 @@ from zenml.utils import source_utils
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.registry import CheckName
-from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.held_out import held_out_metrics
 from llm_engineering.model.finetuning.adapter_folder import live_trained_model
@@ -44,9 +42,7 @@ def run(make_config: Callable[..., FinetuningConfig], model: str) -> Run:
         quick = {"evaluate.samples": 0, "evaluate.parity_rows": 0, "registry.checks": CHECKS}
         config = make_config({"registry.model": model, **quick, **changes})
         name = f"{model}-{name}"
-        finetuning.with_options(run_name=name)(
-            name=name, config=config, fingerprints=take_fingerprints(config), started=time.time()
-        )
+        finetuning.with_options(run_name=name)(config=config)
         text = (Path(config.run.output_dir) / name / "promotion.json").read_text()
         return Decision.model_validate(json.loads(text))
 
@@ -94,7 +90,7 @@ def test_better_is_promoted_equal_and_worse_are_not(run: Run, model: str, tmp_pa
     assert "Not promoted" in report
     assert worse.reason in report
     finished = Client().get_pipeline_run(f"{model}-better")
-    assert finished.steps["promote"].run_metadata["promoted"] is True
+    assert finished.steps["promote"].run_metadata["decision"]["promoted"] is True
     version = find_version(model, f"{model}-better")
     assert finished.steps["save_model"].model_version == version
     for name in ("dataset", "lora_model", "adapter", "training_record", "evaluation", "manifest"):

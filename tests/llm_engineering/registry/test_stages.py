@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from llm_engineering.errors import RegistryError
+from llm_engineering.registry import stages as module
 from llm_engineering.registry.stages import promote_by_hand, promote_if_unchallenged, roll_back
 from llm_engineering.registry.versions import all_versions, find_version, production_version
 
@@ -80,6 +81,25 @@ def test_promoting_by_hand_forgives_a_rollback(model: str, add_version: AddVersi
     promote_by_hand(model, "two")
 
     assert find_version(model, "two").run_metadata["rolled_back"] is False
+
+
+def test_what_cannot_be_loaded_is_not_put_into_production(
+    model: str, add_version: AddVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        promote(model, add_version(name))
+    gone = {"one"}
+
+    def require(version: object, artifact: str) -> None:
+        if version.name in gone:
+            raise RegistryError(f"the {artifact} of {version.name} is not in the store any more")
+
+    monkeypatch.setattr(module, "require_artifact", require)
+    with pytest.raises(RegistryError, match="the adapter of one is not in the store"):
+        roll_back(model)
+    with pytest.raises(RegistryError, match="the adapter of one is not in the store"):
+        promote_by_hand(model, "one")
+    assert stages(model) == {"two": "production", "one": "archived"}
 
 
 def test_nothing_to_roll_back(model: str, add_version: AddVersion) -> None:

@@ -57,6 +57,12 @@ def page(run: RunReport) -> Page:
     return Page(render_report(run))
 
 
+def test_the_runs_page_in_zenml_is_linked_where_there_is_one(make_run: MakeRun) -> None:
+    link = "https://zenml.example.com/projects/default/runs/1"
+    assert {"href": link} in [attributes for tag, attributes in page(make_run(link=link)).tags]
+    assert "this run in ZenML" not in page(make_run()).line
+
+
 def test_headline_shows_before_after_and_the_change_between_them(run: RunReport) -> None:
     line = page(run).line
     assert "Held-out loss 3.50 → 2.80 −20.0 %" in line
@@ -303,6 +309,11 @@ def test_the_memory_tile_says_what_was_planned(make_run: MakeRun) -> None:
     tiles = {tile.label: tile for tile in headline_tiles(make_run())}
     note = tiles["Peak memory"].note
     assert note.endswith(" · micro-batch 2 x 8, no checkpointing · planned 3.4 GB")
+    run = make_run()
+    plan = run.record.plan.model_copy(update={"off_by": 0.031})
+    corrected = make_run(record=run.record.model_copy(update={"plan": plan}))
+    tiles = {tile.label: tile for tile in headline_tiles(corrected)}
+    assert tiles["Peak memory"].note == f"{note} · by a measured step, +3.1 % of what was estimated"
 
 
 def test_exports_are_told_with_difference_and_tolerance(run: RunReport) -> None:

@@ -46,15 +46,19 @@ def recipe() -> LoraRecipe:
 
 @pytest.fixture
 def left_by_a_job(recipe, tmp_path):
-    """Make the model folder of a job: ``left_by_a_job(tmp_path / "model")``."""
+    """Make the model folder of a job: ``left_by_a_job(tmp_path / "model")``.
+
+    ``arranged`` is called with the folder before its inventory is written.
+    """
     import json
 
     from llm_engineering.sagemaker.model_archive import write_inventory
 
-    def make(folder: Path, **manifest: object) -> Path:
+    def make(
+        folder: Path, weights=b"weights" * 100, arranged=lambda folder: None, **manifest: object
+    ) -> Path:
         (folder / "adapter").mkdir(parents=True)
         (folder / "adapter" / "adapter_config.json").write_text("{}")
-        weights = b"weights" * 100
         (folder / "adapter" / "adapter_model.safetensors").write_bytes(weights)
         (folder / "records").mkdir()
         record = TrainingRecord(
@@ -75,6 +79,7 @@ def left_by_a_job(recipe, tmp_path):
             **manifest,
         }
         (folder / "manifest.json").write_text(json.dumps(values))
+        arranged(folder)
         write_inventory(folder)
         return folder
 

@@ -9,7 +9,7 @@ pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 from llm_engineering.configuration import to_yaml
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
-from llm_engineering.errors import LaunchError, SecretError, SetupError
+from llm_engineering.errors import ConfigError, LaunchError, SecretError, SetupError
 from llm_engineering.export import gguf
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.checks import (
@@ -54,9 +54,60 @@ def local(whole: FinetuningConfig) -> None:
 # --- here ----------------------------------------------------------------------------------------
 
 
+MLFLOW = "arn:aws:sagemaker:us-east-1:123456789012:mlflow-tracking-server/team"
+
+
+@pytest.mark.parametrize(
+    ("trackers", "server", "message"),
+    [
+        (["wandb", "mlflow"], MLFLOW, r"train\.trackers: wandb cannot be logged to"),
+        (["mlflow"], None, r"mlflow in a SageMaker job needs sagemaker\.mlflow"),
+        ([], MLFLOW, r"sagemaker\.mlflow: nothing would be logged to it"),
+    ],
+)
+def test_a_tracker_that_no_job_reaches_is_refused(trackers, server, message):
+    whole = config(mlflow=server)
+    train = whole.train.model_copy(update={"trackers": trackers})
+    with pytest.raises(ConfigError, match=message):
+        local(whole.model_copy(update={"train": train}))
+
+
+def test_a_managed_mlflow_server_is_taken():
+    whole = config(mlflow=MLFLOW)
+    local(
+        whole.model_copy(update={"train": whole.train.model_copy(update={"trackers": ["mlflow"]})})
+    )
+    with pytest.raises(ValueError, match="mlflow"):
+        settings(mlflow="https://mlflow.example.com")
+    with pytest.raises(ValueError, match="the job could not reach mlflow"):
+        settings(
+            mlflow=MLFLOW, network_isolation=True, packages={"wheelhouse": "s3://models/wheels"}
+        )
+
+
+def test_a_model_that_no_container_serves_is_not_to_be_registered():
+    package = {"group": "finetuned", "image": "an/image"}
+    local(config(model_package=package))
+    whole = config(model_package=package)
+    lora = whole.lora.model_copy(update={"use_dora": True})
+    with pytest.raises(LaunchError, match=r"sagemaker\.model_package: vLLM takes no DoRA adapter"):
+        local(whole.model_copy(update={"lora": lora}))
+
+
 def test_a_type_without_a_gpu_is_refused():
     with pytest.raises(LaunchError, match=r"sagemaker\.instance_types: ml\.m5\.xlarge has no GPU"):
         local(config(instance_types=["ml.m5.xlarge"]))
+
+
+@pytest.mark.parametrize(("instance", "has"), [("ml.g5.xlarge", False), ("ml.g6.xlarge", True)])
+def test_fp8_on_a_gpu_that_has_none_is_refused(instance, has):
+    asked = config(model={"quantisation": "fp8"}, instance_types=[instance])
+    if has:
+        return local(asked)
+    with pytest.raises(
+        LaunchError, match=r"ml\.g5\.xlarge \(A10G\) has no FP8; choose one with L4, "
+    ):
+        local(asked)
 
 
 def test_bfloat16_on_a_gpu_that_has_none_is_refused():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +12,12 @@ import pytest
 pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 from llm_engineering.configuration.sagemaker import SagemakerSettings
+from llm_engineering.sagemaker import inputs
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.inputs import upload_base_model, upload_folder, upload_source
 from llm_engineering.sagemaker.source_package import pack_source
 
+ROOT = Path(__file__).resolve().parents[3]
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 
@@ -65,6 +70,23 @@ def test_source_is_sent_once_as_two_objects(target, staged, tmp_path, sagemaker_
     assert uri == "s3://finetuning-jobs/llm-engineering-finetuning/code/a-digest/"
     sagemaker_service.set_faults(denied=["s3:PutObject"])
     assert upload_source(s3, packed, "a-digest", settings) == uri
+
+
+def test_source_that_is_old_is_sent_again_before_the_lifecycle_rule_removes_it(
+    target, staged, tmp_path, sagemaker_service, monkeypatch
+):
+    s3, settings = target()
+    packed = pack_source(staged, tmp_path / "packed")
+    upload_source(s3, packed, "a-digest", settings)
+    monkeypatch.setattr(inputs, "SOURCE_KEPT", timedelta(seconds=-1))
+    sagemaker_service.set_faults(denied=["s3:PutObject"])
+    with pytest.raises(Exception, match="AccessDenied"):
+        upload_source(s3, packed, "a-digest", settings)
+    # A job may wait and train for 28 days each, and reads its source at every start.
+    rules = json.loads((ROOT / "docs" / "sagemaker" / "lifecycle.json").read_text())["Rules"]
+    (days,) = [rule["Expiration"]["Days"] for rule in rules if rule["ID"] == "source"]
+    monkeypatch.undo()
+    assert days - inputs.SOURCE_KEPT.days >= 2 * 28
 
 
 def test_a_base_model_of_s3_is_not_uploaded(target, sagemaker_service):

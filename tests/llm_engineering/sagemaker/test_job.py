@@ -17,10 +17,17 @@ from llm_engineering.sagemaker.job import (
     split_secret,
     write_failure,
 )
+from llm_engineering.sagemaker.serving_layout import ServedFrom
 
 pytestmark = pytest.mark.slow
 
-ORDER = JobOrder(run="r", region="us-east-1", secrets={}, has_base_model=False)
+ORDER = JobOrder(
+    run="r",
+    region="us-east-1",
+    secrets={},
+    has_base_model=False,
+    served=ServedFrom(name="tiny", base="owner/name"),
+)
 
 
 def test_the_failure_file_has_the_users_message_first(tmp_path):

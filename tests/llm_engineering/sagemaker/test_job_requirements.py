@@ -20,8 +20,9 @@ ROOT = Path(__file__).resolve().parents[3]
 LOCK = ROOT / "poetry.lock"
 # Parts of the package that run beside a job, not in it.
 BESIDE_THE_JOB = {"commands", "lineage", "registry", "sagemaker", "scheduling"}
-# The launcher prepares the data, and resolves where an adapter of the registry lies.
-ONLY_BEFORE_THE_JOB = {"artifacts.py", "near.py", "starting_adapter.py"}
+# The launcher prepares the data, resolves where an adapter of the registry lies, and keeps the section
+# of ZenML, which asks ZenML only where it says something.
+ONLY_BEFORE_THE_JOB = {"artifacts.py", "near.py", "starting_adapter.py", "zenml.py"}
 
 # A lock small enough to work out by hand; the fixture adds the roots that it does not define.
 SMALL_LOCK = """
@@ -171,6 +172,14 @@ def test_the_image_s_python_decides_not_this_one(
     python: str, has_backport: bool, small_lock: Path
 ) -> None:
     assert ("backport" in packages(job_requirements(small_lock, python))) == has_backport
+
+
+def test_mlflows_client_comes_only_where_a_job_logs_to_it() -> None:
+    plain = set(packages(job_requirements(LOCK, "3.12")))
+    logging = set(packages(job_requirements(LOCK, "3.12", mlflow=True)))
+    assert {"sagemaker-mlflow", "mlflow-skinny", "boto3"} <= logging - plain
+    assert "sagemaker" not in logging, "AWS's SDK is not needed for it"
+    assert plain <= logging
 
 
 # --- refusals ----------------------------------------------------------------------------------

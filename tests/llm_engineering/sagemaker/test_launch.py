@@ -20,9 +20,13 @@ from llm_engineering.errors import LaunchError
 from llm_engineering.export.gguf import CONVERTER, read_metadata
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
-from llm_engineering.model.finetuning.inject import describe_lora, inject_lora
-from llm_engineering.model.finetuning.load import describe_model, load_model
-from llm_engineering.planning.shape import read_shape
+from llm_engineering.model.finetuning.described import (
+    describe_launched_lora,
+    describe_launched_model,
+)
+from llm_engineering.model.finetuning.inject import inject_lora
+from llm_engineering.model.finetuning.load import load_model
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 from llm_engineering.sagemaker import start
 from llm_engineering.sagemaker.aws import Aws
 from llm_engineering.sagemaker.follow import (
@@ -31,8 +35,9 @@ from llm_engineering.sagemaker.follow import (
     JobStoppedError,
     JobWaitedTooLongError,
 )
-from llm_engineering.sagemaker.launch import Launch, train_in_job
-from llm_engineering.sagemaker.submission import requirements
+from llm_engineering.sagemaker.launch import train_in_job
+from llm_engineering.sagemaker.launch_order import Launch
+from llm_engineering.sagemaker.submission import requirements, served_name
 from llm_engineering.training.production import ProductionAdapter
 from llm_engineering.training.run import train
 
@@ -90,7 +95,9 @@ def plan(sagemaker_service, make_config, tmp_path):
             }
         )
         dataset = prepare_data(config.data, config.model, folder=tmp_path / "data")
-        lora = describe_lora(describe_model(config.model, dtype="float32"), config.lora)
+        lora = describe_launched_lora(
+            describe_launched_model(config.model, dtype="float32"), config.lora
+        )
         code = take_fingerprints(config).code
         launch = Launch(config=config, code=code, poll_seconds=POLL, capacity_pause_seconds=0.1)
         return Planned(launch, lora, dataset, tmp_path / "results", [])
@@ -123,7 +130,13 @@ def jobs(service):
 def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     plan, sagemaker_service, tmp_path, caplog
 ):
-    planned = plan({"evaluate.parity_rows": 2})
+    sagemaker_service.use_shipped_policies(["MakeTheModelGroup", "RegisterModels", "LogToMlflow"])
+    planned = plan(
+        {"evaluate.parity_rows": 2, "train.trackers": ["mlflow"]},
+        model_package={"group": "finetuned", "image": sagemaker_service.image},
+        mlflow="arn:aws:sagemaker:us-east-1:123456789012:mlflow-tracking-server/team",
+        environment={"SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT": sagemaker_service.endpoint},
+    )
     with caplog.at_level("INFO"):
         adapter, record = planned.go()
     shown = caplog.text  # the log as it came
@@ -150,6 +163,28 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     assert job.cost_usd == pytest.approx(1.5 * job.billable_seconds / 3600)
     assert len(record.evaluation.samples) == 2
     assert [proof.export for proof in job.parity] == ["adapter"]
+    # held against the job's log, laid out for a serving container, registered
+    assert job.is_anchored
+    assert "checked for damage" not in shown
+    assert job.model_artifact == f"s3://{sagemaker_service.bucket}/" + next(
+        key for key in sagemaker_service.keys() if key.endswith("model.tar.gz")
+    )
+    name = served_name(planned.launch.config)
+    base = f"s3://{sagemaker_service.bucket}/llm-engineering-finetuning/models/"
+    assert job.serving.startswith(f"LMI: the adapter {name}, on {base}")
+    with tarfile.open(planned.folder / "model.tar.gz") as packed:
+        names = {each.name.removeprefix("./") for each in packed.getmembers()}
+    assert {"serving.properties", f"adapters/{name}/adapter_model.safetensors"} <= names
+    package = sagemaker_service.client("sagemaker").describe_model_package(
+        ModelPackageName=job.model_package
+    )
+    (container,) = package["InferenceSpecification"]["Containers"]
+    assert container["ModelDataUrl"] == job.model_artifact
+    # the managed MLflow server has the curve
+    (run,) = sagemaker_service.mlflow_runs()
+    logged = [each["value"] for each in run["data"]["metrics"] if each["key"] == "loss"]
+    assert logged == pytest.approx([p.loss for p in record.points], abs=1e-3)
+    assert {"key": "job", "value": told.name} in run["data"]["tags"]
     # only results are in the model folder
     archive = planned.folder / "job"
     assert {p.name for p in archive.iterdir()} == {
@@ -168,8 +203,9 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     }.items()
 
     # The same training again: the job that has completed is fetched, none is paid for.
-    again, _ = planned.go()
+    again, fetched = planned.go()
     assert again.digest == adapter.digest
+    assert fetched.job.model_package == job.model_package
     assert planned.told[-1].reattached
     assert planned.told[-1].name == told.name
     assert len(jobs(sagemaker_service)) == 1
@@ -272,24 +308,6 @@ def test_two_launches_at_once_pay_for_one_job(plan, sagemaker_service):
     assert results[0][0].digest == results[1][0].digest
     assert len(jobs(sagemaker_service)) == 1
     assert sorted(told.reattached for told in (*first.told, *second.told)) == [False, True]
-
-
-def test_a_result_that_was_altered_is_refused(plan, sagemaker_service, tmp_path):
-    planned = plan()
-    planned.go()
-    job = sagemaker_service.describe(planned.told[0].name)
-    key = job["ModelArtifacts"]["S3ModelArtifacts"].split(f"{sagemaker_service.bucket}/", 1)[1]
-    adapter = planned.folder / "job" / "adapter" / "adapter_model.safetensors"
-    content = bytearray(adapter.read_bytes())
-    content[-1] ^= 1
-    adapter.write_bytes(bytes(content))
-    with tarfile.open(tmp_path / "altered.tar.gz", "w:gz") as archive:
-        archive.add(planned.folder / "job", arcname=".")
-    sagemaker_service.client("s3").upload_file(
-        str(tmp_path / "altered.tar.gz"), sagemaker_service.bucket, key
-    )
-    with pytest.raises(LaunchError, match=r"adapter/adapter_model\.safetensors"):
-        planned.go()
 
 
 def test_a_failing_job_tells_its_own_error_first(plan, sagemaker_service):
@@ -463,10 +481,12 @@ def test_a_gpu_that_is_too_small_is_refused_before_anything_is_sent(
     plan, sagemaker_service, monkeypatch
 ):
     planned = plan()
-    larger = read_shape(planned.launch.config.model).model_copy(
-        update={"hidden": 8192, "inner": 28672, "layers": 80}
+    config = planned.launch.config
+    shape = trained_shape(config.model, config.lora)
+    larger = shape.model_copy(
+        update={"model": shape.model.model_copy(update={"parameters": 70_000_000_000})}
     )
-    monkeypatch.setattr("llm_engineering.sagemaker.submission.read_shape", lambda settings: larger)
+    monkeypatch.setattr("llm_engineering.sagemaker.submission.trained_shape", lambda *_: larger)
     with pytest.raises(LaunchError, match=r"ml\.g5\.2xlarge: this training does not fit A10G"):
         planned.go()
     assert jobs(sagemaker_service) == []

@@ -19,10 +19,13 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import AwsUnavailableError, LaunchError
 from llm_engineering.sagemaker import follow as following
 from llm_engineering.sagemaker import launch as launching
+from llm_engineering.sagemaker import launcher as carrying_out
+from llm_engineering.sagemaker.ended_from_outside import LauncherEndedError
 from llm_engineering.sagemaker.follow import JobFailedError, NoCapacityError, ServiceFailedError
 from llm_engineering.sagemaker.identity import JobIdentity
 from llm_engineering.sagemaker.image import TrainingImage
-from llm_engineering.sagemaker.launch import Launch, LauncherEndedError, name_of, train_in_job
+from llm_engineering.sagemaker.launch import train_in_job
+from llm_engineering.sagemaker.launch_order import Launch, name_of
 from llm_engineering.sagemaker.submission import Submission
 
 IDENTITY = JobIdentity({"data": "1", "settings": "2"})
@@ -94,10 +97,10 @@ def service(monkeypatch):
     monkeypatch.setattr(launching, "identity_at", lambda *args: IDENTITY)
     monkeypatch.setattr(launching, "pin_image", lambda aws, settings: TrainingImage("an/image"))
     monkeypatch.setattr(
-        launching, "types_with_quota", lambda aws, settings: (settings.instance_types, [])
+        carrying_out, "types_with_quota", lambda aws, settings: (settings.instance_types, [])
     )
     monkeypatch.setattr(
-        launching, "fetch_results", lambda aws, job, *args, **kw: job["TrainingJobName"]
+        carrying_out, "fetch_results", lambda aws, job, *args, **kw: job["TrainingJobName"]
     )
     return service
 
@@ -245,13 +248,33 @@ def test_without_capacity_the_types_are_gone_through_with_a_pause_between_rounds
 ):
     fail(service, "CapacityError: none")
     pauses = []
-    monkeypatch.setattr(launching.time, "sleep", pauses.append)
+    monkeypatch.setattr(carrying_out.time, "sleep", pauses.append)
     with pytest.raises(NoCapacityError, match=r"tried 3 time\(s\).*run the same command again"):
         go(service, make_config(capacity_retries=2, spot=SPOT), capacity_pause_seconds=60.0)
     types = [job["ResourceConfig"]["InstanceType"] for job in service.jobs.values()]
     assert types == ["ml.g5.2xlarge", "ml.g6.2xlarge"] * 3
     assert [p for p in pauses if p >= 1] == [60.0, 120.0]
     assert service.calls["prepare"] == 1, "the inputs were put into S3 once"
+
+
+@pytest.mark.parametrize("has_checkpoints", [True, False])
+def test_checkpoints_that_are_gone_are_told_before_a_job_goes_on_from_nothing(
+    service, caplog, has_checkpoints
+):
+    complete = service.on_describe
+
+    def stop(job):
+        if job["TrainingJobName"] == name():
+            service.move(name(), "Stopped")
+
+    service.on_describe = stop
+    with pytest.raises(LaunchError, match="was stopped"):
+        go(service)
+    service.on_describe = complete
+    if has_checkpoints:
+        service.put(f"llm-engineering-finetuning/checkpoints/{name()}/checkpoint-2/x")
+    assert go(service) == name(2)
+    assert ("this job begins from the first step" in caplog.text) is not has_checkpoints
 
 
 def test_fifteen_launches_without_capacity_are_followed_by_one_that_trains(service):

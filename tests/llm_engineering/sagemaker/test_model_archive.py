@@ -8,6 +8,7 @@ import io
 import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,50 @@ def test_a_good_archive_comes_out_as_it_went_in(exists: bool, model: Path, tmp_p
         "adapter", "inventory.json", "report.html",
     ]  # fmt: skip
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_what_is_extracted_never_lies_on_another_disk(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the folder for temporary files does, from which nothing can be moved into place."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+
+    extract(pack(tmp_path / "model.tar.gz", model), tmp_path / "out")
+
+    verify_inventory(tmp_path / "out")
+
+
+def test_folders_may_be_told_before_or_after_what_is_in_them(tmp_path: Path) -> None:
+    folders = [member(name, b"", type=tarfile.DIRTYPE) for name in ("x/y/z", "x", "a")]
+    archive = craft(tmp_path / "m.tar.gz", member("a/b/c"), *folders, member("x/y/z/file"))
+
+    extract(archive, tmp_path / "out")
+
+    assert sorted(
+        path.relative_to(tmp_path / "out").as_posix()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    ) == ["a/b/c", "good.txt", "x/y/z/file"]
+    assert (tmp_path / "out" / "x" / "y" / "z" / "file").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(("max_bytes", "fits"), [(1000, True), (999, False)])
+def test_so_many_bytes_may_all_files_have(max_bytes: int, fits: bool, tmp_path: Path) -> None:
+    archive = craft(tmp_path / "m.tar.gz", member("a", b"x" * 600), member("b", b"x" * 399))
+
+    if fits:
+        extract(archive, tmp_path / "out", max_bytes=max_bytes)
+        assert (tmp_path / "out" / "b").stat().st_size == 399
+    else:
+        with pytest.raises(LaunchError, match="'b' takes the archive over 999 bytes"):
+            extract(archive, tmp_path / "out", max_bytes=max_bytes)
+
+
+def test_a_file_where_the_folder_would_be_is_left_alone(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(LaunchError, match="out: is not an empty folder"):
+        extract(pack(tmp_path / "model.tar.gz", model), tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_permissions_of_the_archive_are_not_taken(tmp_path: Path) -> None:
@@ -231,6 +276,14 @@ def shorten(model: Path) -> None:
     (model / "inventory.json").write_text('["report.html"]')
 
 
+def number(model: Path) -> None:
+    (model / "inventory.json").write_text('{"report.html": 1}')
+
+
+def pipe(model: Path) -> None:
+    os.mkfifo(model / "pipe")
+
+
 def lose(model: Path) -> None:
     (model / "inventory.json").unlink()
 
@@ -244,6 +297,8 @@ def lose(model: Path) -> None:
         (link, r"link: is a link or a special file"),
         (spoil, r"inventory\.json: is not JSON"),
         (shorten, r"inventory\.json: is no table of digests"),
+        (number, r"inventory\.json: is no table of digests"),
+        (pipe, r"pipe: is a link or a special file"),
         (lose, r"has no inventory\.json, so the job did not save all of it"),
     ],
 )

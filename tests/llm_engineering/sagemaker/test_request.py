@@ -105,6 +105,18 @@ def test_a_plain_request():
     }
 
 
+def test_a_managed_mlflow_server_is_told_by_what_its_client_reads():
+    """Which the plugin in the lock turns into a store of that server."""
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:mlflow-tracking-server/team"
+    environment = request_of(mlflow=arn, environment={"MLFLOW_EXPERIMENT_NAME": "mine"})[
+        "Environment"
+    ]
+    assert environment["MLFLOW_TRACKING_URI"] == arn
+    assert environment["MLFLOW_EXPERIMENT_NAME"] == "mine", "the user's own has the last word"
+    assert environment["MLFLOW_TAGS"] == '{"job": "a-job"}'
+    assert "MLFLOW_TRACKING_URI" not in request_of()["Environment"]
+
+
 def channel(name, uri, mode="File"):
     source = {
         "S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated",

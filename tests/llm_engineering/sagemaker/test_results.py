@@ -13,11 +13,14 @@ pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 from botocore.exceptions import EndpointConnectionError
 from sagemaker_service.memory import MemoryAws, MemoryService, client_error
 
+from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.errors import AwsUnavailableError, LaunchError
 from llm_engineering.sagemaker import results
+from llm_engineering.sagemaker.anchor import anchor_line
 from llm_engineering.sagemaker.follow import Pace
 from llm_engineering.sagemaker.results import fetch_results, most_bytes
+from llm_engineering.sagemaker.serving_layout import ServedFrom, arrange
 
 KEY = "ft/results/job-1/output/model.tar.gz"
 SETTINGS = SagemakerSettings(
@@ -51,7 +54,7 @@ def fetch(service, recipe, tmp_path):
     def fetch(job=JOB):
         return fetch_results(
             MemoryAws(SETTINGS, service), job, recipe, SETTINGS, tmp_path / "run",
-            pace=Pace(poll_s=0.001, patience_s=0.02),
+            pace=Pace(poll_s=0.001, patience_s=0.5),
         )  # fmt: skip
 
     return fetch
@@ -101,6 +104,66 @@ def test_an_adapter_that_is_not_the_manifests_is_refused(service, fetch, left_by
     put(service, left_by_a_job(tmp_path / "model", adapter_digest="0" * 64))
     with pytest.raises(LaunchError, match=r"its adapter has digest .*, its manifest says 0000"):
         fetch()
+
+
+def test_a_model_that_was_replaced_with_a_matching_inventory_is_refused(
+    service, fetch, left_by_a_job, tmp_path
+):
+    """Altered weights, with manifest and inventory to match: only the job's log knows better."""
+    model = left_by_a_job(tmp_path / "model")
+    service.logs["job-1/algo-1"] = [anchor_line(model / "inventory.json")]
+    put(service, model)
+    assert fetch()[1].job.is_anchored
+    forged = left_by_a_job(tmp_path / "forged", weights=b"another" * 100)
+    put(service, forged)
+    with pytest.raises(LaunchError, match="its results are not those that it left"):
+        fetch()
+    assert not (tmp_path / "run" / "job" / "adapter" / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "manifest.json"])
+def test_a_file_that_was_altered_alone_is_refused(service, fetch, left_by_a_job, tmp_path, name):
+    model = left_by_a_job(tmp_path / "model")
+    content = bytearray((model / name).read_bytes())
+    content[-2] ^= 1
+    (model / name).write_bytes(bytes(content))
+    put(service, model)
+    with pytest.raises(LaunchError, match=f"altered: {name}"):
+        fetch()
+
+
+def test_what_serves_comes_home_as_a_local_run_has_it(service, fetch, left_by_a_job, tmp_path):
+    served = ServedFrom(name="tiny", base="owner/name")
+    config = FinetuningConfig.model_validate(
+        {
+            "model": {"id": "owner/name"},
+            "data": {"sources": [{"source": "a.jsonl"}], "held_out": {"fraction": 0.1}},
+        }
+    )
+    model = left_by_a_job(tmp_path / "model", arranged=lambda f: arrange(f, served, config))
+    put(service, model)
+    adapter, record = fetch()
+    assert (adapter.folder / "adapter_model.safetensors").is_file()
+    assert record.job.model_artifact == f"s3://bucket/{KEY}"
+    assert record.job.serving == "LMI: the adapter tiny, on owner/name"
+    assert not record.job.is_anchored, "its log has no digest"
+
+
+def test_adapted_modules_in_another_order_are_no_difference(
+    service, left_by_a_job, recipe, tmp_path, caplog
+):
+    """Files are sorted by name, a model's modules are not."""
+    put(service, left_by_a_job(tmp_path / "model"))
+    service.logs["job-1/algo-1"] = [anchor_line(tmp_path / "model" / "inventory.json")]
+
+    def fetch(planned):
+        caplog.clear()
+        fetch_results(MemoryAws(SETTINGS, service), JOB, planned, SETTINGS, tmp_path / "run")
+        return caplog.text
+
+    assert fetch(recipe) == ""
+    other = recipe.model_copy(update={"total_parameters": 1})
+    assert "differs from what was planned in: total_parameters" in fetch(other)
 
 
 def test_a_model_that_was_deleted_is_one_sentence(fetch):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from llm_engineering.errors import SecretError
-from llm_engineering.sagemaker.secret_scan import find_secrets, require_no_secrets
+from llm_engineering.sagemaker.secret_scan import _is_random, find_secrets, require_no_secrets
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -132,6 +132,35 @@ def test_nearly_all_random_values_are_found(alphabet: str) -> None:
     values = [drawn(32, alphabet, seed) for seed in range(1000)]
     found = sum(bool(find_secrets("API_" + f"KEY={value}")) for value in values)
     assert found >= 980
+
+
+@pytest.mark.parametrize(
+    ("value", "random"),
+    [
+        ("a1b2c3d4a1b2c3d4", True),  # eight characters as often: 3 bits
+        ("a1b2c3d4a1a1a1a1", False),
+        ("a1b2-c3de", True),  # five changes between letters and digits
+        ("a1bc-d2ef", False),
+        ("a1b-c2d-e3f-g4h", False),  # parts of three tell nothing
+        ("abcd1ef2", True),  # three in a part of eight
+        ("abcd1efg-hijk", False),
+        ("abc1de2-hijk", False),
+        ("aBcDeFgHijklmnopqrst", True),  # eight changes of case in twenty
+        ("ABcDeFgHijklmnopqrst", False),
+        ("aBcDeFgHijklmnopqrs", False),
+    ],
+)
+def test_where_random_begins(value: str, random: bool) -> None:
+    assert _is_random(value) is random
+
+
+def test_secrets_are_told_in_the_texts_order_each_with_its_line() -> None:
+    text = f"\npass{'word'}: {drawn(32, seed=6)}\n\n{'hf' + '_' + drawn(34)}\n"
+
+    assert [(found.line, found.kind[:7]) for found in find_secrets(text)] == [
+        (2, "random "),
+        (4, "Hugging"),
+    ]
 
 
 def test_the_refusal_names_place_kind_and_remedy_and_shows_no_secret() -> None:

@@ -106,8 +106,8 @@ def test_this_project_s_source_is_whole_and_imports_where_it_is_staged(tmp_path:
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
     )
     assert Path(result.stdout.strip()).is_relative_to(folder)
-    assert 30 < len(listing.files) < 300
-    assert listing.total_bytes < 1_500_000
+    assert 30 < len(listing.files) < 500
+    assert listing.total_bytes < 2_500_000
     assert "llm_engineering/training/run.py" in listing.files
     assert "llm_engineering/model/chat_templates/chatml.jinja" in listing.files
     assert "llm_engineering/reporting/templates/report/report.css" in listing.files

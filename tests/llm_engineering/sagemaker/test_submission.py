@@ -66,7 +66,9 @@ def make(service, tmp_path, monkeypatch):
             config=config,
             settings=config.sagemaker,
             lora=SimpleNamespace(
-                model=SimpleNamespace(digest="m", weight_digests={"model.safetensors": "w"})
+                model=SimpleNamespace(
+                    id="m", revision=None, digest="m", weight_digests={"model.safetensors": "w"}
+                )
             ),
             dataset=SimpleNamespace(folder=data, summary=SimpleNamespace(digest="d")),
             run=run,

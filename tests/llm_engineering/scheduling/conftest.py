@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from llm_engineering.configuration.schedule import ScheduleSettings
-from llm_engineering.scheduling import schedules
+from llm_engineering.scheduling import host_queue, schedules
 from llm_engineering.scheduling.schedules import Schedule, write_schedule
 
 MakeSchedule = Callable[..., Schedule]
@@ -18,9 +19,10 @@ MakeSchedule = Callable[..., Schedule]
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Schedules go under the test's folder, and its working directory and environment come back."""
+    """Schedules and the host's queues are in the test's folder, and its working directory comes back."""
     folder = tmp_path / ".schedules"
     monkeypatch.setattr(schedules, "FOLDER", folder)
+    monkeypatch.setattr(host_queue, "FOLDERS", (tmp_path,))
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -77,3 +79,20 @@ esac
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     return file
+
+
+@pytest.fixture
+def add_secret() -> Iterator[Callable[..., str]]:
+    """Put a secret into ZenML; returns its name."""
+    from zenml.client import Client
+
+    names = []
+
+    def add(**values: str) -> str:
+        names.append(f"secret-{uuid4().hex[:8]}")
+        Client().create_secret(names[-1], values)
+        return names[-1]
+
+    yield add
+    for name in names:
+        Client().delete_secret(name)

@@ -7,12 +7,18 @@ import os
 import subprocess
 import time
 
+import psutil
 import pytest
 
 from llm_engineering import errors
 from llm_engineering.sagemaker.follow import JobFailedError, NoCapacityError
 from llm_engineering.scheduling import attempt
-from llm_engineering.scheduling.attempt import describe_failure, may_be_cured, run_attempt
+from llm_engineering.scheduling.attempt import (
+    RanTooLongError,
+    describe_failure,
+    may_be_cured,
+    run_attempt,
+)
 from llm_engineering.scheduling.lock import schedule_lock
 
 
@@ -32,11 +38,13 @@ def commands(monkeypatch):
 
 def run(schedule, tmp_path):
     with (tmp_path / "log").open("ab") as log, schedule_lock(schedule.folder) as lock:
-        return run_attempt(schedule, "run-1", log, lock)
+        return run_attempt(schedule, "run-1", log, [lock])
 
 
 def test_a_local_attempt_goes_on_from_an_interrupted_one(commands, make_schedule, tmp_path):
-    schedule = make_schedule(overrides=["run.seed=1", "train.epochs=2"])
+    schedule = make_schedule(
+        overrides=["run.seed=1", "schedule.alert_command=[x]", "train.epochs=2"]
+    )
     assert run(schedule, tmp_path) == 0
     (command,) = commands
     assert "--resume=if-possible" in command
@@ -94,6 +102,48 @@ def test_how_it_ended_in_words(tmp_path, status, text, said):
     assert describe_failure(status, log, len("error: of an earlier attempt\n")) == said
 
 
+def hanging(monkeypatch, script):
+    """Attempts are this shell script."""
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        attempt.subprocess,
+        "Popen",
+        lambda command, **options: real(["sh", "-c", script], **options),
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "how"),
+    [
+        (
+            "trap 'echo saved; exit 143' TERM; echo up; while :; do sleep 0.05; done",
+            "asked to stop",
+        ),
+        (
+            "trap '' TERM; sleep 60 & echo up; wait; sleep 60",
+            "killed, since it did not stop within",
+        ),
+    ],
+)
+def test_a_training_that_hangs_is_asked_and_then_killed_with_all_that_it_started(
+    make_schedule, tmp_path, monkeypatch, script, how
+):
+    hanging(monkeypatch, script)
+    monkeypatch.setattr(attempt, "GRACE_SECONDS", 60.0 if how == "asked to stop" else 0.4)
+    with (
+        (tmp_path / "log").open("ab") as log,
+        pytest.raises(RanTooLongError, match=rf"max_run_seconds \(2 s\), and was {how}"),
+    ):
+        run_attempt(make_schedule(), "run-1", log, [], max_seconds=1.5)
+    assert (tmp_path / "log").read_text() == ("up\nsaved\n" if how == "asked to stop" else "up\n")
+    time.sleep(0.1)
+    assert not [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"] == ["sleep", "60"] and str(tmp_path) == process.cwd()
+    ]
+
+
 def test_a_training_that_outlives_its_caller_still_holds_the_lock(
     make_schedule, tmp_path, monkeypatch
 ):
@@ -107,8 +157,10 @@ def test_a_training_that_outlives_its_caller_still_holds_the_lock(
     child = os.fork()
     if child == 0:
         with schedule_lock(schedule.folder) as lock:
-            monkeypatch.setattr(real, "wait", lambda process: os.write(write, b"x") and os._exit(0))
-            run_attempt(schedule, "run-1", io.FileIO(os.devnull, "w"), lock)
+            monkeypatch.setattr(
+                real, "wait", lambda process, _: os.write(write, b"x") and os._exit(0)
+            )
+            run_attempt(schedule, "run-1", io.FileIO(os.devnull, "w"), [lock])
     os.read(read, 1)
     os.waitpid(child, 0)
     with schedule_lock(schedule.folder) as lock:

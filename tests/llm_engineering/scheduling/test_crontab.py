@@ -34,16 +34,16 @@ def test_a_line_comes_and_goes_and_every_other_stays_to_the_byte(fake_crontab, m
     crontab.install(make_schedule(name="weekly"))
     assert len(fake_crontab.read_text().removeprefix(OTHERS).splitlines()) == 2
 
-    crontab.remove("nightly")
-    crontab.remove("weekly")
+    crontab.remove(make_schedule())
+    crontab.remove(make_schedule(name="weekly"))
     assert fake_crontab.read_text() == OTHERS
 
 
 def test_a_crontab_that_held_nothing_else_is_gone_afterwards(fake_crontab, make_schedule):
-    crontab.remove("nightly")
+    crontab.remove(make_schedule())
     crontab.install(make_schedule())
     assert fake_crontab.exists()
-    crontab.remove("nightly")
+    crontab.remove(make_schedule())
     assert not fake_crontab.exists()
 
 
@@ -69,10 +69,39 @@ def test_a_percent_sign_would_end_the_command(make_schedule, monkeypatch):
     assert line.count("%") == line.count(r"\%") == 2
 
 
+def test_a_line_of_the_folder_that_this_one_was_goes_too(fake_crontab, make_schedule, tmp_path):
+    old = f"0 3 * * * /x/python {tmp_path}/old/tools/run.py --run-scheduled nightly"
+    longer = old.replace("nightly", "nightly-2")
+    fake_crontab.write_text(
+        f"{OTHERS}{old} >/dev/null # schedule nightly of {tmp_path}/old\n{old} 2>&1 | logger\n{longer}\n"
+    )
+    moved = make_schedule(root=tmp_path / "old")
+    crontab.remove(moved)
+    assert fake_crontab.read_text() == f"{OTHERS}{longer}\n"
+
+
+def test_the_line_of_a_checkout_of_which_this_is_a_copy_stays(
+    fake_crontab, make_schedule, tmp_path
+):
+    line = f"0 3 * * * /x/python {tmp_path}/first/tools/run.py --run-scheduled nightly\n"
+    fake_crontab.write_text(line)
+    (tmp_path / "first" / ".schedules" / "nightly").mkdir(parents=True)
+    crontab.remove(make_schedule(root=tmp_path / "first"))
+    assert fake_crontab.read_text() == line
+
+
+def test_a_call_in_the_users_own_words_is_left_and_told(fake_crontab, make_schedule, tmp_path):
+    own = "0 3 * * * cd /x && ./tools/run.py --run-scheduled nightly"
+    gone = "0 3 * * * /gone/tools/run.py --run-scheduled nightly"
+    theirs = f"0 3 * * * {tmp_path}/tools/run.py --run-scheduled nightly"
+    fake_crontab.write_text("\n".join([own, gone, theirs, f"# {own}", f"{own}-2"]) + "\n")
+    assert crontab.leftovers(make_schedule()) == [own, gone]
+
+
 def test_it_is_found_again_where_the_folder_has_a_percent_sign(
     fake_crontab, make_schedule, monkeypatch
 ):
     monkeypatch.setattr(crontab, "ROOT", Path("/a 100% folder"))
     crontab.install(make_schedule())
-    crontab.remove("nightly")
+    crontab.remove(make_schedule())
     assert not fake_crontab.exists()

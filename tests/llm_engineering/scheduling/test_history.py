@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from llm_engineering.scheduling import history
 from llm_engineering.scheduling.history import (
     Tick,
     append_tick,
     last_success,
+    newest_start,
     read_history,
     shorten_history,
 )
@@ -21,6 +24,20 @@ def test_an_unfinished_line_is_passed_over(tmp_path):
     ticks = read_history(tmp_path)
     assert [tick.started for tick in ticks] == ["1", "3"]
     assert last_success(ticks) is ticks[0]
+
+
+def test_the_newest_call_is_the_latest_that_is_not_of_the_future():
+    hours = {"running": 3, "overlapping": 4, "of a clock that was ahead": 30}
+    starts = [
+        f"2026-01-{1 + hour // 24:02d}T{hour % 24:02d}:00:00+00:00" for hour in hours.values()
+    ]
+    ticks = [Tick(started=starts[1]), Tick(started=starts[0]), Tick(started=starts[2])]
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert newest_start(ticks, now) == datetime(2026, 1, 1, 4, tzinfo=UTC)
+    assert newest_start(ticks, now, "2026-01-01T11:00:00+00:00") == datetime(
+        2026, 1, 1, 11, tzinfo=UTC
+    )
+    assert newest_start([], now) is None
 
 
 def test_a_long_history_is_shortened_but_keeps_what_is_still_needed(tmp_path, monkeypatch):

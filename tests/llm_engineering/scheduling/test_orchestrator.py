@@ -156,7 +156,7 @@ def test_airflow_gets_a_dag_that_looks_at_the_inputs_at_each_run(
     orchestrator.install(make_schedule(cron="0 4 * * 1", clock="orchestrator"), make_config())
     (kept,) = Client().list_schedules(name="nightly").items
     assert kept.cron_expression == "0 4 * * 1", "one of the same name is replaced"
-    orchestrator.remove("nightly")
+    orchestrator.remove(schedule)
     assert Client().list_schedules(name="nightly").total == 0
 
 
@@ -187,14 +187,14 @@ def test_a_run_as_an_orchestrator_starts_it_notices_new_data_by_itself(make_conf
         return {step for step, run in finished.steps.items() if str(run.status) == "cached"}
 
     computed = {"prepare_data", "load_model", "inject_lora", "train", "evaluate"}
-    first = run(name=name, config=config)
+    first = run(config=config)
     assert cached(first) == set()
     assert first.name.startswith("nightly-20")
     decision = json.loads((tmp_path / "outputs" / first.name / "promotion.json").read_text())
     assert decision["version"] == first.name, "the version of the run is found by its name"
     manifest = json.loads((tmp_path / "outputs" / first.name / "manifest.json").read_text())
     assert 0 < manifest["wall_seconds"] < 600
-    assert cached(run(name=name, config=config)) == computed
+    assert cached(run(config=config)) == computed
     with open(config.data.sources[0].source, "a") as file:
         file.write('{"instruction": "Is this new?", "response": "Yes."}\n')
-    assert cached(run(name=name, config=config)).isdisjoint({"prepare_data", "train", "evaluate"})
+    assert cached(run(config=config)).isdisjoint({"prepare_data", "train", "evaluate"})

@@ -11,6 +11,7 @@ import pytest
 
 from llm_engineering.errors import SetupError
 from llm_engineering.scheduling import systemd
+from llm_engineering.scheduling.attempt import GRACE_SECONDS
 
 
 @pytest.fixture
@@ -42,9 +43,41 @@ def test_the_units_are_written_started_and_removed(systemctl, make_schedule, tmp
         f"--user enable {unit}.timer",
         f"--user restart {unit}.timer",
     ]
-    systemd.remove("nightly")
+    systemd.remove(make_schedule())
     assert list(folder.iterdir()) == []
     assert f"--user disable --now {unit}.timer" in systemctl.read_text()
+
+
+def test_what_systemd_would_not_do_is_told(systemctl, make_schedule, tmp_path):
+    schedule = make_schedule()
+    unit = systemd.unit_name("nightly")
+    assert systemd.problem(schedule) == f"the unit {unit}.service is not there"
+    systemd.install(schedule)
+    assert systemd.problem(schedule) is None
+    timer = tmp_path / "config" / "systemd" / "user" / f"{unit}.timer"
+    timer.write_text(timer.read_text().replace("03", "05"))
+    assert systemd.problem(schedule) == f"the unit {unit}.timer was edited"
+    systemd.install(schedule)
+    (tmp_path / "refuse").touch()
+    assert systemd.problem(schedule) == f"{unit}.timer is not active"
+
+
+def test_the_units_of_the_folder_that_this_one_was_go_too(systemctl, make_schedule, tmp_path):
+    moved = make_schedule(root=tmp_path / "before")
+    folder = tmp_path / "config" / "systemd" / "user"
+    folder.mkdir(parents=True)
+    for kind in ("timer", "service"):
+        (folder / f"{systemd.unit_name('nightly', moved.root)}.{kind}").touch()
+    systemd.remove(moved)
+    assert list(folder.iterdir()) == []
+
+
+def test_an_oom_kill_ends_the_training_alone_and_a_stop_asks_the_caller(make_schedule):
+    """By default the kill ends the unit: the caller would get SIGTERM and report a wish to stop."""
+    service = next(iter(systemd.units(make_schedule()).values())).splitlines()
+    assert "OOMPolicy=continue" in service
+    assert "KillMode=mixed" in service
+    assert f"TimeoutStopSec={GRACE_SECONDS + 60:.0f}" in service
 
 
 def test_it_is_used_only_where_a_user_manager_answers(systemctl, make_schedule, tmp_path):

@@ -45,9 +45,13 @@ def test_it_says_when_what_why_and_where(make_schedule, width):
     )
     text = rendered(
         [
-            (make_schedule(), [ran, nothing]),
-            (make_schedule(name="weekly", cron="30 4 * * 1", clock="systemd"), [failed]),
-            (make_schedule(name="new"), []),
+            (make_schedule(), [ran, nothing], []),
+            (
+                make_schedule(name="weekly", cron="30 4 * * 1", clock="systemd"),
+                [failed],
+                ["no timer"],
+            ),
+            (make_schedule(name="new"), [], []),
         ],
         width,
     )
@@ -57,6 +61,7 @@ def test_it_says_when_what_why_and_where(make_schedule, width):
         "outputs/nightly-20261124-030000/report.html",
         "skipped 5 min ago: nothing changed",
         "30 4 * * 1, by systemd",
+        "problem      no timer",
         "failed 3 d ago: killed by SIGKILL",
         "logs/x.log",
         "never",
@@ -70,4 +75,4 @@ def test_a_run_in_the_dashboard_is_linked(make_schedule):
         started=ago(hours=9), outcome="succeeded", runs=["x"], output_dir=Path("/o"),
         url="http://127.0.0.1:8237/runs/1",
     )  # fmt: skip
-    assert "http://127.0.0.1:8237/runs/1" in rendered([(make_schedule(), [ran])], 80)
+    assert "http://127.0.0.1:8237/runs/1" in rendered([(make_schedule(), [ran], [])], 80)

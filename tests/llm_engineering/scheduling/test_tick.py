@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,11 +14,10 @@ import pytest
 from llm_engineering.configuration import to_yaml
 from llm_engineering.errors import HubError, ScheduledRunError
 from llm_engineering.scheduling import tick as ticks
+from llm_engineering.scheduling.attempt import RanTooLongError
 from llm_engineering.scheduling.history import read_history
 from llm_engineering.scheduling.lock import schedule_lock
-from llm_engineering.scheduling.schedules import read_schedule
-
-pytestmark = pytest.mark.slow
+from llm_engineering.scheduling.schedules import read_schedule, write_schedule
 
 
 @pytest.fixture
@@ -25,9 +27,10 @@ def schedule(make_config, make_schedule, tmp_path, alert_command):
         "schedule.retries": 2,
         "schedule.retry_wait_seconds": 10,
         "schedule.alert_command": alert_command,
+        "schedule.max_run_seconds": 4000,
     }
     config = make_config(settings)
-    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    (tmp_path / "config.yaml").write_text(to_yaml(config, schedule=True))
     return make_schedule(settings=config.schedule)
 
 
@@ -36,7 +39,7 @@ def ends(monkeypatch, tmp_path) -> Iterator[list[int]]:
     """How the attempts end, one after another, in place of trainings; success leaves a folder."""
     statuses: list[int] = []
 
-    def attempt(schedule, run, log, lock):
+    def attempt(schedule, run, log, locks, max_seconds):
         status = statuses.pop(0)
         log.write(f"{run} says hello\n".encode())
         if status == 0:
@@ -122,7 +125,8 @@ def test_when_every_attempt_fails_the_user_is_told(schedule, ends, tmp_path):
     with pytest.raises(ScheduledRunError, match="schedule nightly failed: killed by SIGKILL"):
         ticks.run_tick(schedule, wait=lambda seconds: None)
     told = alerts(tmp_path)
-    assert told.startswith("The scheduled fine-tuning nightly failed on ")
+    assert told.startswith("The scheduled fine-tuning nightly on ")
+    assert " failed\n" in told
     for fact in (
         "killed by SIGKILL",
         "why it ran     first run",
@@ -153,7 +157,8 @@ def test_what_the_user_must_mend_is_told_at_once(schedule, ends, tmp_path):
     ],
 )
 def test_what_is_missing_before_training_is_told_too(schedule, tmp_path, override, reason):
-    broken = schedule.model_copy(update={"overrides": [override]})
+    held_out = f"data.held_out.source={tmp_path}/stdlib_qa/held_out.jsonl"
+    broken = schedule.model_copy(update={"overrides": [override, held_out]})
     with pytest.raises(ScheduledRunError, match="nightly failed"):
         ticks.run_tick(broken)
     assert reason in alerts(tmp_path)
@@ -205,7 +210,7 @@ def test_a_history_that_cannot_be_written_does_not_silence_the_alert(
 
 
 def test_stopping_it_is_recorded_and_raises_no_alarm(schedule, monkeypatch, tmp_path):
-    def stopped(schedule, run, log, lock):
+    def stopped(schedule, run, log, locks, max_seconds):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ticks, "run_attempt", stopped)
@@ -234,10 +239,109 @@ def test_only_the_newest_logs_are_kept(schedule, ends, tmp_path):
 def test_old_outputs_are_pruned_but_never_because_tidying_failed(
     schedule, ends, monkeypatch, caplog
 ):
-    def broken(history, policy):
+    def broken(history, policy, before):
         raise PermissionError("outputs")
 
     monkeypatch.setattr(ticks, "prune", broken)
     ends += [0]
     assert ticks.run_tick(schedule).outcome == "succeeded"
     assert "tidying up: outputs" in caplog.text
+
+
+def test_a_failure_is_told_once_a_cause_and_its_end_too(schedule, ends, tmp_path):
+    ends += [3, 3, 4, 0]
+    for _ in range(3):
+        with pytest.raises(ScheduledRunError):
+            ticks.run_tick(schedule)
+    assert [line for line in alerts(tmp_path).splitlines() if line.startswith("reason")] == [
+        "reason 3",
+        "reason 4",
+    ]
+    ticks.run_tick(schedule)
+    assert "works again\n\nThe call of now: succeeded, first run.\nIt lasted" in alerts(tmp_path)
+    before = alerts(tmp_path)
+    ticks.run_tick(schedule)
+    assert alerts(tmp_path) == before
+
+
+def test_calls_that_overlap_again_and_again_are_told_and_so_is_their_end(schedule, ends, tmp_path):
+    ends += [0]
+    with schedule_lock(schedule.folder):
+        for _ in range(2):
+            ticks.run_tick(schedule)
+        assert alerts(tmp_path) == ""
+        for _ in range(4):
+            ticks.run_tick(schedule)
+        assert alerts(tmp_path).count("3 calls in a row found the run before them") == 1
+    ticks.run_tick(schedule)
+    assert alerts(tmp_path).count("has ended: its calls overlap no more") == 1
+    assert not list((schedule.folder / "incidents").iterdir())
+
+
+def test_an_attempt_has_the_time_that_is_configured_and_is_not_tried_again(
+    schedule, monkeypatch, tmp_path
+):
+    def too_long(schedule, run, log, locks, max_seconds):
+        assert max_seconds == 4000
+        raise RanTooLongError("it did not end within schedule.max_run_seconds")
+
+    monkeypatch.setattr(ticks, "run_attempt", too_long)
+    with pytest.raises(ScheduledRunError, match="did not end within"):
+        ticks.run_tick(schedule, wait=lambda seconds: pytest.fail("waited"))
+    assert "it did not end within schedule.max_run_seconds" in alerts(tmp_path)
+
+
+@pytest.mark.parametrize("queue", ["host", None])
+def test_training_waits_for_its_turn_on_the_host(schedule, ends, tmp_path, queue):
+    settings = f"schedule.queue={queue or 'null'}"
+    schedule = schedule.model_copy(update={"overrides": [settings]})
+    ends += [0]
+    waits = []
+    with (tmp_path / "llm-engineering-finetuning-host.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        def wait(seconds):
+            waits.append(seconds)
+            fcntl.flock(other, fcntl.LOCK_UN)
+
+        assert ticks.run_tick(schedule, wait=wait).outcome == "succeeded"
+    assert len(waits) == (1 if queue else 0)
+
+
+def test_calls_that_left_no_trace_are_told_once(make_schedule, schedule, ends, tmp_path):
+    now = datetime.now(UTC)
+    made = schedule.model_copy(
+        update={"cron": "*/10 * * * *", "created": (now - timedelta(hours=3)).isoformat()}
+    )
+    ends += [0]
+    ticks.run_tick(made)
+    assert re.search(r"missed 1[678] call", alerts(tmp_path))
+    assert "the host was off, no cron daemon ran" in alerts(tmp_path)
+    before = alerts(tmp_path)
+    ticks.run_tick(made)
+    assert alerts(tmp_path) == before
+    orchestrated = made.model_copy(update={"clock": "orchestrator", "name": "other"})
+    write_schedule(orchestrated)
+    ends += [0]
+    ticks.run_tick(orchestrated)
+    assert alerts(tmp_path) == before
+
+
+def test_a_sign_of_life_is_sent_after_a_call_that_went_well(schedule, ends, monkeypatch):
+    beats = []
+    monkeypatch.setattr(ticks, "send_heartbeat", lambda settings: beats.append(settings))
+    ends += [3, 0]
+    with pytest.raises(ScheduledRunError):
+        ticks.run_tick(schedule)
+    with schedule_lock(schedule.folder):
+        ticks.run_tick(schedule)
+    assert beats == []
+    assert ticks.run_tick(schedule).outcome == "succeeded"
+    assert ticks.run_tick(schedule).outcome == "skipped"
+    assert len(beats) == 2
+
+
+def test_names_of_runs_are_never_the_same_even_in_one_second(schedule, ends):
+    ends += [0, 0, 0]
+    names = [ticks.run_tick(schedule, force=True).runs[-1] for _ in range(3)]
+    assert len(set(names)) == 3

@@ -107,6 +107,7 @@ class Course(Callback):
                 grad_norm=logs.get("grad_norm"),
                 tokens_per_second=tokens / seconds if seconds else 0.0,
                 reward_margin=logs.get("rewards/margins"),
+                aux_loss=logs.get("aux_loss"),
             )
         )
         self._display.show(record)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy
+import pytest
 
 from llm_engineering.data.rows.row_store import RowStore
+from llm_engineering.data.select import duplicates
 from llm_engineering.data.select.duplicates import (
     Matches,
     describe,
     equal_rows,
+    no_rows,
     opposite_rows,
     shared_rows,
 )
@@ -22,6 +25,12 @@ def pairs(found: Matches) -> dict[int, int]:
 
 def keys(*values: int) -> numpy.ndarray:
     return numpy.array(values, dtype="uint64")
+
+
+@pytest.fixture(params=[1, 2, 3, 2**20], autouse=True)
+def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are looked up so many at a time."""
+    monkeypatch.setattr(duplicates, "_CHUNK", request.param)
 
 
 def test_every_repeat_is_paired_with_the_first() -> None:
@@ -57,3 +66,36 @@ def test_repeats_are_named_on_both_sides(stored: Callable[..., RowStore[str]]) -
     assert found.first == ["rows.jsonl:4 = rows.jsonl:2", "rows.jsonl:3 ~ rows.jsonl:1"]
     found = describe(store, one(3, 1), one(2, 0), dropped=False, sign="!=")
     assert found.first[0] == "rows.jsonl:4 != rows.jsonl:2"
+
+
+def test_no_rows_are_no_matches() -> None:
+    nothing = numpy.zeros(0, dtype=int)
+
+    for found in (
+        no_rows(),
+        equal_rows(nothing, keys()),
+        shared_rows(nothing, keys(), nothing, keys()),
+    ):
+        assert pairs(found) == {}
+        assert found.rows.dtype == found.others.dtype == int
+    assert pairs(shared_rows(numpy.array([1, 2]), keys(1, 2), nothing, keys())) == {}
+
+
+@pytest.mark.parametrize(
+    ("equal", "near", "named"), [(25, 9, (20, 0)), (15, 9, (15, 5)), (2, 25, (2, 18))]
+)
+def test_the_first_twenty_are_named(
+    equal: int, near: int, named: tuple[int, int], stored: Callable[..., RowStore[str]]
+) -> None:
+    store = stored(["said"] * 60)
+
+    found = describe(
+        store, Matches(numpy.arange(30, 30 + equal), numpy.arange(equal)),
+        Matches(numpy.arange(30, 30 + near), numpy.arange(near)), dropped=False,
+    )  # fmt: skip
+
+    assert (found.equal, found.near) == (equal, near)
+    assert found.first == [
+        *(f"rows.jsonl:{31 + n} = rows.jsonl:{1 + n}" for n in range(named[0])),
+        *(f"rows.jsonl:{31 + n} ~ rows.jsonl:{1 + n}" for n in range(named[1])),
+    ]

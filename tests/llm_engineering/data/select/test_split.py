@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.data.select import split
+from llm_engineering.data.select.split import first_of, is_held_out
 from llm_engineering.errors import DataError
 
 MakeConfig = Callable[..., FinetuningConfig]
@@ -282,3 +285,49 @@ def test_a_held_out_row_that_is_alone_cannot_do_both(
     changes = {**by_fraction(0.001), "train.evaluate_every": 1, "train.keep_best": True}
     with pytest.raises(DataError, match=r"validation_fraction .* leaves none to judge by"):
         prepare(make_config(changes))
+
+
+# --- by their keys alone -----------------------------------------------------------------------
+
+EIGHTHS = numpy.arange(1, 8, dtype="uint64") << numpy.uint64(61)
+"""Keys that are 1/8, 2/8 ... 7/8 of all."""
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+@pytest.mark.parametrize(
+    ("fraction", "held_out"),
+    [(0.5, 4), (0.49, 3), (0.126, 1), (0.01, 1), (0.0, 1), (0.99, 7)],
+)
+def test_keys_up_to_the_fraction_are_held_out_and_one_at_least(
+    fraction: float, held_out: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split, "_CHUNK", chunk)
+    order = numpy.array([3, 0, 6, 1, 5, 2, 4])
+
+    drawn = is_held_out(EIGHTHS[order], fraction)
+
+    assert drawn.dtype == bool
+    assert drawn.tolist() == (order < held_out).tolist()
+
+
+def test_of_no_rows_none_is_held_out() -> None:
+    assert is_held_out(EIGHTHS[:0], 0.5).tolist() == []
+
+
+def test_rows_that_share_the_least_key_are_held_out_together() -> None:
+    assert is_held_out(EIGHTHS[[2, 1, 1, 3]], 0.0).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("count", "positions"),
+    [(0, []), (1, [2]), (2, [0, 2]), (3, [0, 2, 3]), (4, [0, 1, 2, 3]), (9, [0, 1, 2, 3])],
+)
+def test_the_smallest_are_drawn_in_their_order(count: int, positions: list[int]) -> None:
+    order = numpy.array([20, 40, 10, 30], dtype="uint64")
+
+    assert first_of(order, count).tolist() == positions
+    assert first_of(order, None).tolist() == [0, 1, 2, 3]
+
+
+def test_of_equal_ones_the_first_are_drawn() -> None:
+    assert first_of(numpy.zeros(99, dtype="uint64"), 20).tolist() == list(range(20))

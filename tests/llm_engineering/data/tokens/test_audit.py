@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,45 @@ def test_it_shows_the_first_row_as_the_model_sees_it(tokenizer: Any) -> None:
     assert found.example == [LabelledPiece(text=text, trained=trained) for text, trained in pieces]
 
 
+def test_a_piece_of_one_token_is_shown_apart(tokenizer: Any) -> None:
+    pieces = (("<|im_start|>", False), ("<|im_end|>", True))
+
+    found = audit([make_row(tokenizer, *pieces)], tokenizer)
+
+    assert found.example == [LabelledPiece(text=text, trained=trained) for text, trained in pieces]
+
+
+def test_a_split_without_rows(tokenizer: Any) -> None:
+    found = audit([], tokenizer)
+
+    assert (found.rows, found.tokens, found.longest_row, found.length_bin) == (0, 0, 0, 1)
+    assert (found.rows_by_length, found.example_origin, found.example) == ([], "", [])
+
+
+@pytest.mark.parametrize("cut", range(5))
+def test_parts_that_are_merged_count_as_the_whole(cut: int, tokenizer: Any) -> None:
+    """As processes count a part of the rows each, and send it to the one that goes on."""
+    rows = [
+        make_row(tokenizer, ("Q", False), ("one<|im_end|>", True)),
+        make_row(tokenizer, ("only read", False), truncated=True),
+        make_row(tokenizer, ("cut off", True), truncated=True),
+        make_row(tokenizer, ("one<|im_end|>", True), turns=2),
+    ]
+    whole = auditor(rows, tokenizer)
+    merged, later = auditor(rows[:cut], tokenizer), auditor([], tokenizer)
+    for number, row in enumerate(rows[cut:], start=cut + 1):
+        later.add(f"rows.jsonl:{number}", row)
+
+    sent = pickle.loads(pickle.dumps(later))
+    merged.merge(sent)
+
+    assert "_tokenizer" in vars(sent)
+    assert vars(sent)["_tokenizer"] is None
+    assert merged.audit() == whole.audit()
+    assert merged.refusals(0.4) == whole.refusals(0.4)
+    assert len(whole.refusals(0.4)) == 2
+
+
 def test_a_row_without_a_trained_token_is_refused(tokenizer: Any) -> None:
     good = make_row(tokenizer, ("A<|im_end|>", True))
 
@@ -126,6 +166,14 @@ def test_an_answer_that_does_not_learn_to_end_is_refused(
         f"rows.jsonl:1: {stops} stop tokens are trained for {turns} answer(s): the last trained "
         f"token is {last}, the stop tokens are '<|im_end|>'. The model would not learn when to "
         "stop: choose a model.chat_template that ends the assistant's turn with a stop token"
+    )
+
+
+def test_all_stop_tokens_are_named(tokenizer: Any) -> None:
+    stop_ids = frozenset({tokenizer.eos_token_id, tokenizer.pad_token_id})
+
+    assert "the stop tokens are '<|endoftext|>', '<|im_end|>'." in refusal(
+        [make_row(tokenizer, ("Q", False), ("Two.", True))], tokenizer, stop_ids=stop_ids
     )
 
 

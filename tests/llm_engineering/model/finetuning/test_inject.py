@@ -109,7 +109,9 @@ def test_scaling(base, use_rslora, expected):
 def test_handbook_defaults_scale_by_one(base):
     lora = inject_lora(base, LoraSettings())
     assert (lora.settings.r, lora.settings.lora_alpha, lora.settings.lora_dropout) == (32, 32, 0)
-    assert set(lora.settings.target_modules) == set(HANDBOOK_TARGET_MODULES) == set(SHAPES)
+    assert lora.settings.target_modules == "auto"
+    assert lora.targets.modules == HANDBOOK_TARGET_MODULES
+    assert set(HANDBOOK_TARGET_MODULES) == set(SHAPES)
     assert lora.scaling == 1.0
 
 
@@ -146,7 +148,8 @@ def test_a_target_that_matches_nothing_lists_what_exists(base):
         inject_lora(base, settings(target_modules=["q_proj", "query"]))
     assert str(error.value) == (
         "lora.target_modules: query matches no linear module of this model; it has q_proj (2), "
-        "k_proj (2), v_proj (2), o_proj (2), gate_proj (2), up_proj (2), down_proj (2), lm_head (1)"
+        "k_proj (2), v_proj (2), o_proj (2), gate_proj (2), up_proj (2), down_proj (2). Set "
+        "lora.target_modules: auto to take what it has"
     )
 
 

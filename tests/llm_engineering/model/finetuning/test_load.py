@@ -8,6 +8,7 @@ from llm_engineering.errors import HardwareError, ModelError
 from llm_engineering.model import live
 from llm_engineering.model.finetuning import load
 from llm_engineering.model.finetuning.load import live_base_model, load_model
+from llm_engineering.model.finetuning.trained_shape import trained_shape
 from llm_engineering.planning.device_plans import require_memory
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="asserts the CPU's refusal")
@@ -74,7 +75,7 @@ def test_four_bit_on_a_cpu_is_refused(make_config):
     with pytest.raises(HardwareError) as error:
         load_model(make_config({"model.load_in_4bit": True, "model.dtype": "auto"}).model)
     assert str(error.value) == (
-        "model.load_in_4bit: true needs an NVIDIA GPU, and PyTorch sees none; set it to false"
+        "model.quantisation: nf4 needs an NVIDIA GPU, and PyTorch sees none; set it to none"
     )
 
 
@@ -86,7 +87,7 @@ def test_rows_longer_than_the_model_has_positions_are_refused_with_both_figures(
     for refused in (
         lambda: load.load_model(config.model),
         lambda: load.describe_model(config.model, dtype="float32"),
-        lambda: require_memory(config),
+        lambda: require_memory(config, trained_shape(config.model, config.lora)),
     ):
         with pytest.raises(ModelError, match=r"max_seq_length: 513 tokens are more than the 512"):
             refused()
