@@ -220,6 +220,7 @@ def _class_name(config: Any, family: Family) -> str:
     mapping = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING if family.vision else MODEL_FOR_CAUSAL_LM_MAPPING
     return str(mapping[type(config)].__name__)
 
+
 # Not in the table: in the test's few steps the first two learn too little to be sure of it, and the third
 # dies in trl's loss (transformers 5.17 gives it another output). docs/models.md says so.
 for _name in ("granitemoehybrid", "gemma3", "llama4"):

@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from llm_engineering.commands import memory_plan as memory_plans
 from llm_engineering.commands.memory_plan import memory_plan
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import HardwareError

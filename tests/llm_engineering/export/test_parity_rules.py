@@ -385,7 +385,9 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
     for name in ("compare_adapter", "compare_merged"):
         monkeypatch.setattr(
-            parity, name, lambda *args, name=name, **_: calls.append((name, *args)) or Finding(tensors=7)
+            parity,
+            name,
+            lambda *args, name=name, **_: calls.append((name, *args)) or Finding(tensors=7),
         )
     return calls
 
@@ -407,7 +409,10 @@ def test_a_ggufs_tensors_were_compared_where_it_was_read(compared: list[Any]) ->
     said = found(tensors=9, tensor_fault="one is another")
 
     assert parity._stored(GGUF, said, a_trained(), a_recipe()) == Finding(9, "one is another")
-    assert parity._stored(GGUF.model_copy(update={"base": None}), said, a_trained(), a_recipe()) is None
+    assert (
+        parity._stored(GGUF.model_copy(update={"base": None}), said, a_trained(), a_recipe())
+        is None
+    )
 
 
 @pytest.mark.parametrize(

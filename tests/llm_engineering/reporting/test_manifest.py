@@ -22,7 +22,12 @@ def test_what_was_not_read_of_a_source_is_in_the_manifest(
     model = SimpleNamespace(id="m", revision=None, chat_template="", weight_digests={})
     summary = SimpleNamespace(digest="d", sources=sources, template_inputs=TemplateInputs())
     record = SimpleNamespace(
-        job=None, there=None, device="CPU", train_tokens=1, train_seconds=1.0, resumed_from_step=None
+        job=None,
+        there=None,
+        device="CPU",
+        train_tokens=1,
+        train_seconds=1.0,
+        resumed_from_step=None,
     )
 
     manifest = make_manifest(
