@@ -50,8 +50,6 @@ class Kto(Objective):
         arguments = ingredients.arguments
         rows = ingredients.rows.select_columns(["prompt_ids", "completion_ids", "label"])
         rows = rows.add_column("KL_completion_ids", mismatched(rows["completion_ids"][:]))
-        # Mixed here once more, which spreads good and bad answers over the steps.
-        rows = rows.shuffle(seed=arguments["data_seed"], keep_in_memory=True)
         trainer = _trainer_class(self)(
             model=ingredients.model,
             args=KTOConfig(
@@ -63,6 +61,9 @@ class Kto(Objective):
             processing_class=ingredients.tokenizer,
             train_dataset=rows,
         )
+        # trl would go through the rows in one order each epoch, since it pairs neighbours of a batch.
+        # Here each row carries its other answer.
+        trainer.args.train_sampling_strategy = "random"
 
         def ask(batch: Any) -> dict[str, Tensor]:
             return {

@@ -16,7 +16,9 @@ LN2 = 0.6931
 def test_the_better_answers_are_preferred_after_training(
     run, preference_config, tmp_path, objective
 ):
-    lora, dataset, adapter, record = run(preference_config(objective), tmp_path)
+    # A single answer's reward has to change its sign against all others', which takes more steps.
+    more = {"train.max_steps": 24} if objective == "kto" else {}
+    lora, dataset, adapter, record = run(preference_config(objective, more), tmp_path)
     before, after = record.before.rewards, record.after.rewards
     assert after.margin > before.margin + 0.003
     assert after.accuracy > 0.7
