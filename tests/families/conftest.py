@@ -48,8 +48,8 @@ def family_config(tiny_model: Path, family_root: Path) -> MakeFamily:
             },
             "lora": {"r": 4, "lora_alpha": 8},
             "train": {
-                "max_steps": 3, "micro_batch": 2, "gradient_accumulation": 1, "warmup_steps": 0,
-                "learning_rate": 0.02, "log_every": 1, "checkpoint_every": None,
+                "max_steps": FAMILIES[name].steps, "micro_batch": 2, "gradient_accumulation": 1,
+                "warmup_steps": 0, "learning_rate": 0.02, "log_every": 1, "checkpoint_every": None,
             },
             "evaluate": {
                 "samples": 1, "max_new_tokens": 2, "generic_passages": 1, "parity_rows": 2,

@@ -18,16 +18,18 @@ from safetensors.torch import load_file
 
 from families.lifecycle import Lived, reading_in_this_process
 from families.matrix import row, write_row, written_rows
-from families.shapes import FAMILIES
+from families.shapes import FAMILIES, REFUSED, write_model
+from llm_engineering.errors import ModelError
 from llm_engineering.model.base_model import model_folder
 from llm_engineering.model.file_tensors import FileTensors, file_shapes
 from llm_engineering.model.finetuning.load import meta_model
+from llm_engineering.model.finetuning.preflight import check_adapter
 
 pytestmark = pytest.mark.slow
 
 MIXTURES = sorted(
     {"mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss", "olmoe", "granitemoe",
-     "deepseek_v3", "glm4_moe", "qwen3_next", "ernie4_5_moe", "lfm2_moe"}
+     "granitemoehybrid", "deepseek_v3", "glm4_moe", "qwen3_next", "ernie4_5_moe", "lfm2_moe"}
 )  # fmt: skip
 SEEING = [name for name, family in FAMILIES.items() if family.vision]
 
@@ -62,6 +64,16 @@ def test_the_document_has_these_families_and_no_others() -> None:
     assert titles == [family.title for family in FAMILIES.values()]
 
 
+def test_a_family_whose_loss_cannot_be_computed_is_refused_by_its_modules(
+    tiny_model: Path, family_config: Any, tmp_path: Path
+) -> None:
+    folder = write_model(REFUSED, tmp_path / "llama4", tiny_model)
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(ModelError, match="Llama4ForConditionalGeneration gives no hidden states"):
+        check_adapter(family_config("llama", {"model.id": str(folder)}))
+
+
 @pytest.mark.parametrize("name", MIXTURES)
 def test_each_expert_has_an_adapter_and_the_router_is_frozen(
     name: str, lived: Callable[[str], Lived]
@@ -72,11 +84,11 @@ def test_each_expert_has_an_adapter_and_the_router_is_frozen(
     assert all(target.experts == 4 for target in experts)
     names = load_file(one.adapter.folder / "adapter_model.safetensors")
     assert not [key for key in names if "router" in key or ".gate.lora" in key]
-    # As the family has it: DeepSeek-V3's router is balanced without a loss, and the code of Llama 4 and
-    # Granite computes none, whatever their configurations say.
+    # As the family has it: DeepSeek-V3's router is balanced without a loss, and Granite's code computes
+    # none, whatever its configuration says.
     config = meta_model(one.lora.model.settings).config.get_text_config()
     has_one = bool(getattr(config, "router_aux_loss_coef", None)) and name not in (
-        "granitemoe",
+        "granitemoe", "granitemoehybrid",
     )  # fmt: skip
     assert all((point.aux_loss is not None) == has_one for point in one.record.points)
 

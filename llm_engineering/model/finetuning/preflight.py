@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
-from llm_engineering.errors import ExportError
+from llm_engineering.errors import ExportError, ModelError
 from llm_engineering.model.adapted_parameters import adapted_parameters
 from llm_engineering.model.base_model import model_folder, require_positions
 from llm_engineering.model.file_tensors import is_converted, names_in_files, require_in_files
@@ -30,7 +30,8 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
 
     Raises:
         LoraError: A target or a pattern matches nothing, or settings do not go with this model.
-        ModelError: Rows are longer than its positions, or its files lack what the adapter changes.
+        ModelError: Rows are longer than its positions, its files lack what the adapter changes, or the
+            loss cannot be computed of it.
         ConfigError: Rows cannot be packed in this model.
         ExportError: A GGUF of it could not be read back.
     """
@@ -39,6 +40,7 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
     require_positions(config.model)
     require_readable_weights(config.model)
     model = meta_model(config.model)
+    require_hidden_states(model)
     if config.train.packing:
         require_packable(model)
     targets = choose_targets(model, config.lora, quantised=config.model.quantisation != "none")
@@ -52,6 +54,24 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
     for line in describe_targets(targets):
         logger.info("%s", line)
     return targets
+
+
+def require_hidden_states(model: Any) -> None:
+    """Check that the model has layers below its head, which trl's loss asks for hidden states.
+
+    In Llama 4 what transformers calls the base model has a head of its own (transformers 5.17).
+
+    Args:
+        model: On the meta device.
+
+    Raises:
+        ModelError: It has none.
+    """
+    if model.base_model is model or model.base_model.get_output_embeddings() is not None:
+        raise ModelError(
+            f"model.id: {type(model).__name__} gives no hidden states below its head, of which the "
+            "loss is computed; fine-tune a model of another family (docs/models.md)"
+        )
 
 
 def require_gguf(model: Any, names: Sequence[str], targets: AdapterTargets) -> None:
