@@ -95,7 +95,8 @@ class Launcher:
                         self.submission.prepare()  # takes its time: then look again
                     case Submit(number, chain):
                         name = name_of(self.launch.config, self.identity.digest, number)
-                        if chain is not None:
+                        # The first job of a training has none to lose; one telling a launch is enough.
+                        if chain is not None and number > 1 and lost == 0:
                             self._tell_lost_checkpoints(chain)
                         return self._submit(name, choices[lost % len(choices)], chain or name)
             except NameTakenError as taken:

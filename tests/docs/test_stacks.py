@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -48,11 +49,24 @@ def component_settings():
             yield from part.items()
 
 
+class Toleration(SimpleNamespace):
+    """Kubernetes' V1Toleration, by whose tables ZenML reads a dictionary."""
+
+    attribute_map: ClassVar = {
+        "effect": "effect",
+        "key": "key",
+        "operator": "operator",
+        "toleration_seconds": "tolerationSeconds",
+        "value": "value",
+    }
+    openapi_types: ClassVar = dict.fromkeys(attribute_map, "str") | {"toleration_seconds": "int"}
+
+
 @pytest.fixture(autouse=True)
 def without_the_clusters_client(monkeypatch):
     """Kubernetes' own client, whose objects the settings take too, is not installed here."""
     if importlib.util.find_spec("kubernetes") is None:
-        models = SimpleNamespace(V1Toleration=type("V1Toleration", (), {}))
+        models = SimpleNamespace(V1Toleration=Toleration)
         models.client = SimpleNamespace(models=models)
         for name in ("kubernetes", "kubernetes.client", "kubernetes.client.models"):
             monkeypatch.setitem(sys.modules, name, models)

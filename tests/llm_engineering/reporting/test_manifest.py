@@ -9,6 +9,7 @@ from typing import Any, cast
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.summary import DatasetSummary, SourceSummary
 from llm_engineering.model.chat_template import TemplateInputs
+from llm_engineering.model.recipes import AdapterTargets
 from llm_engineering.reporting.manifest import Manifest, make_manifest
 
 
@@ -34,7 +35,7 @@ def test_what_was_not_read_of_a_source_is_in_the_manifest(
         "run",
         make_config(),
         cast(DatasetSummary, summary),
-        cast(Any, SimpleNamespace(model=model, targets=None)),
+        cast(Any, SimpleNamespace(model=model, targets=AdapterTargets())),
         cast(Any, SimpleNamespace(digest="e")),
         cast(Any, record),
         parity=[],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -16,7 +17,7 @@ import pytest
 pytest.importorskip("boto3", reason="the sagemaker group is not installed")
 
 from llm_engineering.data.prepare import prepare_data
-from llm_engineering.errors import LaunchError
+from llm_engineering.errors import LaunchError, LoraError
 from llm_engineering.export.gguf import CONVERTER, read_metadata
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.model import live
@@ -128,7 +129,7 @@ def jobs(service):
 
 
 def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
-    plan, sagemaker_service, tmp_path, caplog
+    plan, sagemaker_service, tmp_path, caplog, monkeypatch
 ):
     sagemaker_service.use_shipped_policies(["MakeTheModelGroup", "RegisterModels", "LogToMlflow"])
     planned = plan(
@@ -142,6 +143,8 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     shown = caplog.text  # the log as it came
     assert "Starting training script" in shown
     assert shown.index("] Training") < shown.index("evaluating 12 held-out rows")
+    # Where the local run logs; MLflow's default is a file in the folder of this process.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     digest, local = local_digest(planned, tmp_path / "local")
     assert adapter.digest == digest
     assert [p.loss for p in record.points] == [p.loss for p in local.points]
@@ -310,18 +313,24 @@ def test_two_launches_at_once_pay_for_one_job(plan, sagemaker_service):
     assert sorted(told.reattached for told in (*first.told, *second.told)) == [False, True]
 
 
-def test_a_failing_job_tells_its_own_error_first(plan, sagemaker_service):
+def test_a_failing_job_tells_its_own_error_first(plan, sagemaker_service, monkeypatch):
     planned = plan()
     config = planned.launch.config
     lora = config.lora.model_copy(update={"target_modules": ["query"]})
-    with pytest.raises(JobFailedError) as error:
-        planned.go(config=config.model_copy(update={"lora": lora}))
+    config = config.model_copy(update={"lora": lora})
     said = "lora.target_modules: query matches no linear module of this model; it has q_proj (2)"
+    with pytest.raises(LoraError, match=re.escape(said)):
+        planned.go(config=config)
+    assert jobs(sagemaker_service) == [], "a launcher with PyTorch sees it before money"
+
+    monkeypatch.setattr("llm_engineering.model.finetuning.trained_shape.has_pytorch", lambda: False)
+    with pytest.raises(JobFailedError) as error:
+        planned.go(config=config)
     assert said in str(error.value)
     assert "The end of its log:" in str(error.value)
     reason = sagemaker_service.describe(planned.told[0].name)["FailureReason"]
     assert reason.removeprefix("AlgorithmError: ").startswith(said)
-    assert "Traceback" in reason
+    assert "raise LoraError(" in reason, "as much of the end of the traceback as fits"
 
 
 def test_no_capacity_goes_down_the_list_of_types(plan, sagemaker_service):
@@ -486,7 +495,7 @@ def test_a_gpu_that_is_too_small_is_refused_before_anything_is_sent(
     larger = shape.model_copy(
         update={"model": shape.model.model_copy(update={"parameters": 70_000_000_000})}
     )
-    monkeypatch.setattr("llm_engineering.sagemaker.submission.trained_shape", lambda *_: larger)
+    monkeypatch.setattr("llm_engineering.sagemaker.submission.known_shape", lambda *_: larger)
     with pytest.raises(LaunchError, match=r"ml\.g5\.2xlarge: this training does not fit A10G"):
         planned.go()
     assert jobs(sagemaker_service) == []
@@ -513,7 +522,7 @@ def model_in_s3(sagemaker_service, tiny_model):
 def wheels_in_s3(sagemaker_service, tmp_path):
     """A wheelhouse of what this test's "image" lacks of the lock; returns the folder."""
     image = start.installed()
-    lines = requirements(SimpleNamespace(image_python="3.11")).splitlines()
+    lines = requirements(SimpleNamespace(image_python="3.11", mlflow=None)).splitlines()
     missing = [
         line
         for line in lines

@@ -244,7 +244,7 @@ def test_a_job_that_differs_by_what_others_change_is_spoken_of_before_money(serv
 
 
 def test_without_capacity_the_types_are_gone_through_with_a_pause_between_rounds(
-    service, monkeypatch
+    service, monkeypatch, caplog
 ):
     fail(service, "CapacityError: none")
     pauses = []
@@ -255,6 +255,7 @@ def test_without_capacity_the_types_are_gone_through_with_a_pause_between_rounds
     assert types == ["ml.g5.2xlarge", "ml.g6.2xlarge"] * 3
     assert [p for p in pauses if p >= 1] == [60.0, 120.0]
     assert service.calls["prepare"] == 1, "the inputs were put into S3 once"
+    assert "this job begins from the first step" not in caplog.text, "none of them began"
 
 
 @pytest.mark.parametrize("has_checkpoints", [True, False])
@@ -270,6 +271,7 @@ def test_checkpoints_that_are_gone_are_told_before_a_job_goes_on_from_nothing(
     service.on_describe = stop
     with pytest.raises(LaunchError, match="was stopped"):
         go(service)
+    assert "this job begins from the first step" not in caplog.text, "the first has none to lose"
     service.on_describe = complete
     if has_checkpoints:
         service.put(f"llm-engineering-finetuning/checkpoints/{name()}/checkpoint-2/x")
