@@ -91,7 +91,7 @@ def keep_unproven(part: Path, output_dir: str | Path, name: str) -> Path:
     return kept
 
 
-def remove_work(output_dir: str | Path, *names: str | None) -> None:
+def remove_work(output_dir: str | Path, *names: str) -> None:
     """Remove the work folders of runs that are finished, or that a finished one continued."""
-    for name in filter(None, names):
+    for name in names:
         shutil.rmtree(work_folder(output_dir) / name, ignore_errors=True)

@@ -122,7 +122,6 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 )
 @click.option(
     "--of",
-    "of_run",
     metavar="RUN",
     default="",
     help="With --ask and --ask-file: whose answers.  [default: the newest run's]",
@@ -271,7 +270,7 @@ def _chat(options: dict[str, Any]) -> None:
 def _ask(options: dict[str, Any]) -> None:
     from llm_engineering.commands import ask
 
-    ask.ask(options["ask"], options["of_run"], options["config_path"], options["overrides"])
+    ask.ask(options["ask"], options["of"], options["config_path"], options["overrides"])
 
 
 def _ask_file(options: dict[str, Any]) -> None:
@@ -282,7 +281,7 @@ def _ask_file(options: dict[str, Any]) -> None:
     ask.ask_file(
         options["ask_file"],
         options["answers"],
-        options["of_run"],
+        options["of"],
         options["config_path"],
         options["overrides"],
     )
@@ -339,19 +338,22 @@ _ACTIONS = {
     "disk": _disk,
     "pull": _pull,
 }
-# An option that means nothing without its action is a mistake, not a silent nothing.
+# An option that means nothing without its action, or one of several, is a mistake, not a silent
+# nothing.
 _BELONGS_TO = {
-    "schedule": "finetune",
-    "name": "schedule",
-    "run_name": "finetune",
-    "resume": "finetune",
-    "no_cache": "finetune",
-    "target": "finetune",
-    "gpus": "finetune",
-    "attach": "finetune",
-    "detach": "finetune",
-    "force": "run_scheduled",
-    "answers": "ask_file",
+    "schedule": ("finetune",),
+    "name": ("schedule",),
+    "run_name": ("finetune",),
+    "resume": ("finetune",),
+    "dry_run": ("finetune", "clean"),
+    "no_cache": ("finetune",),
+    "target": ("finetune",),
+    "gpus": ("finetune",),
+    "attach": ("finetune",),
+    "detach": ("finetune",),
+    "force": ("run_scheduled",),
+    "answers": ("ask_file",),
+    "of": ("ask", "ask_file"),
 }
 # What a schedule's runs decide for themselves, every time.
 _NOT_SCHEDULED = ("resume", "dry_run", "no_cache", "gpus", "attach", "detach")
@@ -359,17 +361,15 @@ _UNSAID = {"target": "local", "gpus": "auto"}
 
 
 def _action(options: dict[str, Any]) -> Any:
-    chosen = [name for name in _ACTIONS if options[name] not in (None, False)]
+    chosen = [name for name in _ACTIONS if options[name] is not None and options[name] is not False]
     if options["stop"] == "":  # without a job, it is of the dashboard
         if not options["dashboard"]:
             raise click.UsageError("--stop goes with --dashboard; or give it a SageMaker job")
         chosen.remove("stop")
-    if options["dry_run"] and not (options["finetune"] or options["clean"] is not None):
-        raise click.UsageError("--dry-run goes with --finetune or --clean")
     said = [name for name, value in options.items() if value and value != _UNSAID.get(name)]
-    for option, owner in _BELONGS_TO.items():
-        if option in said and not options[owner]:
-            raise click.UsageError(f"{_flag(option)} goes with {_flag(owner)}")
+    for option, owners in _BELONGS_TO.items():
+        if option in said and not {*chosen, *said} & {*owners}:
+            raise click.UsageError(f"{_flag(option)} goes with {' or '.join(map(_flag, owners))}")
     if options["schedule"]:
         for option in _NOT_SCHEDULED:
             if option in said:

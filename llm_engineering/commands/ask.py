@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from llm_engineering.configuration import load_config
 from llm_engineering.errors import DataError
@@ -93,12 +94,7 @@ def ask_file(
     from llm_engineering.talk.questions import read_questions
 
     asked = read_questions(str(questions))
-    part = answers.with_name(f"{answers.name}.part")
-    try:
-        opened = part.open("w", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"--answers {answers}: {error.strerror}") from None
-    with opened:
+    with _when_complete(answers) as opened:
         run, model = open_model(where, config_path, overrides)
 
         from llm_engineering.talk.sampling import Sampling
@@ -109,7 +105,6 @@ def ask_file(
             try:
                 prompts.append(model.prompt(question.conversation))
             except TalkError as error:
-                part.unlink()
                 raise TalkError(f"{question.origin}: {error}") from None
         # Of one length, little of a batch is padding.
         order = sorted(range(len(asked)), key=lambda index: len(prompts[index]))
@@ -132,7 +127,27 @@ def ask_file(
                 "sampling": sampling.model_dump(),
             }
             opened.write(json.dumps(line, ensure_ascii=False) + "\n")
-    part.replace(answers)
     cut = sum(answer.is_cut for answer in found.values())
     told = f", {cut} of them cut at {sampling.max_new_tokens} tokens" if cut else ""
     print(f"{len(found)} answers in {answers}{told}")
+
+
+@contextmanager
+def _when_complete(answers: Path) -> Iterator[TextIO]:
+    """Open a file that appears once all of it is written, and of which else nothing is left.
+
+    Raises:
+        DataError: It cannot be written; told before a model is loaded for it.
+    """
+    part = answers.with_name(f"{answers.name}.part")
+    try:
+        opened = part.open("w", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--answers {answers}: {error.strerror}") from None
+    try:
+        with opened:
+            yield opened
+        part.replace(answers)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -25,13 +25,14 @@ def show() -> None:
     from zenml.client import Client
     from zenml.utils.pagination_utils import depaginate
 
-    from llm_engineering.registry.versions import TAG, newest_versions
+    from llm_engineering.registry.versions import newest_versions
 
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no edge to fold at
         console.width = 200
     shown = False
-    for model in depaginate(Client().list_models, tags=TAG):
+    # Of all models: ZenML tags what a run registers by its version, not by its model.
+    for model in depaginate(Client().list_models):
         versions, total = newest_versions(model.name)
         if versions:
             older = _older_in_use(model.name, versions)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.io import fileio
 from zenml.materializers.base_materializer import BaseMaterializer
-from zenml.materializers.pydantic_materializer import PydanticMaterializer
+from zenml.materializers.pydantic_materializer import DEFAULT_FILENAME, PydanticMaterializer
 from zenml.metadata.metadata_types import StorageSize
 from zenml.utils import io_utils
 
@@ -42,6 +42,11 @@ class RecordMaterializer(PydanticMaterializer):
         Manifest,
         Decision,
     )
+
+    def save(self, data: Any) -> None:
+        """Write the record through its store: ZenML's own writer knows five kinds of remote store."""
+        with self.artifact_store.open(f"{self.uri}/{DEFAULT_FILENAME}", "w") as file:
+            json.dump(data.model_dump(mode="json"), file)
 
     def extract_metadata(self, data: Any) -> dict[str, Any]:
         """The record's numbers and short texts."""

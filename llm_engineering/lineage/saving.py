@@ -54,7 +54,7 @@ def save_model(
             name=name, started=started(),
         )  # fmt: skip
         link_exports()
-        StoredCheckpoints().remove(name, record.resumed_from_run)
+        StoredCheckpoints().remove(name, *record.continued_runs)
     _show(run, metrics, folder)
     register(run, metrics, None if folder is None else str(folder))
     _push(config, folder)

@@ -62,9 +62,9 @@ class StoredCheckpoints:
             thread.join()
             self._copy_newest(run)
 
-    def remove(self, *runs: str | None) -> None:
+    def remove(self, *runs: str) -> None:
         """Remove the checkpoints of runs that are finished, or that a finished one continued."""
-        for run in filter(None, runs):
+        for run in runs:
             if fileio.exists(f"{self._root}/{run}"):
                 fileio.rmtree(f"{self._root}/{run}")
 

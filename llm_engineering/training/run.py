@@ -208,6 +208,7 @@ def _record_at(checkpoint: Checkpoint | None, size: StepSize | None) -> Training
     text = (checkpoint.folder / RECORD).read_text(encoding="utf-8")
     record = TrainingRecord.model_validate_json(text)
     record.step_size = size
+    record.earlier_runs = record.continued_runs
     record.resumed_from_step = checkpoint.step
     record.resumed_from_run = checkpoint.run.name
     return record
@@ -218,6 +219,7 @@ def _record_after_fallback(failed: TrainingRecord, checkpoint: Checkpoint | None
     record = _record_at(checkpoint, failed.step_size)
     record.resumed_from_step = failed.resumed_from_step
     record.resumed_from_run = failed.resumed_from_run
+    record.earlier_runs = failed.earlier_runs
     record.held_out = record.held_out or failed.held_out[:1]
     record.validation = record.validation or failed.validation[:1]
     return record

@@ -117,7 +117,7 @@ def save_model(
         _write_json(folder / "metrics.json", figures)
         _write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
         _write(folder / "report.html", report)
-    remove_work(config.run.output_dir, name, record.resumed_from_run)
+    remove_work(config.run.output_dir, name, *record.continued_runs)
     return SavedRun(Path(config.run.output_dir) / name, run, figures)
 
 

@@ -185,6 +185,6 @@ def test_work_is_removed_by_name(tmp_path: Path) -> None:
     for name in ("first", "second", "third"):
         (work_folder(tmp_path) / name / "checkpoints").mkdir(parents=True)
 
-    remove_work(tmp_path, "first", None, "unknown", "third")
+    remove_work(tmp_path, "first", "unknown", "third")
 
     assert [path.name for path in work_folder(tmp_path).iterdir()] == ["second"]

@@ -63,11 +63,15 @@ def test_saying_nothing_says_what_to_say():
         (["--dashboard", "--stop", "JOB"], "--dashboard and --stop are two commands; give one"),
         (["--models", "--resume"], "--resume goes with --finetune"),
         (["--dashboard", "--gpus", "2"], "--gpus goes with --finetune"),
+        (["--models", "--of", "one"], "--of goes with --ask or --ask-file"),
+        (["--chat", "--of", "one"], "--of goes with --ask or --ask-file"),
+        (["--finetune", "--of", "one"], "--of goes with --ask or --ask-file"),
         (["--models", "--target", "sagemaker"], "--target goes with --finetune"),
         (
             ["--finetune", "--schedule", "0 3 * * 1", "--dry-run"],
             "--dry-run does not go with --sch",
         ),
+        (["--clean", "0"], "--clean 0: give a number of days, at least 1"),
         (["--finetune", "--schedule", "0 3 * * 1", "--gpus", "1"], "--gpus does not go with --sch"),
     ],
 )

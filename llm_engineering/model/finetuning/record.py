@@ -129,6 +129,9 @@ class TrainingRecord(BaseModel):
         None, description="Step of the checkpoint continued from."
     )
     resumed_from_run: str | None = Field(None, description="Name of the interrupted run.")
+    earlier_runs: list[str] = Field(
+        [], description="Those that the interrupted run itself went on from, oldest first."
+    )
     job: JobRecord | None = Field(None, description="The remote job, where one trained.")
     host: HostRecord | None = Field(
         None, description="The train step's own host, where the other steps had others."
@@ -144,6 +147,12 @@ class TrainingRecord(BaseModel):
     def there(self) -> JobRecord | HostRecord | None:
         """Where it was trained, if not where the other steps run: its exports were proven there."""
         return self.job or self.host
+
+    @property
+    def continued_runs(self) -> list[str]:
+        """Names of all interrupted runs that this training went through, oldest first."""
+        newest = [self.resumed_from_run] if self.resumed_from_run else []
+        return list(dict.fromkeys([*self.earlier_runs, *newest]))
 
     @property
     def planned_memory_bytes(self) -> int | None:

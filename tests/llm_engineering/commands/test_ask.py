@@ -52,6 +52,15 @@ def test_a_question_that_cannot_be_asked_leaves_no_file(
     assert [path.name for path in tmp_path.glob("a.jsonl*")] == []
 
 
+def test_a_model_that_cannot_be_loaded_leaves_no_file(
+    config_path: Path, tmp_path: Path, write_jsonl: Any
+) -> None:
+    questions = write_jsonl(tmp_path / "q.jsonl", [{"question": "Why?"}])
+    with pytest.raises(TalkError, match="neither a folder nor a run"):
+        ask.ask_file(questions, tmp_path / "a.jsonl", "none-such", config_path, [])
+    assert [path.name for path in tmp_path.glob("a.jsonl*")] == []
+
+
 def test_answers_that_cannot_be_written_are_told_before_the_model_is_loaded(
     config_path: Path, tmp_path: Path, write_jsonl: Any
 ) -> None:

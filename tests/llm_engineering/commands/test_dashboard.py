@@ -79,14 +79,17 @@ def open_node(page: Any, name: str, tab: str) -> None:
 
 
 def shown_metadata(page: Any, step: str) -> str:
-    """Names and values on the step's Metadata tab, each on a line."""
+    """Titles, names and values on the step's Metadata tab, all unfolded, each on a line."""
     open_node(page, step, "Metadata")
-    listed = page.get_by_role("dialog").locator("dl")
-    listed.first.wait_for()
-    text = "\n".join(listed.all_inner_texts())
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Copy").first.wait_for()
+    folded = dialog.get_by_role("button", expanded=False)
+    while folded.count():
+        folded.first.click()
+    text = dialog.inner_text()
     page.keyboard.press("Escape")
-    page.get_by_role("dialog").wait_for(state="detached")
-    return re.sub(r"\s*\n\s*", "\n", text)
+    dialog.wait_for(state="detached")
+    return re.sub(r"\s*\n\s*", "\n", f"{text}\n")
 
 
 def shown_preview(page: Any, artifact: str) -> str:
@@ -122,13 +125,15 @@ def test_a_run_from_before_the_server_is_all_there(
             assert set(STEPS) <= {text.split()[0] for text in nodes}
 
             trained = shown_metadata(page, "train")
+            assert "training\n" in trained
             assert f"train_steps\n{metrics['train_steps']}\n" in trained
-            assert f"peak_memory_bytes\n{metrics['peak_memory_bytes']}\n" in trained
+            assert f"peak_memory\n{metrics['peak_memory_bytes']}\n" in trained
             evaluated = shown_metadata(page, "evaluate")
+            assert "held-out rows\n" in evaluated
             for figure in ("held_out_loss_before", "held_out_loss_after"):
-                assert f"{figure}\n{metrics[figure]}" in evaluated
+                assert f"{figure}\n{metrics[figure]:.5g}\n" in evaluated  # rounded
             injected = shown_metadata(page, "inject_lora")
-            assert f"trainable_parameters\n{metrics['trainable_parameters']}" in injected
+            assert f"trainable_parameters\n{metrics['trainable_parameters']}\n" in injected
 
             report = shown_preview(page, "report")
             assert folder.name in report

@@ -53,7 +53,7 @@ def test_the_newest_comes_back_and_is_gone_on_from(store, tmp_path):
     assert found is not None
     assert found.step == 4
     assert (found.folder / "inner" / "weights").read_bytes() == b"wwww"
-    store.remove("run", None)
+    store.remove("run")
     assert not (tmp_path / "store" / "run").exists()
 
 

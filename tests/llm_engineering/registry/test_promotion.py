@@ -93,7 +93,10 @@ def test_better_is_promoted_equal_and_worse_are_not(run: Run, model: str, tmp_pa
     assert finished.steps["promote"].run_metadata["decision"]["promoted"] is True
     version = find_version(model, f"{model}-better")
     assert finished.steps["save_model"].model_version == version
-    for name in ("dataset", "lora_model", "adapter", "training_record", "evaluation", "manifest"):
+    for name in (
+        *("dataset", "trained_model", "adapter"),
+        *("training_record", "evaluation", "manifest"),
+    ):
         assert artifact(version, name) is not None
     metrics = json.loads((tmp_path / "outputs" / version.name / "metrics.json").read_text())
     assert version.run_metadata["held_out_loss_after"] == metrics["held_out_loss_after"]
@@ -131,7 +134,7 @@ def test_production_is_measured_again_when_the_held_out_rows_changed(
     # The figures are those of production's adapter on the new rows, whoever loads it.
     live.release()
     first, second = (find_version(model, f"{model}-{name}") for name in ("first", "second"))
-    held = live_trained_model(artifact(first, "lora_model"), artifact(first, "adapter"))
+    held = live_trained_model(artifact(first, "trained_model"), artifact(first, "adapter"))
     rows = artifact(second, "dataset").split("held_out")
     expected = held_out_metrics(held.model, rows, batch_size=4, pad_id=held.tokenizer.pad_token_id)
     assert seen == [pytest.approx(expected.row_losses, rel=1e-5)]

@@ -180,7 +180,7 @@ def test_a_run_as_an_orchestrator_starts_it_notices_new_data_by_itself(make_conf
     from pipelines.finetuning import finetuning
 
     name = "nightly-{date}-{time}"
-    config = make_config()
+    config = make_config({"model.max_seq_length": 125})  # nothing of another test's in the cache
     run = finetuning.with_options(run_name=name)
 
     def cached(finished) -> set[str]:

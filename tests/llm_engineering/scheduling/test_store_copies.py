@@ -6,23 +6,28 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
-from zenml import Model, pipeline, step
+from zenml import ArtifactConfig, Model, pipeline, step
 from zenml.client import Client
+from zenml.enums import ArtifactType
 
 from llm_engineering.errors import RegistryError
 from llm_engineering.registry.stages import promote_by_hand
 from llm_engineering.registry.versions import ADAPTER_DIGEST, find_version
 from llm_engineering.scheduling.store_copies import prune_copies
 
+# Of the kinds that the project's own data and adapters are stored as.
+DATASET = ArtifactConfig(name="dataset", artifact_type=ArtifactType.DATA)
+ADAPTER = ArtifactConfig(name="adapter", artifact_type=ArtifactType.MODEL)
+
 
 @step
-def prepare(rows: int) -> Annotated[list[int], "dataset"]:
+def prepare(rows: int) -> Annotated[list[int], DATASET]:
     """Stands for the data, which the cache shares among runs."""
     return [rows]
 
 
 @step(enable_cache=False)
-def save(rows: list[int], number: int) -> Annotated[list[int], "adapter"]:
+def save(rows: list[int], number: int) -> Annotated[list[int], ADAPTER]:
     """Stands for what each run has of its own."""
     from zenml import get_step_context, link_artifact_to_model, log_metadata
 

@@ -157,6 +157,20 @@ def test_it_goes_on_from_an_equal_one(resume: str, training: Training) -> None:
     record = attempt.record
     assert (record.steps, record.train_tokens) == (4, 100)
     assert (record.resumed_from_step, record.resumed_from_run) == (4, "before")
+    assert record.continued_runs == ["before"]
+
+
+def test_it_remembers_every_run_that_it_went_through(training: Training) -> None:
+    """The work folders of all of them go once it is saved."""
+    open_work_folder(training.work / "third", IDENTITY).close()
+    a_checkpoint(
+        training.work / "third", 6, resumed_from_run="second", earlier_runs=["first", "second"]
+    )
+
+    training.go(resume="required")
+
+    (attempt,) = training.attempts
+    assert attempt.record.continued_runs == ["first", "second", "third"]
 
 
 def test_it_starts_anew_where_it_may_and_says_why(
@@ -234,7 +248,8 @@ def test_this_process_alone_is_told_of_progress_and_the_end(training: Training) 
 def test_it_goes_on_with_the_next_smaller_plan_from_the_newest_checkpoint(
     training: Training,
 ) -> None:
-    interrupted(training.work, "before", 2)
+    open_work_folder(training.work / "before", IDENTITY).close()
+    a_checkpoint(training.work / "before", 2, resumed_from_run="first")
 
     def after_step_6(attempt: Attempt) -> RuntimeError:
         a_checkpoint(attempt.folder, 6, held_out=[a_point(0)])
@@ -253,6 +268,7 @@ def test_it_goes_on_with_the_next_smaller_plan_from_the_newest_checkpoint(
     assert record.steps == 6
     # What is said of the resumption stays that of the run, not of the fallback.
     assert (record.resumed_from_step, record.resumed_from_run) == (2, "before")
+    assert record.continued_runs == ["first", "before"]
     assert training.freed == 2
     assert live.find("key") is None
 
