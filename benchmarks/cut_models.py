@@ -40,10 +40,26 @@ MODELS: dict[str, dict[str, Any]] = {
         "sliding_window": None,
     },
     "gemma3-4b": {
+        "model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"],
+        "mm_tokens_per_image": 256, "image_token_index": 5, "boi_token_index": 6,
+        "eoi_token_index": 7,
+        "text_config": {
+            "model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240,
+            "num_hidden_layers": 34, "head_dim": 256, "num_attention_heads": 8,
+            "num_key_value_heads": 4, "vocab_size": 262208, "sliding_window": 1024,
+            "query_pre_attn_scalar": 256, "tie_word_embeddings": True,
+        },
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304,
+            "num_attention_heads": 16, "num_hidden_layers": 27, "image_size": 896, "patch_size": 14,
+            "vision_use_head": False,
+        },
+    },
+    "gemma3-1b": {
         "model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"],
-        "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "head_dim": 256,
-        "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 262208,
-        "sliding_window": 1024, "query_pre_attn_scalar": 256, "tie_word_embeddings": True,
+        "hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26, "head_dim": 256,
+        "num_attention_heads": 4, "num_key_value_heads": 1, "vocab_size": 262144,
+        "sliding_window": 512, "query_pre_attn_scalar": 256, "tie_word_embeddings": True,
     },
     "phi3-mini": {
         "model_type": "phi3", "architectures": ["Phi3ForCausalLM"],
@@ -83,14 +99,15 @@ def write_cut_model(name: str, layers: int, tokenizer: Path, folder: Path) -> Pa
         if "tokenizer" in path.name or path.suffix == ".jinja":
             shutil.copy(path, model)
     _cut_vocabulary(model / "tokenizer.json")
-    config = (
-        MODELS[name]
-        | _TOKENS
-        | {
-            "num_hidden_layers": layers,
-            "max_position_embeddings": 4096 if name == "phi3-mini" else 32768,
-        }
-    )
+    config = MODELS[name] | _TOKENS
+    cut = {
+        "num_hidden_layers": layers,
+        "max_position_embeddings": 4096 if name == "phi3-mini" else 32768,
+    }
+    if "text_config" in config:
+        config["text_config"] = config["text_config"] | cut
+    else:
+        config |= cut
     text = json.dumps(config, indent=2)
     (model / "config.json").write_text(text, encoding="utf-8")
     try:

@@ -44,7 +44,7 @@ SETTINGS: list[tuple[str, int, int, int, str, dict[str, Any]]] = [
     ("phi3-mini", 6, 2048, 4, "unsloth", {}),
     ("qwen3-30b-a3b", 4, 2048, 4, "none", {"packing": True}),
     ("qwen3-30b-a3b", 4, 2048, 4, "unsloth", {}),
-    ("gemma3-4b", 6, 2048, 2, "none", {}),
+    ("gemma3-1b", 26, 2048, 2, "none", {}),
     ("phi3-mini", 12, 2048, 4, "none", {}),
     ("qwen3-30b-a3b", 8, 2048, 2, "none", {}),
     ("qwen3-30b-a3b", 4, 2048, 4, "none", {"quantisation": "nf4"}),

@@ -13,6 +13,7 @@ from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
 from llm_engineering.model.stored_quantisation import dequantising
 from llm_engineering.model_class import model_class
+from llm_engineering.objectives.sft import trainer_by_pieces
 from llm_engineering.planning.hardware import has_gpu
 from llm_engineering.training_stack import import_unsloth
 
@@ -123,8 +124,7 @@ class UnslothBackend:
         enable_varlen_attention()
         from trl import SFTTrainer
 
-        trainer: type = SFTTrainer
-        return trainer
+        return trainer_by_pieces(SFTTrainer)
 
     def whole_adapter(self, model: Any) -> dict[str, Any] | None:
         """None: the model holds it in one piece."""
