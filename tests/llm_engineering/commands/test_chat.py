@@ -75,7 +75,7 @@ def test_a_saved_conversation_is_a_row_to_train_on(
     talk.say("Why?")
     talk.say(f"/save {file}")
     talk.say(f"/save {tmp_path}/nowhere/talk.jsonl")
-    assert "No such file" in printed(talk)
+    assert "No such file" in " ".join(printed(talk).split())  # lines break where a path is long
     (question,) = read_questions(str(file))
     assert question.reference == talk.messages[-1].content.strip()
     assert json.loads(file.read_text())["messages"][0] == {"role": "user", "content": "Why?"}

@@ -57,6 +57,7 @@ def gradients(model, given):
 
 
 def test_outputs_and_gradients_are_those_of_autograd():
+    torch.manual_seed(0)
     x = torch.randn(2, 9, 64)
     plain, fused = adapted(), adapted()
     assert fuse_adapters(fused) == 6
