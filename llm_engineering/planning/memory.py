@@ -139,8 +139,11 @@ def _is_fused(work: Workload) -> bool:
 
 def _weight_bytes(work: Workload) -> float:
     width = WEIGHT_BYTES[work.dtype]
-    total, linear = work.shape.parameters, work.shape.linear_parameters
-    return (total - linear) * width + linear * _QUANTISED_BYTES.get(work.quantisation, width)
+    total, quantised = work.shape.parameters, work.shape.linear_parameters
+    if work.quantisation == "nf4":  # unsloth quantises the experts too
+        quantised += work.shape.expert_parameters
+    narrow = _QUANTISED_BYTES.get(work.quantisation, width)
+    return (total - quantised) * width + quantised * narrow
 
 
 def _loss_bytes(work: Workload, tokens: int) -> float:

@@ -20,7 +20,7 @@ class LayerShape(BaseModel):
     count: int = Field(description="Layers of this shape.")
     parameters: int = Field(description="All of one layer.")
     linear_parameters: int = Field(
-        description="Those of its linear modules, which 4-bit loading quantises; not the experts'."
+        description="Those of its linear modules, which quantised loading narrows; not the experts'."
     )
     idle_parameters: int = Field(0, description="Those of experts that a token does not go to.")
     kept: int = Field(
@@ -56,6 +56,11 @@ class ModelShape(BaseModel):
     def linear_parameters(self) -> int:
         """Parameters that 4-bit loading quantises."""
         return sum(layer.count * layer.linear_parameters for layer in self.layers)
+
+    @property
+    def expert_parameters(self) -> int:
+        """Those of all experts, which 4-bit loading narrows too."""
+        return sum(layer.count * layer.expert_parameters for layer in self.layers)
 
     @property
     def active_parameters(self) -> int:

@@ -37,7 +37,7 @@ def row(name: str, lived: Lived, model: Any, names: list[str]) -> str:
         adapters.append(f"not {', '.join(f'`{one}`' for one in targets.left_out)}")
     in_4_bit = choose_targets(model, lived.lora.settings, quantised=True)
     lost = [one for one in in_4_bit.left_out if one not in targets.left_out]
-    quantised = "experts stay in 16 bit" if targets.experts else "yes"
+    quantised = "experts too" if targets.experts else "yes"
     if lost:
         quantised += f"; no adapter on {', '.join(f'`{one}`' for one in lost)}"
     try:
