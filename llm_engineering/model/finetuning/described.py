@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,16 +54,18 @@ class Outline:
         return Counter(name.rsplit(".", 1)[-1] for name in self.linears)
 
 
-def describe_launched_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
-    """The recipe of a base model that a job will load, in ``dtype``.
+def describe_launched_model(
+    settings: ModelSettings, *, dtype: str, tokens: Sequence[str] = ()
+) -> ModelRecipe:
+    """The recipe of a base model that a job will load, in ``dtype``, with a tokenizer of these tokens.
 
     Raises:
         ModelError: It cannot be had; or its files do not tell its modules, and PyTorch is not here.
     """
     outline = _outline_or_torch(settings)
     if outline is None:
-        return describe_model(settings, dtype=dtype)
-    return recipe_of(settings, dtype=dtype, parameters=outline.parameters)
+        return describe_model(settings, dtype=dtype, tokens=tokens)
+    return recipe_of(settings, dtype=dtype, parameters=outline.parameters, tokens=tokens)
 
 
 def describe_launched_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
