@@ -25,4 +25,5 @@ def adapter_plan(config: FinetuningConfig) -> list[str]:
         return [f"# adapter: targets not known here ({reason})"]
     except LoraError as reason:
         return ["# adapter", f"  this run would be refused: {reason}"]
-    return ["# adapter", *(f"  {line}" for line in describe_targets(targets))]
+    lines = describe_targets(targets, config.lora.trainable_tokens)
+    return ["# adapter", *(f"  {line}" for line in lines)]

@@ -59,7 +59,7 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
         wrapped = LoraConfig(**peft_options(config.lora, targets), task_type="CAUSAL_LM")
         adapted = adapted_parameters(meta_model(config.model), wrapped)
         require_in_files(model, adapted.parameters, names)
-    for line in describe_targets(targets):
+    for line in describe_targets(targets, config.lora.trainable_tokens):
         logger.info("%s", line)
     return targets
 
@@ -119,10 +119,18 @@ def require_gguf(model: Any, names: Sequence[str], targets: AdapterTargets) -> N
         )
 
 
-def describe_targets(targets: AdapterTargets) -> list[str]:
-    """What receives an adapter and what does not, in lines for a person."""
+def describe_targets(targets: AdapterTargets, tokens: Sequence[str]) -> list[str]:
+    """What receives an adapter and what does not, in lines for a person.
+
+    Args:
+        targets: What is chosen.
+        tokens: Those that train.
+    """
     names = [*targets.modules, *(name.removesuffix(".weight") for name in targets.parameters)]
     lines = [f"adapters on {', '.join(names)}"]
+    if targets.token_rows:
+        matrices = " and ".join(targets.token_rows)
+        lines.append(f"trained tokens, each a row of {matrices}: {' '.join(tokens)}")
     if targets.experts:
         lines.append(
             f"a mixture of {targets.experts} experts a layer: the router"

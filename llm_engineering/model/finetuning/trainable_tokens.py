@@ -7,11 +7,17 @@ token must be read, and an answer may end with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import LoraError
+from llm_engineering.model.evaluation.trained_tensors import TRAINED_ROWS
 from llm_engineering.model.recipes import AdapterTargets
 from llm_engineering.model.tokenizer import read_tokenizer
 
@@ -30,36 +36,36 @@ def token_rows(
         LoraError: The embeddings have no row for one, or PEFT cannot train rows of this output layer.
         ModelError: There is no tokenizer.
     """
-    tokenizer: Any = read_tokenizer(model, tokens)
-    ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in tokens}
     embeddings, head = base.get_input_embeddings(), base.get_output_embeddings()
-    require_rows(model, ids, embeddings.weight.shape[0], tokenizer)
-    found = {_name(base, embeddings): tuple(ids.values())}
+    ids = token_ids(model, tokens, embeddings.weight.shape[0])
+    found = {_name(base, embeddings): ids}
     if head is not None and head.weight is not embeddings.weight:
         if getattr(head, "bias", None) is not None:
             raise LoraError(
                 f"lora.trainable_tokens: the output layer of {model.id} has a bias, which PEFT leaves out "
                 "where it trains rows; take a model without one, or leave the tokens out"
             )
-        found[_name(base, head)] = tuple(ids.values())
+        found[_name(base, head)] = ids
     return found
 
 
-def require_rows(model: ModelSettings, ids: dict[str, int], rows: int, tokenizer: Any) -> None:
-    """Check that the embeddings have a row for each token.
+def token_ids(model: ModelSettings, tokens: Sequence[str], rows: int) -> tuple[int, ...]:
+    """The ids of tokens, in their order.
 
     Args:
-        model: Named in the message.
-        ids: Of the tokens, by their texts.
-        rows: Of the embeddings.
-        tokenizer: With the tokens.
+        model: Names the base model.
+        tokens: Their texts.
+        rows: Of its embeddings.
 
     Raises:
-        LoraError: They have not; says which token, and what could stand in its place.
+        LoraError: They have no row for one; says which, and what could stand in its place.
+        ModelError: There is no tokenizer.
     """
+    tokenizer: Any = read_tokenizer(model, tokens)
+    ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in tokens}
     beyond = {token: id_ for token, id_ in ids.items() if id_ >= rows}
     if not beyond:
-        return
+        return tuple(ids.values())
     own = [
         str(token)
         for id_, token in sorted(tokenizer.added_tokens_decoder.items())
@@ -97,6 +103,46 @@ def require_wrapped(model: Any, targets: AdapterTargets) -> None:
                 f"lora.trainable_tokens: PEFT does not train rows of the {what} of "
                 f"{type(base).__name__}; leave them out for a model of this family"
             )
+
+
+def tell_bias(model: Any) -> None:
+    """Let PEFT's wrapper of an output layer say that it has no bias: trl's loss asks it."""
+    from peft.utils.other import TrainableTokensWrapper
+
+    head = model.get_base_model().get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper):
+        head.bias = None
+
+
+@contextmanager
+def fitting_rows(model: Any, adapter: Path) -> Iterator[Path]:
+    """An adapter's folder that PEFT can add to a model whose tokens train, where the adapter's do not.
+
+    PEFT 0.21 asks every adapter of such a model for rows. An adapter that has none gets the base
+    model's, which changes nothing.
+
+    Args:
+        model: With its own adapter.
+        adapter: The other one's folder.
+    """
+    from safetensors.torch import load_file, save_file
+
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    own = model.peft_config[model.active_adapter].trainable_token_indices
+    if not own or config.get("trainable_token_indices"):
+        yield adapter
+        return
+    weights = load_file(adapter / "adapter_model.safetensors")
+    base = dict(model.get_base_model().named_modules())
+    for name, ids in own.items():
+        rows = base[name].original_module.weight.detach()[ids].cpu().contiguous()
+        weights[f"base_model.model.{name}{TRAINED_ROWS}"] = rows
+    config["trainable_token_indices"] = own
+    with TemporaryDirectory() as made:
+        folder = Path(shutil.copytree(adapter, made, dirs_exist_ok=True))
+        (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+        save_file(weights, folder / "adapter_model.safetensors")
+        yield folder
 
 
 def _name(model: Any, wanted: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.model.finetuning.trainable_tokens import fitting_rows, tell_bias
 from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
 from llm_engineering.model.stored_quantisation import dequantising
 from llm_engineering.model_class import model_class
@@ -75,6 +76,7 @@ class UnslothBackend:
             random_state=settings.random_state,
             use_gradient_checkpointing=False,  # training turns it on: set_checkpointing
         )
+        tell_bias(adapted)
         if has_gpu():
             fuse_adapters(adapted)
         return adapted
@@ -134,7 +136,8 @@ class UnslothBackend:
     def other_adapter(self, model: Any, folder: Path) -> Iterator[None]:
         """As ``Backend.other_adapter``, beside the model's own."""
         active = model.active_adapter
-        model.load_adapter(str(folder), adapter_name=_OTHER)
+        with fitting_rows(model, folder) as fitting:
+            model.load_adapter(str(fitting), adapter_name=_OTHER)
         try:
             model.set_adapter(_OTHER)
             yield

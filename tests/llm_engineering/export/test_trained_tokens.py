@@ -68,17 +68,18 @@ def exported(config: Any, run: Any, folder: Path) -> Any:
     return lora, evaluation.trained_probe, exports
 
 
-def changed_rows(base: Path, merged: Path, name: str) -> list[int]:
+def changed_rows(base: Path, merged: Path, name: str) -> dict[int, float]:
+    """Rows of a matrix that are not the base model's, and by how much."""
     old = load_file(base / "model.safetensors")[name]
     new = load_file(merged / "model.safetensors")[name]
-    return (old.to(new.dtype) != new).any(1).nonzero().flatten().tolist()
+    change = (old.to(new.dtype).float() - new.float()).abs().amax(1)
+    return {row: float(change[row]) for row in change.nonzero().flatten().tolist()}
 
 
 SETTINGS = {"lora.trainable_tokens": [START], "train.learning_rate": 0.01, "train.max_steps": 12}
 
 
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("tied", "dtype"), [(False, "float32"), (True, "bfloat16")])
 def test_their_rows_alone_are_learned_merged_and_proven_and_broken_ones_are_caught(
     tied: bool, dtype: str, blanked: Any, make_config: Any, run: Any, tmp_path: Path
 ) -> None:
@@ -89,7 +90,9 @@ def test_their_rows_alone_are_learned_merged_and_proven_and_broken_ones_are_caug
     per_row = 64 * len(matrices)
     assert lora.trainable_parameters == per_row + sum(t.adapter_parameters for t in lora.matched)
     merged = tmp_path / "run" / "merged"
-    assert all(changed_rows(base, merged, name) == [own] for name in matrices)
+    for name in matrices:
+        assert list(changes := changed_rows(base, merged, name)) == [own]
+        assert changes[own] > 0.02, "by its gradient, and not by weight decay alone"
     proofs = prove(exports, trained, lora.model)
     assert [proof.export for proof in proofs] == ["adapter", "merged_16bit"]
 
@@ -97,7 +100,10 @@ def test_their_rows_alone_are_learned_merged_and_proven_and_broken_ones_are_caug
         return shutil.copytree(tmp_path / "run", tmp_path / name)
 
     attacks = {}
-    for row, name in [(own, one) for one in matrices] + [(own + 1, EMBEDDINGS), (599, matrices[-1])]:
+    for row, name in [(own, one) for one in matrices] + [
+        (own + 1, EMBEDDINGS),
+        (599, matrices[-1]),
+    ]:
         folder = broken(f"row {row} of {name}") / "merged"
         weights = load_file(folder / "model.safetensors")
         if row == own:
@@ -105,9 +111,7 @@ def test_their_rows_alone_are_learned_merged_and_proven_and_broken_ones_are_caug
         else:
             weights[name][row, 3] += 1.0
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        attacks[f"row {row} of {name} is not"] = exports[1].model_copy(
-            update={"path": str(folder)}
-        )
+        attacks[f"row {row} of {name} is not"] = exports[1].model_copy(update={"path": str(folder)})
     empty = broken("empty") / "adapter"
     edit(empty, lambda tensors: [t.zero_() for n, t in tensors.items() if n.endswith(TRAINED_ROWS)])
     attacks["are not to the bit those that were trained"] = exports[0].model_copy(
@@ -130,3 +134,32 @@ def test_their_rows_alone_are_learned_merged_and_proven_and_broken_ones_are_caug
     assert len(lines) == len(attacks), raised.value
     for said, line in zip(attacks, lines, strict=True):
         assert said in line, line
+
+
+def test_a_new_token_takes_a_spare_row_and_is_in_the_saved_tokenizer(
+    tiny_model: Path, make_config: Any, run: Any, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = tmp_path / "padded"
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    model.resize_token_embeddings(604)
+    model.save_pretrained(base)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(base)
+    template = tmp_path / "new.jinja"
+    template.write_text((tiny_model / "chat_template.jinja").read_text().replace(START, "<|turn|>"))
+    new = {"lora.trainable_tokens": ["<|turn|>"], "model.chat_template": str(template)}
+    config = make_config({"model.id": str(base), **SETTINGS, **new})
+
+    lora, trained, exports = exported(config, run, tmp_path)
+
+    assert [proof.rows for proof in prove(exports, trained, lora.model)] == [2, 2]
+    merged = tmp_path / "run" / "merged"
+    assert list(changed_rows(base, merged, EMBEDDINGS)) == [600]
+    for folder in (tmp_path / "run" / "adapter", merged):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "a"}], tokenize=True, return_dict=False
+        )
+        assert rendered[0] == 600
+        assert tokenizer.decode([600, 300], skip_special_tokens=True) == tokenizer.decode([300])
