@@ -18,6 +18,7 @@ from llm_engineering.planning.hardware import has_gpu
 from llm_engineering.training_stack import import_unsloth
 
 _OTHER = "production"
+_PASSED_OVER = "UNSLOTH_IGNORED_TOKENIZER_NAMES"
 _IN_32_BIT = "_unsloth_forced_float32"
 
 
@@ -76,7 +77,14 @@ class UnslothBackend:
             random_state=settings.random_state,
             use_gradient_checkpointing=False,  # training turns it on: set_checkpointing
         )
-        tell_bias(adapted)
+        if "trainable_token_indices" in options:
+            tell_bias(adapted)
+            # unsloth's trainer refuses tokens of zeros: it looks where nothing requires a gradient.
+            passed_over = [
+                *os.environ.get(_PASSED_OVER, "").split("\n"),
+                model.config._name_or_path,
+            ]
+            os.environ[_PASSED_OVER] = "\n".join(passed_over)
         if has_gpu():
             fuse_adapters(adapted)
         return adapted

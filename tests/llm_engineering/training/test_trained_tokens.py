@@ -28,6 +28,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "pissa": {"lora.init": "pissa"},
     "keep_best": {"train.keep_best": True, "train.evaluate_every": 2, "train.checkpoint_every": 2},
     "fp8": {"model.quantisation": "fp8", "model.dtype": "auto"},
+    "neftune": {"train.neftune_noise_alpha": 5.0},
     "dpo": {},
     "kto": {},
 }
