@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from llm_engineering.model.adapted_parameters import (
@@ -65,7 +66,7 @@ def compare_adapter(
     trained: TrainedTensors,
     scaling: Mapping[str, float],
     names: list[str],
-    token_rows: Mapping[str, list[int]],
+    token_rows: Mapping[str, list[int]] = MappingProxyType({}),
 ) -> Finding:
     """Hold an adapter's file against the tensors of the run's memory, to the bit.
 
@@ -190,7 +191,10 @@ def compare_merged(
 
 
 def compare_gguf(
-    model: Any, merged: Path, kind: str, token_rows: Mapping[str, list[int]]
+    model: Any,
+    merged: Path,
+    kind: str,
+    token_rows: Mapping[str, list[int]] = MappingProxyType({}),
 ) -> Finding:
     """Hold the tensors of a GGUF, as transformers read it, against the merged model's sampled rows.
 

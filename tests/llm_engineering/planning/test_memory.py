@@ -119,7 +119,7 @@ def test_trained_tokens_take_copies_of_both_matrices_and_their_gradients(work):
     shape = work().shape
     matrices = 2 * 2 * shape.vocabulary * shape.hidden  # bytes in 16 bit
     assert tokens.training - plain.training == pytest.approx(2 * matrices, rel=1e-3)
-    assert tokens.evaluating - plain.evaluating == pytest.approx(matrices)
+    assert tokens.evaluating - plain.evaluating == pytest.approx(matrices, rel=1e-3)
 
 
 def test_fp8_takes_a_byte_a_parameter_and_is_loaded_in_16_bit(work):
