@@ -12,6 +12,7 @@ from typing import Any
 
 from llm_engineering.errors import ExportError
 from llm_engineering.export.tensor_file import FLOATS, TensorSlot, torch_dtype, write_tensors
+from llm_engineering.initialisations.adapted_modules import TRAINED_ROWS
 from llm_engineering.model.adapted_parameters import (
     Adapted,
     AdaptedParameter,
@@ -20,7 +21,6 @@ from llm_engineering.model.adapted_parameters import (
     read_peft_config,
 )
 from llm_engineering.model.base_model import read_config, weight_files
-from llm_engineering.model.evaluation.trained_tensors import TRAINED_ROWS
 from llm_engineering.model.file_tensors import FileTensors, file_shapes
 from llm_engineering.model.meta import meta_model
 from llm_engineering.model.rope_scaling import HF_OVERRIDES

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from llm_engineering.initialisations.adapted_modules import TRAINED_ROWS
 from llm_engineering.model.adapted_parameters import (
     Adapted,
     adapted_parameters,
@@ -25,7 +26,6 @@ from llm_engineering.model.adapted_parameters import (
 )
 from llm_engineering.model.base_model import weight_files
 from llm_engineering.model.evaluation.trained_tensors import (
-    TRAINED_ROWS,
     TrainedTensors,
     is_of_adapter,
     stored_digests,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+TRAINED_ROWS = ".token_adapter.trainable_tokens_delta"
+"""Behind a module's name in an adapter's file: the rows of it that were trained."""
+
 
 def adapted_modules(model: Any) -> Iterator[tuple[str, Any, str]]:
     """Every module of a PEFT model that carries an adapter: its name, itself, the adapter's name."""

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.initialisations.adapted_modules import adapted_modules
-from llm_engineering.model.evaluation.trained_tensors import TRAINED_ROWS
+from llm_engineering.initialisations.adapted_modules import TRAINED_ROWS, adapted_modules
 
 _PREFIX = "base_model.model."
 

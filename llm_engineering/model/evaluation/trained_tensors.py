@@ -9,10 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.initialisations.adapted_modules import adapted_modules, trained_rows
+from llm_engineering.initialisations.adapted_modules import (
+    TRAINED_ROWS,
+    adapted_modules,
+    trained_rows,
+)
 
-TRAINED_ROWS = ".token_adapter.trainable_tokens_delta"
-"""Behind a module's name in an adapter's file: the rows of it that were trained."""
 _OF_AN_ADAPTER = (".lora_", TRAINED_ROWS)
 
 

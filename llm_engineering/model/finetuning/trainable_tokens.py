@@ -17,7 +17,7 @@ from typing import Any
 
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import LoraError
-from llm_engineering.model.evaluation.trained_tensors import TRAINED_ROWS
+from llm_engineering.initialisations.adapted_modules import TRAINED_ROWS
 from llm_engineering.model.recipes import AdapterTargets
 from llm_engineering.model.tokenizer import read_tokenizer
 

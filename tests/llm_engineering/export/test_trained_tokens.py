@@ -17,7 +17,7 @@ from llm_engineering.errors import UnprovenError
 from llm_engineering.export.exports import make_exports
 from llm_engineering.export.merge import merge
 from llm_engineering.export.parity import prove
-from llm_engineering.model.evaluation.trained_tensors import TRAINED_ROWS
+from llm_engineering.initialisations.adapted_modules import TRAINED_ROWS
 from llm_engineering.model.tokenizer import load_tokenizer
 from llm_engineering.training.evaluate import evaluate
 

@@ -8,9 +8,9 @@ import pytest
 from safetensors.torch import load_file
 
 from llm_engineering.errors import LoraError
+from llm_engineering.initialisations.adapted_modules import TRAINED_ROWS
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.preference import objective_metrics
-from llm_engineering.model.evaluation.trained_tensors import TRAINED_ROWS
 from llm_engineering.model.finetuning.adapter_folder import (
     ADAPTER_WEIGHTS,
     live_trained_model,
