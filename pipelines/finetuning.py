@@ -48,9 +48,11 @@ def finetuning(config: FinetuningConfig) -> None:
         output_dir=config.run.output_dir,
         fingerprints=data_inputs,
         validates=config.train.validates,
+        trainable_tokens=config.lora.trainable_tokens,
     )
     base_model = load_model(
         settings=config.model,
+        trainable_tokens=config.lora.trainable_tokens,
         fingerprints=model_inputs,
         described_dtype=dtype,
         after=["prepare_data"],  # bad data stops the run before a weight is loaded

@@ -235,8 +235,9 @@ def run_training(
         objective=config.train.objective,
         folder=folder / "data",
         validates=config.train.validates,
+        tokens=config.lora.trainable_tokens,
     )
-    lora = inject_lora(load_model(config.model), config.lora)
+    lora = inject_lora(load_model(config.model, config.lora.trainable_tokens), config.lora)
     start_from = config.train.start_from
     adapter, record = train(
         lora,

@@ -13,16 +13,17 @@ def adapter_plan(config: FinetuningConfig) -> list[str]:
         require_training_stack()
         from llm_engineering.model.base_model import model_folder
         from llm_engineering.model.finetuning.preflight import describe_targets
-        from llm_engineering.model.finetuning.targets import choose_targets
+        from llm_engineering.model.finetuning.targets import adapter_targets
         from llm_engineering.model.meta import meta_model
 
         model = meta_model(
             model_folder(config.model, weights=False),
             trust_remote_code=config.model.trust_remote_code,
         )
-        targets = choose_targets(model, config.lora, quantised=config.model.load_in_4bit)
+        targets = adapter_targets(model, config.model, config.lora)
     except (ModelError, SetupError) as reason:
         return [f"# adapter: targets not known here ({reason})"]
     except LoraError as reason:
         return ["# adapter", f"  this run would be refused: {reason}"]
-    return ["# adapter", *(f"  {line}" for line in describe_targets(targets))]
+    lines = describe_targets(targets, config.lora.trainable_tokens)
+    return ["# adapter", *(f"  {line}" for line in lines)]

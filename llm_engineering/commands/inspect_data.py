@@ -119,6 +119,7 @@ def _prepare(config: FinetuningConfig, folder: Path, refusals: list[str]) -> Dat
         refuse=refusals.append,
         trains=False,
         validates=config.train.validates,
+        tokens=config.lora.trainable_tokens,
     ).summary
 
 

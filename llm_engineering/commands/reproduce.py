@@ -149,6 +149,7 @@ def require_same_inputs(then: Manifest, config: FinetuningConfig) -> None:
             objective=config.train.objective,
             folder=Path(folder),
             validates=config.train.validates,
+            tokens=config.lora.trainable_tokens,
         ).summary.digest
     if digest != then.data_digest:
         sources = ", ".join(source.source for source in config.data.sources)

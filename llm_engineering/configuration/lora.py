@@ -66,6 +66,13 @@ class LoraSettings(Section):
         "quantisation took from the weights (loftq, arXiv 2310.08659).",
     )
     bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases train.")
+    trainable_tokens: list[str] = Field(
+        default_factory=list,
+        description="Tokens whose own rows of the embeddings and of the output layer train too, as PEFT's "
+        "trainable_token_indices: for those that the chat template writes and the base model never "
+        "learned. One that the tokenizer lacks becomes a special token of it, where the embeddings have "
+        "a spare row.",
+    )
     random_state: Seed = Field(3407, description="Seed of the adapter's initial weights.")
 
     @property
@@ -103,6 +110,17 @@ class LoraSettings(Section):
                 )
         return self
 
+    @field_validator("trainable_tokens")
+    @classmethod
+    def _tokens_are_told_apart(cls, value: list[str]) -> list[str]:
+        blank = [token for token in value if not token.strip()]
+        if blank:
+            raise ValueError(
+                f"names {blank[0]!r}, which is no token that can be told from the text"
+            )
+        _require_named_once(value)
+        return value
+
     @field_validator("target_modules")
     @classmethod
     def _named_once(cls, value: list[str] | str) -> list[str] | str:
@@ -110,7 +128,11 @@ class LoraSettings(Section):
             return value
         if not value:
             raise ValueError("is empty: name at least one projection, or say all-linear")
-        twice = sorted({name for name in value if value.count(name) > 1})
-        if twice:
-            raise ValueError(f"names {', '.join(twice)} twice")
+        _require_named_once(value)
         return value
+
+
+def _require_named_once(names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"names {', '.join(twice)} twice")

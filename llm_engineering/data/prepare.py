@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,6 +56,7 @@ def prepare_data(
     refuse: Refuse = raise_data_error,
     trains: bool = True,
     validates: bool = False,
+    tokens: Sequence[str] = (),
 ) -> PreparedDataset:
     """Turn the configured sources into tokenized, audited splits on disk.
 
@@ -68,21 +69,24 @@ def prepare_data(
         refuse: Hears why a run must not use the data, and may let it go on.
         trains: False in a process that loads no model.
         validates: Whether training looks at held-out rows, which then are a split of their own.
+        tokens: ``lora.trainable_tokens``, which the tokenizer may lack.
 
     Raises:
         DataError: A source is unreadable. Also, unless ``refuse`` lets it pass: a row is bad (all
             bad rows are listed by ``file:line``), a split is empty, the label audit fails, or rows
             are repeated, leaked or contradictory where that is an error.
     """
+    rows = data, model, tokens, folder, refuse, trains, validates
     if OBJECTIVES[objective].is_preference:
-        return _prepare(PreferenceRows(objective), data, model, folder, refuse, trains, validates)
-    return _prepare(SupervisedRows(data.loss_on), data, model, folder, refuse, trains, validates)
+        return _prepare(PreferenceRows(objective), *rows)
+    return _prepare(SupervisedRows(data.loss_on), *rows)
 
 
 def _prepare(
     objective_rows: ObjectiveRows[ItemT, TokensT],
     data: DataSettings,
     model: ModelSettings,
+    tokens: Sequence[str],
     folder: Path,
     refuse: Refuse,
     trains: bool,
@@ -94,7 +98,16 @@ def _prepare(
     try:
         with Workers(data.num_proc) as workers:
             return _prepare_stored(
-                objective_rows, store, workers, data, model, folder, refuse, trains, validates
+                objective_rows,
+                store,
+                workers,
+                data,
+                model,
+                tokens,
+                folder,
+                refuse,
+                trains,
+                validates,
             )
     except BaseException:
         for name in SPLITS:
@@ -110,6 +123,7 @@ def _prepare_stored(
     workers: Workers,
     data: DataSettings,
     model: ModelSettings,
+    tokens: Sequence[str],
     folder: Path,
     refuse: Refuse,
     trains: bool,
@@ -128,7 +142,7 @@ def _prepare_stored(
     # Tokenize, audit and store.
     from llm_engineering.model.tokenizer import load_tokenizer, stop_token_ids
 
-    tokenizer = load_tokenizer(model, trains=trains)
+    tokenizer = load_tokenizer(model, tokens=tokens, trains=trains)
     stop_ids = stop_token_ids(model, tokenizer)
     inputs = template_inputs(model, tokenizer.chat_template)
     template_notices = Counter[Notice]()

@@ -67,7 +67,14 @@ def make_exports(settings: ExportSettings, lora: LoraRecipe, folder: Path) -> li
         logger.info("converting the merged model to GGUF")
         write_gguf(folder / MERGED, path, settings.gguf)
         against = exports[-1].against
-        exports.append(Export(kind="gguf", path=str(path), base=merged.path, against=against))
+        gguf = Export(
+            kind="gguf",
+            path=str(path),
+            base=merged.path,
+            adapter=adapter.path,
+            against=against,
+        )
+        exports.append(gguf)
     return exports
 
 

@@ -12,8 +12,11 @@ from typing import Any
 
 from llm_engineering.errors import ExportError
 from llm_engineering.export.tensor_file import FLOATS, TensorSlot, torch_dtype, write_tensors
+from llm_engineering.initialisations.adapted_modules import TRAINED_ROWS
 from llm_engineering.model.adapted_parameters import (
+    Adapted,
     AdaptedParameter,
+    ReplacedRows,
     adapted_parameters,
     read_peft_config,
 )
@@ -32,7 +35,6 @@ _BIAS = re.compile(r"^(?P<module>.+?)(\.base_layer)?\.bias$")
 _REFUSED = {
     "lora_bias": "biases of lora_B",
     "modules_to_save": "modules trained in full",
-    "trainable_token_indices": "tokens trained in full",
     "layer_replication": "replicated layers",
     "alora_invocation_tokens": "an adapter that some tokens switch on",
     "use_qalora": "QALoRA",
@@ -90,7 +92,8 @@ def merge(
     """Write the base model with the adapter in its weights, as a model of its own.
 
     Each target's weight becomes ``W + scaling * B A``, computed in 32 bit and rounded once; with
-    DoRA its rows are then scaled to the learned magnitudes (arXiv 2402.09353, equation 5). Shards
+    DoRA its rows are then scaled to the learned magnitudes (arXiv 2402.09353, equation 5). The rows of
+    trained tokens take the place of the base model's. Shards
     keep their names and their tensors: what transformers makes one parameter of when it loads them
     (a mixture's experts), each gets its part of the change. Peak memory is one tensor in 32 bit, a few
     times, and what the system keeps of the shard that is being read.
@@ -117,16 +120,17 @@ def merge(
         targets = adapted_parameters(
             meta_model(base, trust_remote_code=trust_remote_code), read_peft_config(adapter)
         )
-        updates = _updates(config, found.factors, targets)
-        replaced = found.biases
-        missing = sorted(name for name in [*updates, *replaced] if files.of_parameter(name) is None)
+        updates = _updates(config, found, targets)
+        replaced, rows = found.biases, targets.rows
+        changed = [*updates, *replaced, *(name for name, one in rows.items() if not one.is_tied)]
+        missing = sorted(name for name in changed if files.of_parameter(name) is None)
         if missing:
             raise ExportError(
                 f"export.merged_16bit: the base model has no tensor {missing[0]}, which the adapter "
                 f"changes ({len(missing)} such)"
             )
-        _require_plain(files, updates, replaced)
-        _write_shards(base, folder, tensors, files, updates, replaced)
+        _require_plain(files, updates, replaced, rows)
+        _write_shards(base, folder, tensors, files, updates, replaced, rows)
     _write_configuration(base, adapter, folder, stop_ids)
 
 
@@ -138,6 +142,8 @@ class _Found:
     """By module: lora_A, lora_B, magnitude."""
     biases: dict[str, str] = field(default_factory=dict)
     """That replace the base model's, by its name for them."""
+    rows: set[str] = field(default_factory=set)
+    """That hold rows of trained tokens."""
 
 
 def _read_config(adapter: Path, names: list[str]) -> tuple[dict[str, Any], _Found]:
@@ -157,6 +163,8 @@ def _read_config(adapter: Path, names: list[str]) -> tuple[dict[str, Any], _Foun
         if match:
             part = match.groupdict().get("part", "magnitude")
             found.factors.setdefault(match["module"], {})[part] = name
+        elif name.endswith(TRAINED_ROWS):
+            found.rows.add(name)
         elif match := _BIAS.match(inner):
             found.biases[f"{match['module']}.bias"] = name
         else:
@@ -175,31 +183,39 @@ def _read_config(adapter: Path, names: list[str]) -> tuple[dict[str, Any], _Foun
 
 def _updates(
     config: dict[str, Any],
-    factors: dict[str, dict[str, str]],
-    targets: dict[str, AdaptedParameter],
+    found: _Found,
+    targets: Adapted,
 ) -> dict[str, _Update]:
     """What is added to which parameter of the base model."""
-    unread = sorted(factors.keys() - targets.keys())
+    rows = {one.tensor for one in targets.rows.values()}
+    unread = sorted((found.factors.keys() - targets.factors.keys()) | (found.rows - rows))
+    if lacking := sorted(rows - found.rows):
+        raise ExportError(
+            f"export.merged_16bit: the adapter has no {lacking[0]}, of which its configuration speaks"
+        )
     if unread:
         raise ExportError(
             f"export.merged_16bit: the base model has no module {unread[0]}, which the adapter "
             f"changes ({len(unread)} such)"
         )
     return {
-        targets[module].parameter: _Update(
-            targets[module],
+        targets.factors[module].parameter: _Update(
+            targets.factors[module],
             parts,
-            _alpha(config, targets[module]),
+            _alpha(config, targets.factors[module]),
             bool(config.get("use_rslora")),
         )
-        for module, parts in factors.items()
+        for module, parts in found.factors.items()
     }
 
 
 def _require_plain(
-    files: FileTensors, updates: dict[str, _Update], replaced: dict[str, str]
+    files: FileTensors,
+    updates: dict[str, _Update],
+    replaced: dict[str, str],
+    rows: dict[str, ReplacedRows],
 ) -> None:
-    """DoRA's magnitudes and biases go with tensors that are in the files as they are in the model."""
+    """Magnitudes, biases and rows go with tensors that are in the files as they are in the model."""
     for parameter, update in updates.items():
         (name, *more) = files.names_of(parameter)
         if "magnitude" in update.factors and (
@@ -209,11 +225,13 @@ def _require_plain(
                 f"export.merged_16bit: cannot merge DoRA's magnitudes into {parameter}, which the "
                 f"files hold in another form ({name}); export the adapter alone"
             )
-    for parameter in replaced:
+    in_files = [name for name in rows if files.of_parameter(name) is not None]
+    for parameter in [*replaced, *in_files]:
         (name, *_) = files.names_of(parameter)
         if not files.is_one(name):
+            what = "rows of" if parameter in rows else "the bias"
             raise ExportError(
-                f"export.merged_16bit: cannot merge the bias {parameter}, which the files hold in "
+                f"export.merged_16bit: cannot merge {what} {parameter}, which the files hold in "
                 f"another form ({name}); export the adapter alone"
             )
 
@@ -233,6 +251,7 @@ def _write_shards(
     files: FileTensors,
     updates: dict[str, _Update],
     replaced: dict[str, str],
+    rows: dict[str, ReplacedRows],
 ) -> None:
     """Write every weight file, and their index where there is one."""
     from safetensors import safe_open
@@ -261,7 +280,11 @@ def _write_shards(
                     value = adapter.get_tensor(replaced[made[0]])
                 elif any(parameter in updates for parameter in made):
                     value = _merged(value, adapter, files, updates, name)
-                return value.to(torch_dtype(slots[name].dtype))
+                value = value.to(torch_dtype(slots[name].dtype))
+                if made[0] in rows:
+                    new = rows[made[0]]
+                    value[new.ids] = adapter.get_tensor(new.tensor).to(value.dtype)
+                return value
 
             total += write_tensors(folder / path.name, slots, tensor)
         places |= dict.fromkeys(slots, path.name)

@@ -173,7 +173,11 @@ def _stored(
         return None
     if export.kind == "adapter":
         return compare_adapter(
-            Path(export.path), trained.tensors, found.scaling, found.adapter_names
+            Path(export.path),
+            trained.tensors,
+            found.scaling,
+            found.adapter_names,
+            found.token_rows,
         )
     if export.base is None or export.adapter is None:
         return None

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from llm_engineering.configuration.model import Quantisation
 from llm_engineering.export.gguf import read_metadata
 from llm_engineering.export.stored_tensors import compare_gguf
+from llm_engineering.initialisations.adapted_modules import trained_rows
 from llm_engineering.model.evaluation.parity_proof import ExportKind
 from llm_engineering.model.evaluation.probe import (
     Probe,
@@ -43,7 +44,9 @@ class Export(BaseModel):
         description="Folder of the base model of an adapter or a merged model, or of the model that "
         "a GGUF was made of.",
     )
-    adapter: str | None = Field(None, description="Folder of the adapter in a merged model.")
+    adapter: str | None = Field(
+        None, description="Folder of the adapter in a merged model, or in a GGUF of one."
+    )
     quantisation: Quantisation = Field("none", description="As it was trained on.")
     against: int | None = Field(
         None, description="Position of the export that it is compared with; None: the live model."
@@ -73,6 +76,9 @@ class Reloaded(BaseModel):
     rope: dict[str, Any] = Field({}, description="The positions that it was loaded with.")
     scaling: dict[str, float] = Field({}, description="Of each module of an adapter, by PEFT.")
     adapter_names: list[str] = Field([], description="Tensors that PEFT computes an adapter with.")
+    token_rows: dict[str, list[int]] = Field(
+        {}, description="Rows of each module that PEFT puts an adapter's trained tokens in."
+    )
     tensors: int = Field(0, description="A GGUF's tensors that were compared with its model's.")
     tensor_fault: str | None = Field(None, description="What is wrong with a GGUF's tensors.")
     error: str | None = Field(None, description="Why it could not be loaded.")
@@ -134,9 +140,10 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
     )
     if export.kind == "adapter":
         found.scaling, found.adapter_names = scalings(model), adapter_names(model)
+        found.token_rows = trained_rows(model)
     if export.kind == "gguf" and export.base:
         kind = Path(export.path).stem.rpartition("-")[2]
-        compared = compare_gguf(model, Path(export.base), kind)
+        compared = compare_gguf(model, Path(export.base), kind, _token_rows(export))
         found.tensors, found.tensor_fault = compared.tensors, compared.fault
     found.probe = take_probe(
         model,
@@ -169,6 +176,15 @@ def _gguf_stops(path: Path, tokenizer: Any) -> list[int]:
     if different:
         raise ValueError(f"{len(different)} tokens of its vocabulary differ, as {different[0]!r}")
     return ends
+
+
+def _token_rows(export: Export) -> dict[str, list[int]]:
+    """The rows that an adapter's configuration says to be trained, by the name of their tensor."""
+    if export.adapter is None:
+        return {}
+    text = Path(export.adapter, "adapter_config.json").read_text(encoding="utf-8")
+    rows = json.loads(text).get("trainable_token_indices") or {}
+    return {f"{name}.weight": ids for name, ids in rows.items()}
 
 
 def load_export(export: Export, *, dtype: str, trust_remote_code: bool) -> Any:

@@ -4,7 +4,8 @@ An adapter that changes little (few steps, a preference objective's small rate) 
 less than 16-bit arithmetic does, and an empty or negated one would pass a comparison of outputs. Its
 tensors are compared to the bit instead. Merged weights are computed once more, on a few rows of every
 module and of every expert, from the base model's files, the trained tensors and the trained scaling: by
-none of the code that merged them. Where transformers makes one parameter of several tensors, both
+none of the code that merged them. Of a matrix whose tokens were trained every row is compared: those
+tokens' are the adapter's, all others the base model's. Where transformers makes one parameter of several tensors, both
 models' are loaded as it does. A GGUF's are compared with the merged model's, within what its type can hold.
 """
 
@@ -14,21 +15,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from llm_engineering.initialisations.adapted_modules import TRAINED_ROWS
 from llm_engineering.model.adapted_parameters import (
-    AdaptedParameter,
+    Adapted,
     adapted_parameters,
     read_peft_config,
 )
 from llm_engineering.model.base_model import weight_files
-from llm_engineering.model.evaluation.trained_tensors import TrainedTensors, stored_digests
+from llm_engineering.model.evaluation.trained_tensors import (
+    TrainedTensors,
+    is_of_adapter,
+    stored_digests,
+)
 from llm_engineering.model.file_tensors import FileTensors, file_shapes
 from llm_engineering.model.meta import meta_model
 
 ROWS = 16
 """Rows of each matrix that are compared, spread evenly from the first to the last."""
 
+_ROWS_AT_ONCE = 4096
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _HALF_STEP = {"BF16": 2.0**-8, "F16": 2.0**-11, "F32": 2.0**-24, "F64": 0.0}
@@ -54,7 +62,11 @@ class Finding:
 
 
 def compare_adapter(
-    folder: Path, trained: TrainedTensors, scaling: Mapping[str, float], names: list[str]
+    folder: Path,
+    trained: TrainedTensors,
+    scaling: Mapping[str, float],
+    names: list[str],
+    token_rows: Mapping[str, list[int]] = MappingProxyType({}),
 ) -> Finding:
     """Hold an adapter's file against the tensors of the run's memory, to the bit.
 
@@ -63,6 +75,7 @@ def compare_adapter(
         trained: The trained model's tensors.
         scaling: What PEFT, having read the folder, multiplies each module's ``B A`` by.
         names: Names in the file of the tensors that PEFT computes with.
+        token_rows: Which rows of each module PEFT puts the trained tokens in.
     """
     try:
         stored = stored_digests(folder / _WEIGHTS)
@@ -78,7 +91,7 @@ def compare_adapter(
         ),
         (
             "in its file are not used by PEFT, by its adapter_config.json",
-            {name for name in ours if ".lora_" in name} - set(names),
+            {name for name in ours if is_of_adapter(name)} - set(names),
         ),
     ):
         if wrong:
@@ -89,6 +102,12 @@ def compare_adapter(
             return Finding(
                 fault=f"its adapter_config.json gives {module} the scaling {found}, not {factor:g} "
                 "as trained"
+            )
+    for module, ids in sorted(trained.token_rows.items()):
+        if token_rows.get(module) != ids:
+            return Finding(
+                fault=f"its adapter_config.json puts the trained tokens of {module} in the rows "
+                f"{token_rows.get(module)}, not {ids} as trained"
             )
     return Finding(len(stored))
 
@@ -148,7 +167,10 @@ def compare_merged(
                         for parameter in made
                     ]  # fmt: skip
                 for told, parameter, before, after in parts:
-                    fault = _compare(told, parameter, before, after, change, kept)
+                    if parameter in change.rows:
+                        fault = _compare_rows(told, parameter, before, after, change)
+                    else:
+                        fault = _compare(told, parameter, before, after, change, kept)
                     if fault:
                         return Finding(fault=fault)
                 compared += 1
@@ -168,7 +190,12 @@ def compare_merged(
     return Finding(compared, update_kept=share)
 
 
-def compare_gguf(model: Any, merged: Path, kind: str) -> Finding:
+def compare_gguf(
+    model: Any,
+    merged: Path,
+    kind: str,
+    token_rows: Mapping[str, list[int]] = MappingProxyType({}),
+) -> Finding:
     """Hold the tensors of a GGUF, as transformers read it, against the merged model's sampled rows.
 
     Args:
@@ -176,6 +203,7 @@ def compare_gguf(model: Any, merged: Path, kind: str) -> Finding:
         merged: Folder of the model that it was made of.
         kind: "f16", "bf16" or "q8_0". Of the last, each 32 numbers of a row share a scale of their
             largest over 127, itself stored in 16 bit (llama.cpp, ``block_q8_0``).
+        token_rows: Rows of some matrices that are compared too, by the tensor's name.
     """
     import torch
 
@@ -188,13 +216,14 @@ def compare_gguf(model: Any, merged: Path, kind: str) -> Finding:
             )
         for name, (view, _) in tensors.items():
             shape = view.get_shape()
-            expected = _rows(view, shape).float()
+            more = token_rows.get(name, ())
+            expected = _rows(view, shape, more).float()
             value = found[name]
             if list(value.shape) != list(shape):
                 return Finding(
                     fault=f"{name} has the shape {tuple(value.shape)}, not {tuple(shape)}"
                 )
-            rows = _rows(value, shape)
+            rows = _rows(value, shape, more)
             read_as = _HALF_STEP["F32" if value.dtype == torch.float32 else "BF16"]
             size = expected.abs()
             allowed = size * (read_as + _HALF_STEP["F16" if kind == "f16" else "BF16"])
@@ -231,22 +260,30 @@ class _Change:
         self,
         stored: Mapping[str, Any],
         trained: TrainedTensors,
-        targets: Mapping[str, AdaptedParameter],
+        targets: Adapted,
     ) -> None:
         self._stored = stored
         self._targets = {
-            targets[name].parameter: (module, factor, targets[name])
+            targets.factors[name].parameter: (module, factor, targets.factors[name])
             for module, factor in trained.scaling.items()
-            if (name := module.removeprefix(_PREFIX)) in targets
+            if (name := module.removeprefix(_PREFIX)) in targets.factors
         }
+        own = {f"{module}{TRAINED_ROWS}": ids for module, ids in trained.token_rows.items()}
+        self.rows = {
+            name: (one.tensor, own[one.tensor])
+            for name, one in targets.rows.items()
+            if one.tensor in own
+        }
+        """By parameter: the trained tensor that holds rows of it, and which rows those are."""
         self._biases = {
             name.removeprefix(_PREFIX).replace(".base_layer.bias", ".bias"): name
             for name in trained.digests
             if name.endswith(".bias") and ".lora_" not in name
         }
         modules = {module.removeprefix(_PREFIX) for module in trained.scaling}
-        unknown = {f"{module}.weight" for module in modules - targets.keys()}
-        self.waiting = set(self._targets) | set(self._biases) | unknown
+        unknown = {f"{module}.weight" for module in modules - targets.factors.keys()}
+        with_rows = {f"{module.removeprefix(_PREFIX)}.weight" for module in trained.token_rows}
+        self.waiting = set(self._targets) | set(self._biases) | with_rows | unknown
         """Names of what it changes, and was not asked for yet."""
 
     def of(self, name: str, rows: list[int], weight: Any) -> tuple[Any, Any]:
@@ -279,6 +316,11 @@ class _Change:
             grown = self._whole(magnitude)[rows] / torch.linalg.vector_norm(changed, dim=1)
             changed, size = changed * grown[:, None], size * grown.abs()[:, None]
         return changed, size
+
+    def rows_of(self, name: str) -> tuple[list[int], Any]:
+        """The rows of a parameter that were trained, and their values."""
+        tensor, ids = self.rows[name]
+        return ids, self._whole(tensor)
 
     def _whole(self, name: str) -> Any:
         return _whole(self._stored, name).float()
@@ -328,6 +370,23 @@ def _compare(
         )
     if changed and len(shape) > 1 and stored_as == base_as:
         kept.add(found, base, expected - base)
+    return None
+
+
+def _compare_rows(told: str, parameter: str, old: Any, new: Any, change: _Change) -> str | None:
+    """As ``_compare``, of a matrix whose tokens were trained: each of its rows, to the bit."""
+    change.waiting.discard(parameter)
+    ids, values = change.rows_of(parameter)
+    places = {id_: place for place, id_ in enumerate(ids)}
+    for begin in range(0, new.shape[0], _ROWS_AT_ONCE):
+        found = new[begin : begin + _ROWS_AT_ONCE]
+        expected = old[begin : begin + _ROWS_AT_ONCE].to(found.dtype, copy=True)
+        for id_ in (id_ for id_ in ids if begin <= id_ < begin + len(expected)):
+            expected[id_ - begin] = values[places[id_]].to(found.dtype)
+        wrong = [begin + i for i in (~(found == expected)).any(1).nonzero().flatten().tolist()]
+        if wrong:
+            what = "the trained token's" if wrong[0] in places else "the base model's"
+            return f"row {wrong[0]} of {told} is not {what}, rounded once to {_stored_as(found)}"
     return None
 
 
@@ -382,8 +441,14 @@ def _row_count(shape: Sequence[int]) -> int:
     return shape[1] if len(shape) == 3 else shape[0]
 
 
-def _rows(view: Any, shape: Sequence[int]) -> Any:
-    """The sampled rows of a matrix, of every expert's where there are three dimensions; all of a vector."""
+def _rows(view: Any, shape: Sequence[int], more: Sequence[int] = ()) -> Any:
+    """The sampled rows of a matrix, of every expert's where there are three dimensions; all of a vector.
+
+    Args:
+        view: The tensor.
+        shape: Its.
+        more: Rows of a matrix beside those.
+    """
     import torch
 
     if len(shape) < 2:
@@ -391,4 +456,4 @@ def _rows(view: Any, shape: Sequence[int]) -> Any:
     rows = _indices(_row_count(shape))
     if len(shape) == 3:
         return torch.cat([view[:, row : row + 1] for row in rows], dim=1)
-    return torch.cat([view[row : row + 1] for row in rows])
+    return torch.cat([view[row : row + 1] for row in [*rows, *more]])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.initialisations.adapted_modules import adapted_modules
+from llm_engineering.initialisations.adapted_modules import TRAINED_ROWS, adapted_modules
 
 _PREFIX = "base_model.model."
 
@@ -56,8 +56,36 @@ class AdaptedParameter:
         return torch.stack([one.T if self.transposed else one for one in made])
 
 
-def adapted_parameters(model: Any, config: Any) -> dict[str, AdaptedParameter]:
-    """What an adapter changes, by the name of its tensors without prefix.
+@dataclass(frozen=True)
+class ReplacedRows:
+    """Rows of a matrix that an adapter holds whole, in place of the base model's."""
+
+    tensor: str
+    """Their name in the adapter's file."""
+    ids: list[int]
+    """Which rows, in the order of the tensor's."""
+    is_tied: bool
+    """Whether the matrix is another one's under a second name, which files may lack."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What an adapter changes."""
+
+    factors: dict[str, AdaptedParameter]
+    """By the name of their tensors without prefix."""
+    rows: dict[str, ReplacedRows]
+    """By the parameter's name in the base model."""
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of all that is changed in the base model, tied matrices once."""
+        rows = [name for name, one in self.rows.items() if not one.is_tied]
+        return [*(one.parameter for one in self.factors.values()), *rows]
+
+
+def adapted_parameters(model: Any, config: Any) -> Adapted:
+    """What an adapter changes in a base model.
 
     Args:
         model: The base model on the meta device; it is changed.
@@ -85,6 +113,27 @@ def adapted_parameters(model: Any, config: Any) -> dict[str, AdaptedParameter]:
             dimensions=dimensions,
             transposed=bool(getattr(layer, "fan_in_fan_out", False)) or not by_row,
             scaling=float(layer.scaling[active]),
+        )
+    return Adapted(found, _replaced_rows(wrapped))
+
+
+def _replaced_rows(model: Any) -> dict[str, ReplacedRows]:
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
+
+    layers = {
+        name.removesuffix(".token_adapter"): module
+        for name, module in model.named_modules()
+        if isinstance(module, TrainableTokensLayer)
+    }
+    names = {id(layer): name for name, layer in layers.items()}
+    found = {}
+    for name, layer in layers.items():
+        (active,) = layer.active_adapters
+        owner = layer.tied_adapter or layer
+        found[f"{name.removeprefix(_PREFIX)}.weight"] = ReplacedRows(
+            tensor=f"{names[id(owner)]}{TRAINED_ROWS}",
+            ids=[int(id_) for id_ in owner.token_indices[active]],
+            is_tied=owner is not layer,
         )
     return found
 

@@ -33,6 +33,9 @@ class ModelRecipe(Recipe):
     rope_scaling: RopeScaling | None = Field(None, description="As model.rope_scaling.")
     chat_template: str = Field(description="Jinja text of the run's chat template.")
     eos_token: str | None = Field(None, description="As model.eos_token.")
+    trainable_tokens: tuple[str, ...] = Field(
+        (), description="As lora.trainable_tokens: the tokenizer has each of them."
+    )
     stop_ids: tuple[int, ...] = Field(description="Token ids that end an answer.")
     trust_remote_code: bool
     weight_digests: dict[str, str] = Field(description="SHA-256 of each weight file, by name.")
@@ -62,6 +65,11 @@ class AdapterTargets(BaseModel):
     parameters: tuple[str, ...] = Field((), description="peft.LoraConfig.target_parameters.")
     exclude: str | None = Field(None, description="peft.LoraConfig.exclude_modules.")
     experts: int = Field(0, description="Experts of a layer of a mixture; 0: it is none.")
+    token_rows: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict,
+        description="peft.LoraConfig.trainable_token_indices: the rows that train of the embeddings, and "
+        "of an output layer that is not tied to them.",
+    )
     frozen_experts: bool = Field(False, description="Whether a mixture's experts are not adapted.")
     left_out: dict[str, str] = Field(
         default_factory=dict, description="Why a projection was left out, by its name."

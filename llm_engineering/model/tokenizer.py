@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llm_engineering.configuration.model import ModelSettings
@@ -26,7 +27,13 @@ logger = logging.getLogger(__name__)
 _SHOWN = 12  # special tokens in a message
 
 
-def load_tokenizer(settings: ModelSettings, *, trains: bool = True) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    settings: ModelSettings,
+    *,
+    tokens: Sequence[str] = (),
+    template: str | None = None,
+    trains: bool = True,
+) -> PreTrainedTokenizerBase:
     """Load the tokenizer and set the run's chat template on it.
 
     A tokenizer without a padding token pads with its EOS token: padding is masked by attention
@@ -34,6 +41,8 @@ def load_tokenizer(settings: ModelSettings, *, trains: bool = True) -> PreTraine
 
     Args:
         settings: Names model and chat template.
+        tokens: ``lora.trainable_tokens``.
+        template: The chat template's text, in place of what the settings name.
         trains: False in a process that loads no model, where unsloth's import of seconds is spared.
 
     Raises:
@@ -42,22 +51,9 @@ def load_tokenizer(settings: ModelSettings, *, trains: bool = True) -> PreTraine
     """
     if trains:
         import_unsloth()
-    from transformers import AutoTokenizer
-
-    template = read_chat_template(settings.chat_template)
-    folder = model_folder(settings, weights=False)
-    if not (folder / "tokenizer.json").is_file():
-        use_readable_proto()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=settings.trust_remote_code
-        )
-    except Exception as error:  # the tokenizers library raises plain ones for a broken file
-        reason = (str(error).strip().splitlines() or ["no message"])[0]
-        raise ModelError(
-            f"model.id: {settings.id} has no usable tokenizer ({reason.rstrip(' :')}); "
-            "it needs a whole tokenizer.json, or the files that one is made from"
-        ) from None
+    if template is None:
+        template = read_chat_template(settings.chat_template)
+    tokenizer = read_tokenizer(settings, tokens)
     if template is not None:
         tokenizer.chat_template = template
     _check_template(settings, tokenizer)
@@ -76,6 +72,37 @@ def load_tokenizer(settings: ModelSettings, *, trains: bool = True) -> PreTraine
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def read_tokenizer(settings: ModelSettings, tokens: Sequence[str]) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer as it is, but that those of ``tokens`` which it lacks are added to it.
+
+    Raises:
+        ModelError: There is no usable one.
+    """
+    from transformers import AddedToken, AutoTokenizer
+
+    folder = model_folder(settings, weights=False)
+    if not (folder / "tokenizer.json").is_file():
+        use_readable_proto()
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=settings.trust_remote_code
+        )
+    except Exception as error:  # the tokenizers library raises plain ones for a broken file
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ModelError(
+            f"model.id: {settings.id} has no usable tokenizer ({reason.rstrip(' :')}); "
+            "it needs a whole tokenizer.json, or the files that one is made from"
+        ) from None
+    known = tokenizer.get_vocab()
+    lacking = [token for token in tokens if token not in known]
+    if lacking:
+        tokenizer.add_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in lacking],
+            special_tokens=True,
+        )
     return tokenizer
 
 

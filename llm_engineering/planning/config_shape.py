@@ -56,9 +56,11 @@ def shape_of_config(config: dict[str, Any], lora: LoraSettings) -> TrainedShape 
         attention=queries,
         inner=inner,
     )
-    embeddings = vocabulary * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    matrices = 1 if config.get("tie_word_embeddings") else 2
+    embeddings = vocabulary * hidden * matrices
     adapted = [linears[name] for name in targets]
     outputs = depth * sum(d_out for _, d_out in adapted)
+    token_rows = matrices * len(lora.trainable_tokens) * hidden
     return TrainedShape(
         model=ModelShape(
             family=family,
@@ -68,7 +70,9 @@ def shape_of_config(config: dict[str, Any], lora: LoraSettings) -> TrainedShape 
             layers=(layer,),
         ),
         adapter=AdapterShape(
-            parameters=depth * lora.r * sum(map(sum, adapted)) + outputs * lora.use_dora,
+            parameters=depth * lora.r * sum(map(sum, adapted))
+            + outputs * lora.use_dora
+            + token_rows,
             outputs=outputs,
             weights=depth * sum(d_in * d_out for d_in, d_out in adapted),
             is_everywhere=len(targets) == len(linears),

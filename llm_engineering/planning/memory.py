@@ -84,7 +84,8 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     projections, or drops out, unsloth's fused kernels are not used, and more is kept; more still where
     the family is not one whose layers unsloth writes itself. DoRA keeps four 32-bit numbers for each
     output of a projection.
-    FP8 weights are loaded in 16 bit, and in the backward pass the bytes of a layer's largest group of
+    Where tokens train, the embeddings and the output layer are made anew with their rows, and have a
+    gradient each. FP8 weights are loaded in 16 bit, and in the backward pass the bytes of a layer's largest group of
     projections are there once more, transposed. All constants are fitted to the runs of benchmarks/NOTES.md.
 
     Args:
@@ -112,9 +113,10 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
         working=max(
             tokens * width * 1.6 * inner + (2.0 * inner * shape.hidden if in_fp8 else 0.0),
             _loss_bytes(work, tokens),
-        ),
+        )
+        + 2.0 * _matrices_with_rows(work, width),
         loading=shape.parameters * width if in_fp8 else 0.0,
-        evaluation=_evaluation_bytes(work, width),
+        evaluation=_evaluation_bytes(work, width) + _matrices_with_rows(work, width),
     )
 
 
@@ -135,6 +137,13 @@ def _kept_bytes(work: Workload, layer: LayerShape, width: float) -> float:
 
 def _is_fused(work: Workload) -> bool:
     return work.adapter.is_everywhere and not work.lora.lora_dropout
+
+
+def _matrices_with_rows(work: Workload, width: float) -> float:
+    """Embeddings and output layer with the rows of trained tokens in them, beside the base model's."""
+    return (
+        2.0 * width * work.shape.vocabulary * work.shape.hidden * bool(work.lora.trainable_tokens)
+    )
 
 
 def _weight_bytes(work: Workload) -> float:

@@ -65,6 +65,8 @@ def what_prevents_sharing(work: Workload) -> str | None:
         return f"model.quantisation: {work.quantisation} does not; none does"
     if not INITIALISATIONS[work.lora.init].can_be_sharded:
         return f"lora.init: {work.lora.init} does not; default does"
+    if work.lora.trainable_tokens:
+        return "lora.trainable_tokens does not (PEFT puts its rows into whole matrices); [] does"
     if work.train.keep_best:
         return "train.keep_best does not; false does"
     if work.train.optimizer != "adamw_torch":

@@ -140,6 +140,7 @@ def _training_settings(run: RunReport) -> dict[str, str]:
         "Dropout": formats.percent(settings.lora_dropout),
         "Biases trained": settings.bias,
         "Target modules": ", ".join(cell(name) for name in _target_names(run)),
+        **({"Tokens trained": _tokens(run)} if settings.trainable_tokens else {}),
         **({"Left without an adapter": _left_out(run)} if _left_out(run) else {}),
         "Trained parameters": f"{formats.count(lora.trainable_parameters)} of "
         f"{formats.count(lora.total_parameters)} ({formats.percent(lora.trainable_share)})",
@@ -178,6 +179,11 @@ def _left_out(run: RunReport) -> str:
     if targets.experts:
         told.append("the router" + (" and the experts" if targets.frozen_experts else ""))
     return "; ".join(told)
+
+
+def _tokens(run: RunReport) -> str:
+    names = ", ".join(cell(token) for token in run.lora.settings.trainable_tokens)
+    return f"{names}, in {' and '.join(run.lora.targets.token_rows)}"
 
 
 def _target_names(run: RunReport) -> list[str]:

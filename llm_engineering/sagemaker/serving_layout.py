@@ -142,6 +142,8 @@ def _adapter_problem(lora: LoraSettings) -> str | None:
         return "vLLM takes no DoRA adapter (lora.use_dora)"
     if lora.bias != "none":
         return f"vLLM takes no adapter with trained biases (lora.bias: {lora.bias})"
+    if lora.trainable_tokens:
+        return "vLLM takes no adapter with trained tokens (lora.trainable_tokens)"
     rank = _highest_rank(lora)
     if rank > MAX_RANKS[-1]:
         return f"vLLM takes no adapter of rank {rank}, at most {MAX_RANKS[-1]}"

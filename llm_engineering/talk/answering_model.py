@@ -141,7 +141,7 @@ def load_answering_model(run: FinishedRun) -> AnsweringModel:
         kind="adapter" if run.kind == "adapter" else "merged_16bit",
         path=str(run.folder),
         base=str(folder),
-        quantised=run.base.load_in_4bit,
+        quantisation=run.base.quantisation,
     )
     own = run.folder if (run.folder / "tokenizer_config.json").is_file() else folder
     trust = run.base.trust_remote_code

@@ -82,10 +82,12 @@ def train_completely(
     """
     require_hardware(config)
     require_memory(config, trained_shape(config.model, config.lora), placement.ranks)
+    tokens = config.lora.trainable_tokens
     if placement.ranks == 1:
-        lora = inject_lora(load_model(config.model), config.lora)
+        lora = inject_lora(load_model(config.model, tokens), config.lora)
     else:  # each rank loads it; this process starts and watches them
-        described = describe_model(config.model, dtype=resolve_dtype(config.model))
+        dtype = resolve_dtype(config.model)
+        described = describe_model(config.model, dtype=dtype, tokens=tokens)
         lora = describe_lora(described, config.lora)
     require(lora)
     adapter, record = train(

@@ -78,8 +78,11 @@ def save_model(
     """
     with new_output(config.run.output_dir, name) as folder:
         shutil.copytree(adapter.folder, folder / ADAPTER)
-        tokenizer = load_tokenizer(config.model)
-        tokenizer.chat_template = lora.model.chat_template
+        tokenizer = load_tokenizer(
+            config.model,
+            tokens=config.lora.trainable_tokens,
+            template=lora.model.chat_template,
+        )
         tokenizer.save_pretrained(folder / ADAPTER)
         # PEFT reads none, but this says where answers end to whoever does.
         _write_json(

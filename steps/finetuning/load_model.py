@@ -16,6 +16,7 @@ from llm_engineering.planning.hardware import resolve_dtype
 @step
 def load_model(
     settings: ModelSettings,
+    trainable_tokens: list[str],
     fingerprints: list[str],
     described_dtype: str | None = None,
 ) -> Annotated[ModelRecipe, "base_model"]:
@@ -25,11 +26,14 @@ def load_model(
     """
     order = RunOrder.of_this_run()
     if order.launch is not None and described_dtype is not None:
-        model = described.describe_launched_model(settings, dtype=described_dtype)
+        model = described.describe_launched_model(
+            settings, dtype=described_dtype, tokens=trainable_tokens
+        )
     elif described_dtype is None and order.placement.ranks == 1:
-        model = load.load_model(settings)
+        model = load.load_model(settings, trainable_tokens)
     else:
-        model = load.describe_model(settings, dtype=described_dtype or resolve_dtype(settings))
+        dtype = described_dtype or resolve_dtype(settings)
+        model = load.describe_model(settings, dtype=dtype, tokens=trainable_tokens)
     show(
         "base model",
         {

@@ -18,6 +18,7 @@ from llm_engineering.outputs import work_folder
 def prepare_data(
     data: DataSettings,
     model: ModelSettings,
+    trainable_tokens: list[str],
     objective: ObjectiveName,
     output_dir: str,
     fingerprints: list[str],
@@ -26,6 +27,13 @@ def prepare_data(
     """Read, check, split, tokenize and audit the data; no weight is loaded."""
     run = get_step_context().pipeline_run.name
     folder = work_folder(output_dir) / run / "data"
-    dataset = prepare(data, model, objective=objective, folder=folder, validates=validates)
+    dataset = prepare(
+        data,
+        model,
+        objective=objective,
+        folder=folder,
+        validates=validates,
+        tokens=trainable_tokens,
+    )
     show("data", dataset.summary.figures)
     return dataset

@@ -9,7 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.initialisations.adapted_modules import adapted_modules
+from llm_engineering.initialisations.adapted_modules import (
+    TRAINED_ROWS,
+    adapted_modules,
+    trained_rows,
+)
+
+_OF_AN_ADAPTER = (".lora_", TRAINED_ROWS)
 
 
 class TrainedTensors(BaseModel):
@@ -21,6 +27,10 @@ class TrainedTensors(BaseModel):
     )
     scaling: dict[str, float] = Field(
         description="Factor on B A of each adapted module, by the module's name in the PEFT model."
+    )
+    token_rows: dict[str, list[int]] = Field(
+        default_factory=dict,
+        description="Rows that were trained of a module's matrix, by the module's name in the PEFT model.",
     )
 
 
@@ -37,7 +47,13 @@ def trained_tensors(model: Any, whole: Mapping[str, Any] | None = None) -> Train
     return TrainedTensors(
         digests={name_in_file(name, adapter): digest(p.detach()) for name, p in whole.items()},
         scaling=scalings(model),
+        token_rows=trained_rows(model),
     )
+
+
+def is_of_adapter(name: str) -> bool:
+    """Whether a parameter is an adapter's own; a trained bias is the base model's."""
+    return any(part in name for part in _OF_AN_ADAPTER)
 
 
 def scalings(model: Any) -> dict[str, float]:
@@ -48,7 +64,7 @@ def scalings(model: Any) -> dict[str, float]:
 def adapter_names(model: Any) -> list[str]:
     """Names in the adapter's file of the tensors that a PEFT model computes its adapter with."""
     adapter = model.active_adapter
-    names = [name for name, _ in model.named_parameters() if ".lora_" in name]
+    names = [name for name, _ in model.named_parameters() if is_of_adapter(name)]
     return sorted(name_in_file(name, adapter) for name in names)
 
 
@@ -63,7 +79,8 @@ def stored_digests(adapter: Path) -> dict[str, str]:
 
 def name_in_file(name: str, adapter: str) -> str:
     """The name that PEFT stores a parameter under: without the adapter's."""
-    name = name.replace(f".{adapter}.", ".", 1) if ".lora_" in name else name
+    if is_of_adapter(name):
+        name = name.removesuffix(f".{adapter}").replace(f".{adapter}.", ".", 1)
     return name.removesuffix(".weight") if ".lora_magnitude_vector" in name else name
 
 

@@ -13,10 +13,11 @@ from llm_engineering.errors import LoraError
 from llm_engineering.initialisations import INITIALISATIONS
 from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest, original_folder, read_config
+from llm_engineering.model.evaluation.trained_tensors import is_of_adapter
 from llm_engineering.model.finetuning.inject import live_lora_model
 from llm_engineering.model.finetuning.load import meta_model
 from llm_engineering.model.finetuning.record import AdapterFolder
-from llm_engineering.model.finetuning.targets import choose_targets
+from llm_engineering.model.finetuning.targets import adapter_targets
 from llm_engineering.model.recipes import AdapterTargets, LoraRecipe
 from llm_engineering.model.rope_scaling import HF_OVERRIDES, overrides, told
 from llm_engineering.training_stack import has_pytorch
@@ -94,7 +95,7 @@ def _targets(config: FinetuningConfig) -> AdapterTargets | None:
     if not has_pytorch():
         return None
     model = meta_model(config.model)
-    return choose_targets(model, config.lora, quantised=config.model.quantisation != "none")
+    return adapter_targets(model, config.model, config.lora)
 
 
 def differing_settings(
@@ -121,6 +122,15 @@ def differing_settings(
         named |= set(theirs.get("target_parameters") or [])
         if named != {*targets.modules, *targets.parameters}:
             wrong.append(f"lora.target_modules: the adapter has {', '.join(sorted(named))}")
+    if targets is not None:
+        rows = theirs.get("trainable_token_indices") or {}
+        rows = rows if isinstance(rows, dict) else {"embed_tokens": rows}
+        if {name: tuple(ids) for name, ids in rows.items()} != targets.token_rows:
+            trained = ", ".join(f"row {id_}" for id_ in next(iter(rows.values()), [])) or "no row"
+            wrong.append(
+                f"lora.trainable_tokens: {', '.join(lora.trainable_tokens) or 'none'}, the adapter trained "
+                f"{trained} of the embeddings"
+            )
     return wrong
 
 
@@ -156,7 +166,8 @@ def load_adapter_weights(model: Any, adapter: AdapterFolder) -> None:
         result = set_peft_model_state_dict(model, weights)
     except RuntimeError as error:  # PyTorch's, for another shape
         raise LoraError(f"{adapter.folder}: does not fit this model: {error}") from None
-    missing = [name for name in result.missing_keys if "lora_" in name]
+    own = {name for name, _ in model.named_parameters()}  # a tied output layer's rows are no others
+    missing = [name for name in result.missing_keys if is_of_adapter(name) and name in own]
     wrong = [*missing, *result.unexpected_keys]
     if wrong:
         raise LoraError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from llm_engineering.errors import LoraError, ModelError
 from llm_engineering.model.base_model import model_folder, read_config
 from llm_engineering.model.finetuning.inject import describe_lora, usual_scaling
 from llm_engineering.model.finetuning.load import describe_model, recipe_of
+from llm_engineering.model.finetuning.trainable_tokens import token_ids
 from llm_engineering.model.recipes import AdapterTargets, LoraRecipe, MatchedTarget, ModelRecipe
 from llm_engineering.model.weight_headers import StoredTensor, weight_headers
 from llm_engineering.training_stack import has_pytorch
@@ -46,6 +47,8 @@ class Outline:
     """Input and output features of each linear module by its full name, in the usual order."""
     biases: dict[str, int]
     """Size of each parameter whose name has "bias" in it, by that name."""
+    embeddings: dict[str, tuple[int, int]]
+    """Rows and width of the embeddings, and of an output layer that is not tied to them; empty: unknown."""
     parameters: int
 
     @property
@@ -54,16 +57,18 @@ class Outline:
         return Counter(name.rsplit(".", 1)[-1] for name in self.linears)
 
 
-def describe_launched_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
-    """The recipe of a base model that a job will load, in ``dtype``.
+def describe_launched_model(
+    settings: ModelSettings, *, dtype: str, tokens: Sequence[str] = ()
+) -> ModelRecipe:
+    """The recipe of a base model that a job will load, in ``dtype``, with a tokenizer of these tokens.
 
     Raises:
         ModelError: It cannot be had; or its files do not tell its modules, and PyTorch is not here.
     """
     outline = _outline_or_torch(settings)
     if outline is None:
-        return describe_model(settings, dtype=dtype)
-    return recipe_of(settings, dtype=dtype, parameters=outline.parameters)
+        return describe_model(settings, dtype=dtype, tokens=tokens)
+    return recipe_of(settings, dtype=dtype, parameters=outline.parameters, tokens=tokens)
 
 
 def describe_launched_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
@@ -76,6 +81,13 @@ def describe_launched_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraR
     outline = _outline_or_torch(recipe.settings)
     if outline is None:
         return describe_lora(recipe, settings)
+    if settings.trainable_tokens and not outline.embeddings:
+        if has_pytorch():
+            return describe_lora(recipe, settings)
+        raise ModelError(
+            f"lora.trainable_tokens: which matrices of {recipe.id} hold the tokens' rows is not told by its "
+            "files, and PyTorch, which could tell, is not installed here: run `make setup` on this host"
+        )
     _require_targets(outline, settings)
     _require_patterns(_adapted(outline, settings), settings)
     return _recipe(recipe, settings, outline)
@@ -104,6 +116,7 @@ def outline_of(config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -
         return problem
     vocabulary = config.get("vocab_size")
     linears = {}
+    embeddings: dict[str, tuple[int, int]] = {}
     total = 0
     for name, tensor in sorted(kept.items(), key=lambda item: _order(item[0])):
         module, _, kind = name.rpartition(".")
@@ -112,10 +125,15 @@ def outline_of(config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -
         if is_head and kind == "weight" and config.get("tie_word_embeddings"):
             continue  # stored although it is the input embeddings
         total += tensor.size
+        if kind == "weight" and (is_head or last == "embed_tokens"):
+            embeddings[module] = (tensor.shape[0], tensor.shape[1])
         if kind == "weight" and len(tensor.shape) == 2 and not _EMBEDDING.search(last):
             linears[module] = (tensor.shape[1], tensor.shape[0])
     biases = {name: tensor.size for name, tensor in kept.items() if "bias" in name}
-    return Outline(linears, biases, total)
+    known = {module.rsplit(".", 1)[-1] for module in embeddings}
+    if len(known) < len(embeddings) or "embed_tokens" not in known or "lm_head.bias" in biases:
+        embeddings = {}
+    return Outline(linears, biases, embeddings, total)
 
 
 def _outline_or_torch(settings: ModelSettings) -> Outline | None:
@@ -174,16 +192,32 @@ def _recipe(recipe: ModelRecipe, settings: LoraSettings, outline: Outline) -> Lo
         )
         for (name, d_in, d_out, rank, scaling), count in counts.items()
     )  # fmt: skip
+    rows = _token_rows(recipe, settings, outline)
     adapter = sum(parameters.values())
+    adapter += sum(len(ids) * outline.embeddings[module][1] for module, ids in rows.items())
     return LoraRecipe(
         model=recipe,
         settings=settings,
-        targets=AdapterTargets(modules=_in_order(adapted)),
+        targets=AdapterTargets(modules=_in_order(adapted), token_rows=rows),
         matched=matched,
         trainable_parameters=adapter + _trained_biases(outline, settings, adapted),
         total_parameters=outline.parameters + adapter,
         scaling=usual_scaling(matched, settings),
     )
+
+
+def _token_rows(
+    recipe: ModelRecipe, settings: LoraSettings, outline: Outline
+) -> dict[str, tuple[int, ...]]:
+    """As ``trainable_tokens.token_rows``."""
+    if not settings.trainable_tokens:
+        return {}
+    ids = token_ids(
+        recipe.settings,
+        settings.trainable_tokens,
+        min(rows for rows, _ in outline.embeddings.values()),
+    )
+    return dict.fromkeys(sorted(outline.embeddings, key=lambda one: one == "lm_head"), ids)
 
 
 def _adapted(outline: Outline, settings: LoraSettings) -> list[str]:

@@ -17,7 +17,8 @@ from llm_engineering.model.finetuning.load import (
     live_base_model,
     meta_model,
 )
-from llm_engineering.model.finetuning.targets import choose_targets
+from llm_engineering.model.finetuning.targets import adapter_targets
+from llm_engineering.model.finetuning.trainable_tokens import require_wrapped
 from llm_engineering.model.recipes import AdapterTargets, LoraRecipe, MatchedTarget, ModelRecipe
 
 
@@ -41,7 +42,7 @@ def inject_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
     options = peft_options(settings, described.targets)
     model = backend().add_adapter(loaded.model, settings, options)
     lora = _recipe(recipe, settings, described.targets, model)
-    _require_as_described(lora, described)
+    _require_as_described(model, lora, described)
     live.keep(lora.digest, live.LiveModel(model, loaded.tokenizer))
     return lora
 
@@ -57,13 +58,14 @@ def describe_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraRecipe:
         LoraError: A target matches no module, or the model cannot take these settings.
     """
     base = meta_model(recipe.settings)
-    targets = choose_targets(base, settings, quantised=recipe.quantisation != "none")
+    targets = adapter_targets(base, recipe.settings, settings)
     import torch
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(**peft_options(settings, targets), task_type="CAUSAL_LM")
     with torch.device("meta"):
         model = get_peft_model(base, config)
+    require_wrapped(model, targets)
     return _recipe(recipe, settings, targets, model)
 
 
@@ -148,12 +150,13 @@ def _recipe(
     )
 
 
-def _require_as_described(lora: LoraRecipe, described: LoraRecipe) -> None:
+def _require_as_described(model: Any, lora: LoraRecipe, described: LoraRecipe) -> None:
     """Check that the loaded model took the adapter that the meta model did: nothing was passed over.
 
     Raises:
         LoraError: It did not, for instance since it was loaded with its experts in another form.
     """
+    require_wrapped(model, described.targets)
     ours, theirs = (
         {(one.name, one.d_in, one.d_out): one.modules * one.experts for one in each.matched}
         for each in (lora, described)
@@ -168,11 +171,15 @@ def _require_as_described(lora: LoraRecipe, described: LoraRecipe) -> None:
 
 def peft_options(settings: LoraSettings, targets: AdapterTargets) -> dict[str, Any]:
     """The settings that are PEFT's own (``peft.LoraConfig``), under its names."""
-    options = settings.model_dump(exclude={"random_state", "init", "target_modules"})
+    ours = {"random_state", "init", "target_modules", "trainable_tokens"}
+    options = settings.model_dump(exclude=ours)
     options["init_lora_weights"] = INITIALISATIONS[settings.init].peft_option
     options["target_modules"] = list(targets.modules)
     if targets.exclude is not None:
         options["exclude_modules"] = targets.exclude
     if targets.experts or targets.parameters:  # [] tells unsloth to leave the experts alone
         options["target_parameters"] = list(targets.parameters)
+    if targets.token_rows:
+        rows = {name: list(ids) for name, ids in targets.token_rows.items()}
+        options["trainable_token_indices"] = rows
     return options

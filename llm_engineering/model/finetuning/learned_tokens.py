@@ -1,11 +1,13 @@
 """Refuse a chat template whose tokens the base model never learned, before a weight is loaded.
 
 Some base models (Llama 3) have rows of zeros in their embeddings for the special tokens that only
-their instruct models use. LoRA does not train embeddings, so such a token would stay a blank.
+their instruct models use. LoRA does not train embeddings, so such a token would stay a blank, unless
+``lora.trainable_tokens`` names it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,10 @@ _CONVERSATION = [
 
 
 def require_learned_tokens(
-    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, weights: Sequence[Path]
+    settings: ModelSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: Sequence[Path],
+    tokens: Sequence[str],
 ) -> None:
     """Check the embeddings of the tokens that the chat template writes; a few rows are read.
 
@@ -34,6 +39,7 @@ def require_learned_tokens(
         settings: Named in the message.
         tokenizer: With the run's chat template.
         weights: The model's safetensors files.
+        tokens: Those that will be trained.
 
     Raises:
         ModelError: A row is zero; says which tokens, and what to choose instead.
@@ -46,12 +52,15 @@ def require_learned_tokens(
     blank = [id_ for id_ in sorted(written) if _is_blank(weights, id_)]
     if len(blank) == len(written):
         return  # a file of zeros, as a benchmark makes it, has learned nothing at all
-    if blank:
-        names = ", ".join(map(str, tokenizer_of_any.convert_ids_to_tokens(blank)))
+    names = [str(name) for name in tokenizer_of_any.convert_ids_to_tokens(blank)]
+    untrained = [name for name in names if name not in tokens]
+    if untrained:
         raise ModelError(
-            f"model.chat_template: it writes {names}, which {settings.id} never learned (their "
-            "embeddings are zero, and LoRA does not train embeddings). Set model.chat_template: "
-            "alpaca, which needs no special token, or take the instruct model as model.id"
+            f"model.chat_template: it writes {', '.join(untrained)}, which {settings.id} never learned "
+            "(their embeddings are zero, and LoRA alone does not train embeddings). Set "
+            f"lora.trainable_tokens: {json.dumps([*tokens, *untrained])} to train them too, or "
+            "model.chat_template: alpaca, which needs no special token, or take the instruct model as "
+            "model.id"
         )
 
 

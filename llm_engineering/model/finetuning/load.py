@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.configuration.model import ModelSettings
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def load_model(settings: ModelSettings) -> ModelRecipe:
+def load_model(settings: ModelSettings, tokens: Sequence[str] = ()) -> ModelRecipe:
     """Load the base model and hold it in this process.
+
+    Args:
+        settings: Names it.
+        tokens: ``lora.trainable_tokens``.
 
     Returns:
         The recipe from which ``live_base_model`` can build the same model elsewhere.
@@ -48,16 +53,18 @@ def load_model(settings: ModelSettings) -> ModelRecipe:
     folder = model_folder(settings, weights=True)
     dtype = resolve_dtype(settings)
     digests = weight_digests(settings)
-    tokenizer = load_tokenizer(settings)
-    require_learned_tokens(settings, tokenizer, weight_files(folder))
+    tokenizer = load_tokenizer(settings, tokens=tokens)
+    require_learned_tokens(settings, tokenizer, weight_files(folder), tokens)
     model = backend().load(folder, settings, dtype)
     require_stretched(model, settings)
-    recipe = _recipe(settings, dtype, digests, tokenizer, count_parameters(model))
+    recipe = _recipe(settings, dtype, digests, tokenizer, tokens, count_parameters(model))
     live.keep(recipe.digest, live.LiveModel(model, tokenizer))
     return recipe
 
 
-def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
+def describe_model(
+    settings: ModelSettings, *, dtype: str, tokens: Sequence[str] = ()
+) -> ModelRecipe:
     """The recipe that ``load_model`` will return on a host that computes in ``dtype``.
 
     Needs configuration and tokenizer only, no weights: what a launch checks before it pays.
@@ -68,10 +75,12 @@ def describe_model(settings: ModelSettings, *, dtype: str) -> ModelRecipe:
     require_positions(settings)  # before PyTorch is imported
     model = meta_model(settings)
     require_stretched(model, settings)
-    return recipe_of(settings, dtype=dtype, parameters=count_parameters(model))
+    return recipe_of(settings, dtype=dtype, parameters=count_parameters(model), tokens=tokens)
 
 
-def recipe_of(settings: ModelSettings, *, dtype: str, parameters: int) -> ModelRecipe:
+def recipe_of(
+    settings: ModelSettings, *, dtype: str, parameters: int, tokens: Sequence[str] = ()
+) -> ModelRecipe:
     """The recipe of a model of so many parameters, by its configuration and its tokenizer.
 
     Raises:
@@ -79,8 +88,8 @@ def recipe_of(settings: ModelSettings, *, dtype: str, parameters: int) -> ModelR
     """
     require_positions(settings)
     require_readable_weights(settings)
-    tokenizer = load_tokenizer(settings)
-    return _recipe(settings, dtype, weight_digests(settings), tokenizer, parameters)
+    tokenizer = load_tokenizer(settings, tokens=tokens)
+    return _recipe(settings, dtype, weight_digests(settings), tokenizer, tokens, parameters)
 
 
 def meta_model(settings: ModelSettings) -> Any:
@@ -107,7 +116,9 @@ def live_base_model(recipe: ModelRecipe) -> live.LiveModel:
             f"model.id: the weight files of {recipe.id} have changed since this run loaded "
             f"them ({', '.join(sorted(digests))}); start a new run"
         )
-    tokenizer = _with_template(settings, recipe.chat_template)
+    tokenizer = load_tokenizer(
+        settings, tokens=recipe.trainable_tokens, template=recipe.chat_template
+    )
     logger.info("loading %s again: this process does not hold it", recipe.id)
     loaded = live.LiveModel(backend().load(folder, settings, recipe.dtype), tokenizer)
     live.keep(recipe.digest, loaded)
@@ -128,6 +139,7 @@ def _recipe(
     dtype: str,
     digests: dict[str, str],
     tokenizer: PreTrainedTokenizerBase,
+    tokens: Sequence[str],
     parameters: int,
 ) -> ModelRecipe:
     folder = original_folder(settings, weights=False)
@@ -141,14 +153,9 @@ def _recipe(
         rope_scaling=settings.rope_scaling,
         chat_template=str(tokenizer.chat_template),
         eos_token=settings.eos_token,
+        trainable_tokens=tuple(tokens),
         stop_ids=tuple(sorted(stop_token_ids(settings, tokenizer))),
         trust_remote_code=settings.trust_remote_code,
         weight_digests=digests,
         parameters=parameters,
     )
-
-
-def _with_template(settings: ModelSettings, template: str) -> PreTrainedTokenizerBase:
-    tokenizer = load_tokenizer(settings)
-    tokenizer.chat_template = template
-    return tokenizer

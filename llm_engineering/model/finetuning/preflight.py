@@ -13,14 +13,21 @@ from typing import Any
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import ExportError, ModelError
 from llm_engineering.model.adapted_parameters import adapted_parameters
-from llm_engineering.model.base_model import model_folder, require_positions
+from llm_engineering.model.base_model import (
+    model_folder,
+    require_positions,
+    weight_files,
+    weight_names,
+)
 from llm_engineering.model.file_tensors import is_converted, names_in_files, require_in_files
 from llm_engineering.model.finetuning.inject import peft_options
+from llm_engineering.model.finetuning.learned_tokens import require_learned_tokens
 from llm_engineering.model.finetuning.load import meta_model
 from llm_engineering.model.finetuning.packing import require_packable
-from llm_engineering.model.finetuning.targets import choose_targets
+from llm_engineering.model.finetuning.targets import adapter_targets
 from llm_engineering.model.recipes import AdapterTargets
 from llm_engineering.model.stored_quantisation import require_readable_weights
+from llm_engineering.model.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +37,8 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
 
     Raises:
         LoraError: A target or a pattern matches nothing, or settings do not go with this model.
-        ModelError: Rows are longer than its positions, its files lack what the adapter changes, or the
-            loss cannot be computed of it.
+        ModelError: Rows are longer than its positions, its files lack what the adapter changes, the
+            loss cannot be computed of it, or it never learned a token that the chat template writes.
         ConfigError: Rows cannot be packed in this model.
         ExportError: A GGUF of it could not be read back.
     """
@@ -41,19 +48,31 @@ def check_adapter(config: FinetuningConfig) -> AdapterTargets:
     require_readable_weights(config.model)
     model = meta_model(config.model)
     require_hidden_states(model)
+    _require_learned_tokens(config)
     if config.train.packing:
         require_packable(model)
-    targets = choose_targets(model, config.lora, quantised=config.model.quantisation != "none")
+    targets = adapter_targets(model, config.model, config.lora)
     names = names_in_files(model_folder(config.model, weights=False))
     if config.export.gguf:
         require_gguf(model, names or [], targets)
     if names is not None:
         wrapped = LoraConfig(**peft_options(config.lora, targets), task_type="CAUSAL_LM")
         adapted = adapted_parameters(meta_model(config.model), wrapped)
-        require_in_files(model, [one.parameter for one in adapted.values()], names)
-    for line in describe_targets(targets):
+        require_in_files(model, adapted.parameters, names)
+    for line in describe_targets(targets, config.lora.trainable_tokens):
         logger.info("%s", line)
     return targets
+
+
+def _require_learned_tokens(config: FinetuningConfig) -> None:
+    """As ``require_learned_tokens``; where the weights are not here yet, those who load them look."""
+    folder = model_folder(config.model, weights=False)
+    names = weight_names(folder)
+    if not names or not all((folder / name).is_file() for name in names):
+        return
+    tokens = config.lora.trainable_tokens
+    tokenizer = load_tokenizer(config.model, tokens=tokens)
+    require_learned_tokens(config.model, tokenizer, weight_files(folder), tokens)
 
 
 def require_hidden_states(model: Any) -> None:
@@ -100,10 +119,18 @@ def require_gguf(model: Any, names: Sequence[str], targets: AdapterTargets) -> N
         )
 
 
-def describe_targets(targets: AdapterTargets) -> list[str]:
-    """What receives an adapter and what does not, in lines for a person."""
+def describe_targets(targets: AdapterTargets, tokens: Sequence[str]) -> list[str]:
+    """What receives an adapter and what does not, in lines for a person.
+
+    Args:
+        targets: What is chosen.
+        tokens: Those that train.
+    """
     names = [*targets.modules, *(name.removesuffix(".weight") for name in targets.parameters)]
     lines = [f"adapters on {', '.join(names)}"]
+    if targets.token_rows:
+        matrices = " and ".join(targets.token_rows)
+        lines.append(f"trained tokens, each a row of {matrices}: {' '.join(tokens)}")
     if targets.experts:
         lines.append(
             f"a mixture of {targets.experts} experts a layer: the router"

@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llm_engineering.configuration.lora import HANDBOOK_TARGET_MODULES, LoraSettings
+from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.errors import LoraError
+from llm_engineering.model.finetuning.trainable_tokens import token_rows
 from llm_engineering.model.recipes import AdapterTargets
 
 _PATTERNS = ("rank_pattern", "alpha_pattern")
@@ -24,6 +26,24 @@ _QUANTISED = (
     "PEFT takes its name for the experts', and can adapt it only as a parameter, which 4-bit loading "
     "packs"
 )
+
+
+def adapter_targets(base: Any, model: ModelSettings, lora: LoraSettings) -> AdapterTargets:
+    """All that an adapter is made of in a model: ``choose_targets``, and the rows of its tokens.
+
+    Args:
+        base: The base model, on the meta device.
+        model: Names it.
+        lora: The adapter.
+
+    Raises:
+        LoraError: As ``choose_targets`` and ``token_rows``.
+        ModelError: Tokens are named, and there is no tokenizer.
+    """
+    targets = choose_targets(base, lora, quantised=model.quantisation != "none")
+    if not lora.trainable_tokens:
+        return targets
+    return targets.model_copy(update={"token_rows": token_rows(base, model, lora.trainable_tokens)})
 
 
 def choose_targets(model: Any, settings: LoraSettings, *, quantised: bool) -> AdapterTargets:

@@ -6,7 +6,7 @@ from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.model.base_model import model_folder, read_config
 from llm_engineering.model.finetuning.inject import matched_targets, peft_options
-from llm_engineering.model.finetuning.targets import choose_targets
+from llm_engineering.model.finetuning.targets import adapter_targets
 from llm_engineering.model.meta import meta_model
 from llm_engineering.planning.config_shape import shape_of_config
 from llm_engineering.planning.shape import AdapterShape, TrainedShape, shape_of_modules
@@ -46,7 +46,7 @@ def trained_shape(model: ModelSettings, lora: LoraSettings, *, trains: bool = Tr
 
     base = meta_model(model_folder(model, weights=False), trust_remote_code=model.trust_remote_code)
     shape = shape_of_modules(base)
-    targets = choose_targets(base, lora, quantised=model.quantisation != "none")
+    targets = adapter_targets(base, model, lora)
     config = LoraConfig(**peft_options(lora, targets), task_type="CAUSAL_LM")
     with torch.device("meta"):
         adapted = get_peft_model(base, config)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.model.finetuning.trainable_tokens import fitting_rows, tell_bias
 from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
 from llm_engineering.model.stored_quantisation import dequantising
 from llm_engineering.model_class import model_class
@@ -18,6 +19,7 @@ from llm_engineering.planning.hardware import has_gpu
 from llm_engineering.training_stack import import_unsloth
 
 _OTHER = "production"
+_PASSED_OVER = "UNSLOTH_IGNORED_TOKENIZER_NAMES"
 _IN_32_BIT = "_unsloth_forced_float32"
 
 
@@ -76,6 +78,14 @@ class UnslothBackend:
             random_state=settings.random_state,
             use_gradient_checkpointing=False,  # training turns it on: set_checkpointing
         )
+        if "trainable_token_indices" in options:
+            tell_bias(adapted)
+            # unsloth's trainer refuses tokens of zeros: it looks where nothing requires a gradient.
+            passed_over = [
+                *os.environ.get(_PASSED_OVER, "").split("\n"),
+                model.config._name_or_path,
+            ]
+            os.environ[_PASSED_OVER] = "\n".join(passed_over)
         if has_gpu():
             fuse_adapters(adapted)
         return adapted
@@ -134,7 +144,8 @@ class UnslothBackend:
     def other_adapter(self, model: Any, folder: Path) -> Iterator[None]:
         """As ``Backend.other_adapter``, beside the model's own."""
         active = model.active_adapter
-        model.load_adapter(str(folder), adapter_name=_OTHER)
+        with fitting_rows(model, folder) as fitting:
+            model.load_adapter(str(fitting), adapter_name=_OTHER)
         try:
             model.set_adapter(_OTHER)
             yield

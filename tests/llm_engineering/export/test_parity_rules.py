@@ -393,10 +393,11 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def test_an_adapters_tensors_are_compared_with_the_trained(compared: list[Any]) -> None:
-    said = found(scaling={"q_proj": 4.0}, adapter_names=["a"])
+    rows = {"embed_tokens": [7]}
+    said = found(scaling={"q_proj": 4.0}, adapter_names=["a"], token_rows=rows)
 
     assert parity._stored(ADAPTER, said, a_trained(), a_recipe()) == Finding(tensors=7)
-    assert compared == [("compare_adapter", Path("adapter"), TENSORS, {"q_proj": 4.0}, ["a"])]
+    assert compared == [("compare_adapter", Path("adapter"), TENSORS, {"q_proj": 4.0}, ["a"], rows)]
 
 
 def test_merged_tensors_are_compared_with_base_and_adapter(compared: list[Any]) -> None:

@@ -389,6 +389,15 @@ def test_a_gguf_without_the_adapters_change_to_one_module_is_found(
     assert DOWN in str(compare_gguf(model, merged, kind).fault)
 
 
+@pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0"])
+def test_a_gguf_without_a_trained_tokens_row_is_found(kind: str, merged: Path) -> None:
+    model = as_gguf(merged, kind)
+    row = 5
+    model.lm_head.weight.data[row] *= 2
+    assert compare_gguf(model, merged, kind).fault is None
+    assert "lm_head" in str(compare_gguf(model, merged, kind, {"lm_head.weight": [row]}).fault)
+
+
 BIG, SMALL = 1.0, 0.0078125  # largest of the first 32 numbers of each row, and of the second
 
 

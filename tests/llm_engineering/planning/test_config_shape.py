@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,24 @@ CONFIGS: list[dict[str, Any]] = [
         "vocab_size": 151936, "tie_word_embeddings": True,
     },
 ]  # fmt: skip
-LORA = [{"r": 16}, {"target_modules": ["q_proj", "v_proj"], "use_dora": True}]
+LORA = [
+    {"r": 16},
+    {"target_modules": ["q_proj", "v_proj"], "use_dora": True},
+    {"trainable_tokens": ["<|im_start|>", "<new>"]},
+]
 NAMES = ["llama", "mistral", "qwen2", "qwen3"]
 
 
-@pytest.mark.parametrize("lora", LORA, ids=["all", "dora"])
+@pytest.mark.parametrize("lora", LORA, ids=["all", "dora", "tokens"])
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
 def test_it_is_what_the_modules_say(
-    config: dict[str, Any], lora: dict[str, Any], tmp_path: Path
+    config: dict[str, Any], lora: dict[str, Any], tmp_path: Path, tiny_model: Path
 ) -> None:
     from llm_engineering.model.finetuning.trained_shape import trained_shape
 
     (tmp_path / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_model / name, tmp_path)
     settings = LoraSettings.model_validate(lora)
 
     assert shape_of_config(config, settings) == trained_shape(

@@ -111,6 +111,17 @@ def test_the_largest_part_is_named(work):
     assert estimate_memory(work(), 2, "unsloth").largest().startswith("weights ")
 
 
+def test_trained_tokens_take_copies_of_both_matrices_and_their_gradients(work):
+    plain, tokens = (
+        estimate_memory(work(lora={"trainable_tokens": names}), 4, "none")
+        for names in ([], ["<a>"])
+    )
+    shape = work().shape
+    matrices = 2 * 2 * shape.vocabulary * shape.hidden  # bytes in 16 bit
+    assert tokens.training - plain.training == pytest.approx(2 * matrices, rel=1e-3)
+    assert tokens.evaluating - plain.evaluating == pytest.approx(matrices, rel=1e-3)
+
+
 def test_fp8_takes_a_byte_a_parameter_and_is_loaded_in_16_bit(work):
     plain, fp8 = (estimate_memory(work(quantisation=q), 4, "unsloth") for q in ("none", "fp8"))
     linear = work().shape.linear_parameters

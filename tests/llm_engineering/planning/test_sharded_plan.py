@@ -51,6 +51,14 @@ def test_what_cannot_share_the_weights_is_named(train, said, workload):
     assert said in explain_no_sharing(work, 2)
 
 
+def test_trained_tokens_cannot_share_the_weights(workload):
+    work = workload()
+    lora = work.lora.model_copy(update={"trainable_tokens": ["<a>"]})
+    work = work.model_copy(update={"lora": lora})
+    assert sharded_plans(work, 2) == []
+    assert "lora.trainable_tokens does not (PEFT" in explain_no_sharing(work, 2)
+
+
 def test_a_model_that_no_gpu_holds_is_refused_on_one_and_shared_by_two(
     make_config, workload, monkeypatch, caplog
 ):

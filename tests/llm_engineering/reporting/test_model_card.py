@@ -15,6 +15,7 @@ from llm_engineering.data.summary import Repeats
 from llm_engineering.model.chat_template import TemplateInputs
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.reporting.model_card import cell, code, render_model_card
+from llm_engineering.reporting.report import render_report
 from llm_engineering.reporting.run_report import RunReport
 
 MakeRun = Callable[..., RunReport]
@@ -147,6 +148,22 @@ def test_training_settings_are_listed(run: RunReport) -> None:
         "| Training time | 1 min 40 s on `One GPU` |",
     ):
         assert row in card
+
+
+def test_trained_tokens_are_listed_in_card_and_report(make_run: MakeRun, run: RunReport) -> None:
+    assert "Tokens trained" not in render_model_card(run)
+    rows = {"model.embed_tokens": (7, 9), "lm_head": (7, 9)}
+    lora = run.lora.model_copy(
+        update={
+            "settings": run.lora.settings.model_copy(update={"trainable_tokens": ["<|a|>", "<b>"]}),
+            "targets": run.lora.targets.model_copy(update={"token_rows": rows}),
+        }
+    )
+    told = make_run(lora=lora)
+    row = r"| Tokens trained | `<\|a\|>`, `<b>`, in model.embed_tokens and lm_head |"
+    assert row in render_model_card(told)
+    text = "Tokens trained too, in model.embed_tokens and lm_head: <code>&lt;|a|&gt;</code>"
+    assert text in render_report(told)
 
 
 def test_data_and_environment_are_listed(run: RunReport) -> None:

@@ -98,6 +98,7 @@ def test_a_merged_model_lies_at_the_root_without_lora(folder):
     ("changes", "why"),
     [
         ({"lora.use_dora": True}, "no DoRA adapter"),
+        ({"lora.trainable_tokens": ["<a>"]}, r"trained tokens \(lora.trainable_tokens\)"),
         ({"lora.bias": "all"}, r"trained biases \(lora.bias: all\)"),
         ({"lora.r": 300, "lora.init": "pissa"}, "of rank 600, at most 512"),
         ({"lora.r": 8, "lora.rank_pattern": {"q_proj": 600}}, "of rank 600"),

@@ -4,10 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load_file, save_file
 
 from llm_engineering.errors import ModelError
 from llm_engineering.model.finetuning import load
+from llm_engineering.model.finetuning.preflight import check_adapter
 from llm_engineering.model.tokenizer import load_tokenizer
 
 START = "<|im_start|>"
@@ -35,12 +37,24 @@ def test_it_names_the_token_and_what_to_choose(blanked, monkeypatch):
     monkeypatch.setattr(load, "backend", None)  # nothing is loaded
     with pytest.raises(ModelError, match=r"writes <\|im_start\|>, which .* never learned") as error:
         load.load_model(blanked(START).model)
-    assert "Set model.chat_template: alpaca" in str(error.value)
+    assert "or model.chat_template: alpaca, which" in str(error.value)
 
 
 def test_the_advice_works(blanked):
     config = blanked(START, **{"model.chat_template": "alpaca"})
     assert load.load_model(config.model).parameters > 0
+
+
+def test_so_does_training_them(blanked, monkeypatch):
+    config = blanked(START, **{"model.chat_template": None})
+    with pytest.raises(ModelError) as error:
+        check_adapter(config)  # before anything is prepared
+    key, _, value = str(error.value).partition("Set ")[2].partition(" to train")[0].partition(": ")
+    assert (key, value) == ("lora.trainable_tokens", '["<|im_start|>"]')
+    lora = config.lora.model_copy(update={"trainable_tokens": yaml.safe_load(value)})
+    check_adapter(config.model_copy(update={"lora": lora}))
+    recipe = load.load_model(config.model, lora.trainable_tokens)
+    assert recipe.trainable_tokens == (START,)
 
 
 def test_what_begins_a_text_may_be_blank(blanked):

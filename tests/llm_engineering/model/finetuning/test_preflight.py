@@ -76,9 +76,11 @@ def test_what_was_chosen_is_said_in_words():
         experts=8,
         exclude="vision.*",
         left_out={"out_proj": "a reason"},
+        token_rows={"model.embed_tokens": (7, 9), "lm_head": (7, 9)},
     )
-    assert describe_targets(targets) == [
+    assert describe_targets(targets, ["<a>", "<b>"]) == [
         "adapters on q_proj, experts.down_proj, shared_expert.up_proj",
+        "trained tokens, each a row of model.embed_tokens and lm_head: <a> <b>",
         "a mixture of 8 experts a layer: the router is frozen",
         "not adapted, though of these names: vision.*",
         "out_proj has no adapter: a reason",
