@@ -65,7 +65,7 @@ def trainer_by_pieces(trainer: type) -> type:
         trainer: trl's, patched by unsloth.
     """
 
-    class TrainerByPieces(trainer):  # type: ignore[misc]
+    class TrainerByPieces(trainer):
         _router_losses: Sequence[Tensor] = ()
 
         def compute_loss(
