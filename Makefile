@@ -1,6 +1,7 @@
 # make finetune   set up what is missing, then fine-tune the embedded model on the embedded data
 # make dashboard  set up what is missing, then open the ZenML dashboard on the newest run
 # make test       set up what is missing, then lint, type-check and test
+# make test-long  the tests that are left out there, 10 minutes: before a release
 # make test-quick likewise, without the tests that train or start a run: for a change of a line
 # make test-gpu   the tests that need an NVIDIA GPU, 3 minutes on an H200
 # make test-fresh make finetune and make test on a bare Debian of their own; needs root, debootstrap
@@ -29,7 +30,7 @@ endif
 endif
 
 .PHONY: gguf-converter help image setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
-  test-fresh test-gpu lint types mutants clean
+  test-fresh test-gpu test-long lint types mutants clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,7 +43,10 @@ dashboard: setup
 	$(POETRY) run python tools/run.py --dashboard
 
 test: setup .venv/.sagemaker lint types
-	.venv/bin/python -m pytest -n auto --dist worksteal
+	.venv/bin/python -m pytest -n auto --dist worksteal -m "not long"
+
+test-long: setup .venv/.sagemaker
+	.venv/bin/python -m pytest -n auto --dist worksteal -m long
 
 test-quick: setup lint types
 	.venv/bin/python -m pytest -n auto --dist worksteal -m "not slow"

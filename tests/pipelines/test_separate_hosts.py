@@ -42,6 +42,7 @@ def disks(tmp_path: Path, step: str) -> list[Path]:
     return sorted((tmp_path / "disks").glob(f"{step}-*"), key=lambda path: path.stat().st_ctime)
 
 
+@pytest.mark.long
 def test_killed_restarted_exported_promoted_and_pulled(make_config, command, tmp_path):
     outputs = tmp_path / "outputs"
     config = make_config(
@@ -92,6 +93,7 @@ def test_killed_restarted_exported_promoted_and_pulled(make_config, command, tmp
         assert version.get_artifact(name) is not None, name
 
 
+@pytest.mark.long
 def test_preferences_and_what_a_failing_step_says(preference_config, command, tmp_path):
     quick = {"evaluate.parity_rows": 0, "registry.promote": False, "evaluate.samples": 0}
     config = preference_config("dpo", {**quick, "run.name": "pairs", "registry.model": "pairs"})

@@ -123,6 +123,7 @@ def test_an_unsound_account_stops_it_before_data_is_prepared(embedded, sagemaker
     )
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not EMBEDDED.is_dir(), reason="`make model` has not been run")
 def test_the_embedded_model_trains_in_a_job_to_the_bits_of_a_local_run(
     embedded, sagemaker_service, tmp_path

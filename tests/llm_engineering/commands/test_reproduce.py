@@ -119,6 +119,7 @@ def test_what_differs_is_told_and_times_are_not_compared(write_manifest: Any) ->
     assert {"adapter", "data", "model.safetensors", "git commit", "hardware"} <= compared.keys()
 
 
+@pytest.mark.long
 def test_the_real_command_trains_the_same_bits_again(make_config: Any, tmp_path: Path) -> None:
     config = make_config({"evaluate.samples": 0, "train.max_steps": 3})
     (tmp_path / "config.yaml").write_text(to_yaml(config))

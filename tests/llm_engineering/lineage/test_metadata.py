@@ -140,8 +140,13 @@ def test_figures_are_in_groups_rounded_and_of_zenmls_types():
         ("s3://bucket/key", "s3://bucket/key"),
     ],
 )
-def test_no_text_reads_as_a_link_that_leads_nowhere(text, shown_as):
+def test_no_sentence_reads_as_a_link_that_leads_nowhere(text, shown_as):
     assert not_a_link(text) == shown_as
     if "://" not in text:
         assert not urlparse(shown_as).scheme
+
+
+@pytest.mark.parametrize("name", ["arn:aws:sagemaker:us-east-1:1:training-job/x", "sha256:0f"])
+def test_a_name_with_colons_can_be_copied(name):
+    assert not_a_link(name) == name
         assert shown("checks", {"parity": text}) == {"checks": {"parity": shown_as}}

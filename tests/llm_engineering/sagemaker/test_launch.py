@@ -231,6 +231,7 @@ def test_a_job_brings_back_the_adapter_that_a_local_run_makes(
     assert len(jobs(sagemaker_service)) == 2
 
 
+@pytest.mark.long
 def test_two_instances_learn_together_what_one_process_learns(plan, sagemaker_service, tmp_path):
     """Two containers' ranks over gloo; the first instance alone leaves results."""
     changes = {
@@ -545,6 +546,7 @@ def wheels_in_s3(sagemaker_service, tmp_path):
     return f"s3://{sagemaker_service.bucket}/llm-engineering-finetuning/own/wheels"
 
 
+@pytest.mark.long
 def test_an_isolated_job_trains_a_base_model_of_s3(
     plan, sagemaker_service, model_in_s3, wheels_in_s3, tmp_path
 ):
@@ -563,6 +565,7 @@ def test_an_isolated_job_trains_a_base_model_of_s3(
     assert any("packages of the lock from sagemaker.packages.wheelhouse" in line for line in lines)
 
 
+@pytest.mark.long
 def test_a_base_model_of_s3_with_other_weights_is_not_trained(
     plan, sagemaker_service, model_in_s3, tiny_model
 ):
