@@ -161,7 +161,10 @@ def _adapted(
         }
     names = {name: (1, *shape) for name, shape in linears.items()} | joined
     if isinstance(lora.target_modules, list):
-        targets = lora.target_modules
+        targets = [
+            f"experts.{name}" if name not in linears and f"experts.{name}" in joined else name
+            for name in dict.fromkeys(lora.target_modules)
+        ]
     else:
         targets = list(names if lora.target_modules == "auto" else linears)
     if not set(targets) <= set(names):

@@ -120,6 +120,17 @@ def describe_launched_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraR
     return _recipe(recipe, settings, outline, chosen)
 
 
+def check_launched_adapter(model: ModelSettings, lora: LoraSettings) -> None:
+    """Check that a launch can tell the adapter, before its run begins.
+
+    Raises:
+        LoraError, ModelError: As ``describe_launched_lora``.
+    """
+    outline = _outline_or_torch(model)
+    if outline is not None:
+        _choose(outline, lora)
+
+
 def outline_of(config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> Outline | str:
     """A model's outline; a sentence that says why it cannot be told where it cannot.
 
