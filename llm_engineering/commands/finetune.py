@@ -234,6 +234,10 @@ def _check_inputs(config: FinetuningConfig, *, trains: bool, launches: bool) -> 
         from llm_engineering.model.finetuning.preflight import check_adapter
 
         check_adapter(config)
+    elif launches:
+        from llm_engineering.model.finetuning.described import check_launched_adapter
+
+        check_launched_adapter(config.model, config.lora)
     if config.train.start_from is not None:
         from llm_engineering.model.finetuning.adapter_folder import require_same_shape
         from llm_engineering.registry.starting_adapter import starting_adapter

@@ -6,6 +6,7 @@ none.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from families.shapes import FAMILIES, write_model
+from transformers import AutoTokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -65,6 +68,39 @@ def embedded(sagemaker_service, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(values))
     return file
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory):
+    """A tiny mixture of a family, with the embedded model's tokenizer."""
+
+    def make(kind):
+        family = FAMILIES[kind]
+        tokens = {"vocab_size": len(AutoTokenizer.from_pretrained(EMBEDDED))}
+        larger = dataclasses.replace(family, values=family.values | tokens)
+        return write_model(larger, tmp_path_factory.mktemp(kind), EMBEDDED)
+
+    return make
+
+
+def test_a_mixture_is_told_from_its_files_or_refused_before_anything_is_sent(
+    embedded, sagemaker_service, mixture
+):
+    config = ("--config", embedded, "--set", "lora.target_modules=auto", "--set")
+    known = (*config, f"model.id={mixture('qwen3_moe')}")
+    done = command("--target", "sagemaker", "--dry-run", *known)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "B active; " in done.stdout
+    assert "ml.g5.2xlarge: micro-batch" in done.stdout
+
+    unknown = (*config, f"model.id={mixture('granitemoe')}")
+    done = command("--target", "sagemaker", *unknown)
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "how granitemoe keeps them is not known here" in said
+    assert "run `make setup` on this host, and then the same command" in said
+    assert "Traceback" not in said
+    assert sagemaker_service.keys() == []
 
 
 def test_dry_run_sends_nothing(embedded, sagemaker_service):

@@ -1,10 +1,11 @@
 """Describing a model and its adapter from files alone: no PyTorch, as on a host that only launches.
 
 ``load.describe_model`` and ``inject.describe_lora`` ask PyTorch for a model's modules, on the meta
-device. Here they are told by the headers of the weight files: in a dense decoder each matrix that is
-no embedding is a linear module of that name. Where that is not certain (mixtures of experts, quantised
-files, a model's own code ...) nothing is guessed: PyTorch is asked if it is here, else the model is
-refused by name. The job makes its own recipe from the real model, and a difference is told.
+device. Here they are told by the headers of the weight files: in a decoder each matrix that is no
+embedding is a linear module of that name, and those of experts are joined as ``stored_experts`` knows.
+Where that is not certain (other mixtures, quantised files, a model's own code ...) nothing is guessed:
+PyTorch is asked if it is here, else the model is refused by name. The job makes its own recipe from the
+real model, and a difference is told.
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llm_engineering.configuration.lora import HANDBOOK_TARGET_MODULES, LoraSettings
 from llm_engineering.configuration.model import ModelSettings
-from llm_engineering.errors import LoraError, ModelError
+from llm_engineering.errors import ModelError
 from llm_engineering.model.base_model import model_folder, read_config
 from llm_engineering.model.finetuning.inject import describe_lora, usual_scaling
 from llm_engineering.model.finetuning.load import describe_model, recipe_of
+from llm_engineering.model.finetuning.stored_experts import JoinedExperts, Mixture, join_experts
+from llm_engineering.model.finetuning.targets import (
+    named_targets,
+    require_no_biases,
+    require_patterns,
+    require_settings_for_parameters,
+)
 from llm_engineering.model.finetuning.trainable_tokens import token_ids
 from llm_engineering.model.recipes import AdapterTargets, LoraRecipe, MatchedTarget, ModelRecipe
 from llm_engineering.model.weight_headers import StoredTensor, weight_headers
@@ -50,11 +58,39 @@ class Outline:
     embeddings: dict[str, tuple[int, int]]
     """Rows and width of the embeddings, and of an output layer that is not tied to them; empty: unknown."""
     parameters: int
+    experts: dict[str, JoinedExperts] = field(default_factory=dict)
+    """The parameters of a mixture's experts by their full names."""
 
     @property
-    def names(self) -> Counter[str]:
-        """Last names of the linear modules, with how many there are of each."""
-        return Counter(name.rsplit(".", 1)[-1] for name in self.linears)
+    def expert_count(self) -> int:
+        """Experts of a layer; 0: it is no mixture."""
+        return max((each.experts for each in self.experts.values()), default=0)
+
+    @property
+    def inside(self) -> list[str]:
+        """The linear modules of layers: no others carry an adapter."""
+        return [name for name in self.linears if _layer_of(f"{name}.") >= 0]
+
+    def is_router(self, name: str) -> bool:
+        """Whether a linear module beside experts has an output for each of them, or one for all."""
+        parent = name.rpartition(".")[0]
+        blocks = {each.rpartition(".experts.")[0] for each in self.experts}
+        is_beside = parent in blocks or parent.rpartition(".")[0] in blocks
+        return is_beside and self.linears[name][1] in (1, self.expert_count)
+
+    def listed(self) -> str:
+        """What can carry an adapter, in words."""
+        experts = (".".join(name.split(".")[-2:]) for name in self.experts)
+        names = Counter([*(name.rsplit(".", 1)[-1] for name in self.inside), *experts])
+        return ", ".join(f"{name} ({count})" for name, count in names.items())
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What carries an adapter, by full name."""
+
+    modules: list[str]
+    parameters: list[str]
 
 
 def describe_launched_model(
@@ -88,9 +124,23 @@ def describe_launched_lora(recipe: ModelRecipe, settings: LoraSettings) -> LoraR
             f"lora.trainable_tokens: which matrices of {recipe.id} hold the tokens' rows is not told by its "
             "files, and PyTorch, which could tell, is not installed here: run `make setup` on this host"
         )
-    _require_targets(outline, settings)
-    _require_patterns(_adapted(outline, settings), settings)
-    return _recipe(recipe, settings, outline)
+    chosen = _choose(outline, settings)
+    if _shares_a_name(outline, chosen):
+        problem = f"others have the names that lora.target_modules gives: {settings.target_modules}"
+        _require_pytorch(recipe.settings, problem)
+        return describe_lora(recipe, settings)
+    return _recipe(recipe, settings, outline, chosen)
+
+
+def check_launched_adapter(model: ModelSettings, lora: LoraSettings) -> None:
+    """Check that a launch can tell the adapter, before its run begins.
+
+    Raises:
+        LoraError, ModelError: As ``describe_launched_lora``.
+    """
+    outline = _outline_or_torch(model)
+    if outline is not None:
+        _choose(outline, lora)
 
 
 def outline_of(config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> Outline | str:
@@ -114,17 +164,23 @@ def outline_of(config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -
     problem = _problem(config, kept)
     if problem is not None:
         return problem
+    mixture = Mixture(kept, {})
+    if _is_mixture(config):
+        found = join_experts(config, kept)
+        if isinstance(found, str):
+            return found
+        mixture = found
     vocabulary = config.get("vocab_size")
+    total = sum(tensor.size for tensor in kept.values())
     linears = {}
     embeddings: dict[str, tuple[int, int]] = {}
-    total = 0
-    for name, tensor in sorted(kept.items(), key=lambda item: _order(item[0])):
+    for name, tensor in sorted(mixture.others.items(), key=lambda item: _order(item[0])):
         module, _, kind = name.rpartition(".")
         last = module.rsplit(".", 1)[-1]
         is_head = last in _HEADS and tensor.shape[:1] == (vocabulary,)
         if is_head and kind == "weight" and config.get("tie_word_embeddings"):
-            continue  # stored although it is the input embeddings
-        total += tensor.size
+            total -= tensor.size  # stored although it is the input embeddings
+            continue
         if kind == "weight" and (is_head or last == "embed_tokens"):
             embeddings[module] = (tensor.shape[0], tensor.shape[1])
         if kind == "weight" and len(tensor.shape) == 2 and not _EMBEDDING.search(last):
@@ -133,7 +189,7 @@ def outline_of(config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -
     known = {module.rsplit(".", 1)[-1] for module in embeddings}
     if len(known) < len(embeddings) or "embed_tokens" not in known or "lm_head.bias" in biases:
         embeddings = {}
-    return Outline(linears, biases, embeddings, total)
+    return Outline(linears, biases, embeddings, total, mixture.experts)
 
 
 def _outline_or_torch(settings: ModelSettings) -> Outline | None:
@@ -146,12 +202,23 @@ def _outline_or_torch(settings: ModelSettings) -> Outline | None:
     )
     if isinstance(found, Outline):
         return found
-    if has_pytorch():
-        return None
-    raise ModelError(
-        f"model.id: which modules of {settings.id} an adapter can take is not told by its files "
-        f"({found}), and PyTorch, which could tell, is not installed here: run `make setup` on this "
-        "host, and then the same command"
+    _require_pytorch(settings, found)
+    return None
+
+
+def _require_pytorch(settings: ModelSettings, why: str) -> None:
+    """Refuse a model of which files do not tell enough, where PyTorch is not here to be asked."""
+    if not has_pytorch():
+        raise ModelError(
+            f"model.id: which modules of {settings.id} an adapter can take is not told by its files "
+            f"({why}), and PyTorch, which could tell, is not installed here: run `make setup` on this "
+            "host, and then the same command"
+        )
+
+
+def _is_mixture(config: Mapping[str, Any]) -> bool:
+    return any(
+        "expert" in key and isinstance(value, int) and value for key, value in config.items()
     )
 
 
@@ -162,8 +229,6 @@ def _problem(config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> 
         return f"its weights are quantised: {', '.join(types) or 'config.json says so'}"
     if config.get("vision_config") or config.get("audio_config"):
         return "it takes more than text"
-    if any("expert" in key and isinstance(value, int) and value for key, value in config.items()):
-        return "it is a mixture of experts"
     if kind in _CONV1D:
         return f"{kind} keeps its projections in another form"
     if _STATE_SPACE.search(kind):
@@ -171,36 +236,44 @@ def _problem(config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> 
     return None
 
 
-def _recipe(recipe: ModelRecipe, settings: LoraSettings, outline: Outline) -> LoraRecipe:
-    counts: Counter[tuple[str, int, int, int, float]] = Counter()
-    parameters: Counter[tuple[str, int, int, int, float]] = Counter()
-    adapted = _adapted(outline, settings)
-    for name in adapted:
-        d_in, d_out = outline.linears[name]
+def _recipe(
+    recipe: ModelRecipe, settings: LoraSettings, outline: Outline, chosen: _Chosen
+) -> LoraRecipe:
+    counts: Counter[tuple[str, int, int, int, int, float]] = Counter()
+    for name in [*chosen.modules, *chosen.parameters]:
         rank = settings.rank_pattern.get(_pattern(settings.rank_pattern, name), settings.r)
         alpha = settings.alpha_pattern.get(
             _pattern(settings.alpha_pattern, name), settings.lora_alpha
         )
         scaling = alpha / (rank**0.5 if settings.use_rslora else rank)
-        key = (name.rsplit(".", 1)[-1], d_in, d_out, rank, scaling)
-        counts[key] += 1
-        parameters[key] += rank * (d_in + d_out) + (d_out if settings.use_dora else 0)
+        if name in outline.experts:
+            last, (experts, d_in, d_out) = _last_two(name), outline.experts[name]
+        else:
+            last, experts, (d_in, d_out) = name.rsplit(".", 1)[-1], 1, outline.linears[name]
+        counts[last, experts, d_in, d_out, rank, scaling] += 1
     matched = tuple(
         MatchedTarget(
-            name=name, modules=count, d_in=d_in, d_out=d_out, rank=rank, scaling=scaling,
-            adapter_parameters=parameters[name, d_in, d_out, rank, scaling],
+            name=name, modules=count, experts=experts, d_in=d_in, d_out=d_out, rank=rank,
+            scaling=scaling, adapter_parameters=count
+            * (experts * rank * (d_in + d_out) + (d_out if settings.use_dora else 0)),
         )
-        for (name, d_in, d_out, rank, scaling), count in counts.items()
+        for (name, experts, d_in, d_out, rank, scaling), count in counts.items()
     )  # fmt: skip
     rows = _token_rows(recipe, settings, outline)
-    adapter = sum(parameters.values())
+    adapter = sum(each.adapter_parameters for each in matched)
     adapter += sum(len(ids) * outline.embeddings[module][1] for module, ids in rows.items())
     return LoraRecipe(
         model=recipe,
         settings=settings,
-        targets=AdapterTargets(modules=_in_order(adapted), token_rows=rows),
+        targets=AdapterTargets(
+            modules=_in_order(chosen.modules),
+            parameters=tuple(dict.fromkeys(_last_two(name) for name in chosen.parameters)),
+            experts=outline.expert_count,
+            frozen_experts=bool(outline.experts) and not chosen.parameters,
+            token_rows=rows,
+        ),
         matched=matched,
-        trainable_parameters=adapter + _trained_biases(outline, settings, adapted),
+        trainable_parameters=adapter + _trained_biases(outline, settings, chosen.modules),
         total_parameters=outline.parameters + adapter,
         scaling=usual_scaling(matched, settings),
     )
@@ -220,45 +293,36 @@ def _token_rows(
     return dict.fromkeys(sorted(outline.embeddings, key=lambda one: one == "lm_head"), ids)
 
 
-def _adapted(outline: Outline, settings: LoraSettings) -> list[str]:
-    """Names of the modules that carry an adapter: in layers alone, as ``choose_targets`` finds them."""
-    inside = [name for name in outline.linears if _layer_of(f"{name}.") >= 0]
-    if isinstance(settings.target_modules, str):
-        return inside
-    return [name for name in inside if name.rsplit(".", 1)[-1] in settings.target_modules]
+def _choose(outline: Outline, settings: LoraSettings) -> _Chosen:
+    """What carries an adapter, as ``choose_targets`` finds it.
 
-
-def _require_targets(outline: Outline, settings: LoraSettings) -> None:
-    if isinstance(settings.target_modules, str):
-        return
-    if "lm_head" in settings.target_modules:
-        raise LoraError(
-            "lora.target_modules: lm_head would not be trained as an adapter (trl computes the "
-            "loss from its weight directly); remove it"
+    Raises:
+        LoraError: As there.
+    """
+    if isinstance(settings.target_modules, list):
+        modules, parameters = named_targets(
+            settings.target_modules, outline.inside, outline.experts, outline.listed()
         )
-    unmatched = [name for name in settings.target_modules if name not in outline.names]
-    if unmatched:
-        listed = ", ".join(f"{name} ({count})" for name, count in outline.names.items())
-        raise LoraError(
-            f"lora.target_modules: {', '.join(unmatched)} matches no linear module of this model; "
-            f"it has {listed}. Set lora.target_modules: auto to take what it has"
-        )
+    else:
+        modules = [name for name in outline.inside if not outline.is_router(name)]
+        parameters = list(outline.experts) if settings.target_modules == "auto" else []
+    require_patterns(settings, [*modules, *parameters])
+    require_settings_for_parameters(settings, parameters)
+    if outline.experts:
+        require_no_biases(settings, "a mixture's router")
+    return _Chosen(list(dict.fromkeys(modules)), list(dict.fromkeys(parameters)))
 
 
-def _require_patterns(names: list[str], settings: LoraSettings) -> None:
-    """PEFT passes over a pattern that matches nothing; here it is an error."""
-    for key in ("rank_pattern", "alpha_pattern"):
-        for pattern in getattr(settings, key):
-            try:
-                matched = any(_pattern([pattern], name) == pattern for name in names)
-            except re.error as error:
-                raise LoraError(
-                    f"lora.{key}: {pattern!r} is no regular expression: {error}"
-                ) from None
-            if not matched:
-                raise LoraError(
-                    f"lora.{key}: {pattern!r} matches no target module; one is {names[0]}"
-                )
+def _shares_a_name(outline: Outline, chosen: _Chosen) -> bool:
+    """Whether modules that carry no adapter have the last name of one that does: PEFT is told by those."""
+    taken = set(chosen.modules)
+    names = {name.rsplit(".", 1)[-1] for name in taken}
+    return any(name.rsplit(".", 1)[-1] in names for name in outline.linears if name not in taken)
+
+
+def _last_two(name: str) -> str:
+    """What of an expert parameter's name says which it is: experts.down_proj."""
+    return ".".join(name.split(".")[-2:])
 
 
 def _in_order(adapted: Iterable[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ towers) is never adapted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llm_engineering.configuration.lora import HANDBOOK_TARGET_MODULES, LoraSettings
@@ -61,7 +61,9 @@ def choose_targets(model: Any, settings: LoraSettings, *, quantised: bool) -> Ad
     """
     found = _Found(model)
     if isinstance(settings.target_modules, list):
-        modules, parameters = _named(found, settings.target_modules)
+        modules, parameters = named_targets(
+            settings.target_modules, found.linears, found.experts, found.listed()
+        )
     else:
         modules = [name for name in found.linears if name not in found.routers]
         parameters = list(found.experts) if settings.target_modules == "auto" else []
@@ -81,18 +83,23 @@ def choose_targets(model: Any, settings: LoraSettings, *, quantised: bool) -> Ad
             f"lora.target_modules: {settings.target_modules} matches nothing that can be adapted; "
             f"this model has {found.listed()}"
         )
-    _require_patterns(settings, [*modules, *parameters])
-    _require_settings_for_parameters(settings, parameters)
-    if settings.bias != "none" and (found.expert_count or found.has_other_parts):
+    require_patterns(settings, [*modules, *parameters])
+    require_settings_for_parameters(settings, parameters)
+    if found.expert_count or found.has_other_parts:
         what = "a mixture's router" if found.expert_count else "the parts that see or hear"
-        raise LoraError(
-            f"lora.bias: {settings.bias} would also train biases of {what} in this model; set it to none"
-        )
+        require_no_biases(settings, what)
     every = [name for name, _ in model.named_parameters()]
+    exclude = _exclude(found, modules)
+    for name in modules:
+        if exclude is not None and re.fullmatch(exclude, name):
+            raise LoraError(
+                f"lora.target_modules: {settings.target_modules} takes {name} and not the same module "
+                "of every layer, which cannot be said to PEFT; leave the layer's number out"
+            )
     return AdapterTargets(
         modules=_in_order(_last(name) for name in modules),
         parameters=tuple(dict.fromkeys(_suffix(name, parameters, every) for name in parameters)),
-        exclude=_exclude(found, modules),
+        exclude=exclude,
         frozen_experts=bool(found.experts) and not set(found.experts) & set(parameters),
         left_out={_last(name): why for name, why in left_out.items()},
         experts=found.expert_count,
@@ -197,17 +204,29 @@ def text_layers(model: Any) -> tuple[str, list[str]]:
     return text, outer
 
 
-def _named(found: _Found, names: list[str]) -> tuple[list[str], list[str]]:
-    """The linear modules and expert parameters that a configuration names."""
+def named_targets(
+    names: Iterable[str], linears: Iterable[str], experts: Iterable[str], listed: str
+) -> tuple[list[str], list[str]]:
+    """The linear modules and expert parameters that a configuration names.
+
+    Args:
+        names: As configured.
+        linears: Full names of the linear modules in the text model's layers.
+        experts: Full names of the parameters of experts.
+        listed: What the model has, in words.
+
+    Raises:
+        LoraError: A name matches nothing.
+    """
     modules: list[str] = []
     parameters: list[str] = []
     wrong = []
     for name in names:
-        linears = [each for each in found.linears if each.endswith(f".{name}")]
-        experts = [each for each in found.experts if each.endswith(f".{name}")]
-        modules += linears
-        parameters += experts if not linears or "." in name else []
-        if not linears and not experts:
+        of_linears = [each for each in linears if each.endswith(f".{name}")]
+        of_experts = [each for each in experts if each.endswith(f".{name}")]
+        modules += of_linears
+        parameters += of_experts if not of_linears or "." in name else []
+        if not of_linears and not of_experts:
             wrong.append(name)
     if "lm_head" in wrong:
         raise LoraError(
@@ -217,7 +236,7 @@ def _named(found: _Found, names: list[str]) -> tuple[list[str], list[str]]:
     if wrong:
         raise LoraError(
             f"lora.target_modules: {', '.join(wrong)} matches no linear module of this model; "
-            f"it has {found.listed()}. Set lora.target_modules: auto to take what it has"
+            f"it has {listed}. Set lora.target_modules: auto to take what it has"
         )
     return modules, parameters
 
@@ -251,8 +270,16 @@ def _refused_by_peft(model: Any, name: str) -> bool:
     return False
 
 
-def _require_patterns(settings: LoraSettings, names: list[str]) -> None:
-    """PEFT passes over a pattern that matches nothing; here it is an error."""
+def require_patterns(settings: LoraSettings, names: list[str]) -> None:
+    """PEFT passes over a pattern that matches nothing; here it is an error.
+
+    Args:
+        settings: With the patterns.
+        names: Of the target modules and parameters.
+
+    Raises:
+        LoraError: One matches none of them.
+    """
     for key in _PATTERNS:
         for pattern in getattr(settings, key):
             try:
@@ -267,8 +294,24 @@ def _require_patterns(settings: LoraSettings, names: list[str]) -> None:
                 )
 
 
-def _require_settings_for_parameters(settings: LoraSettings, parameters: list[str]) -> None:
-    """PEFT adapts a parameter by adding to it, which some settings cannot be part of."""
+def require_no_biases(settings: LoraSettings, what: str) -> None:
+    """Check that no bias trains, in a model where some are of ``what`` is to stay frozen.
+
+    Raises:
+        LoraError: ``lora.bias`` says otherwise.
+    """
+    if settings.bias != "none":
+        raise LoraError(
+            f"lora.bias: {settings.bias} would also train biases of {what} in this model; set it to none"
+        )
+
+
+def require_settings_for_parameters(settings: LoraSettings, parameters: list[str]) -> None:
+    """PEFT adapts a parameter by adding to it, which some settings cannot be part of.
+
+    Raises:
+        LoraError: Such a setting, and parameters to adapt.
+    """
     if not parameters:
         return
     wrong = [

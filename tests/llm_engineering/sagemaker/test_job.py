@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+
 import pytest
 
+from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import LaunchError, LoraError
 from llm_engineering.model.chat_template import read_chat_template
+from llm_engineering.sagemaker import job as jobs
 from llm_engineering.sagemaker.inputs import write_config_channel
 from llm_engineering.sagemaker.job import (
+    CONFIG,
+    JobFolders,
     JobOrder,
     leave_unproven,
     read_config,
@@ -63,6 +70,27 @@ def test_an_unproven_run_goes_where_the_service_keeps_it(tmp_path, caplog):
     leave_unproven(tmp_path / "finetuning", "r", checkpoints)
     assert (checkpoints / "r-unproven" / "adapter" / "adapter_model.safetensors").is_file()
     assert "the adapter is in the job's checkpoints in S3, in r-unproven/" in caplog.text
+
+
+def test_a_completed_job_leaves_its_checkpoints_to_the_service(make_config, tmp_path, monkeypatch):
+    """What is deleted there is deleted in S3 too, while the model is not uploaded yet."""
+    folders = JobFolders(tmp_path)
+    write_config_channel(make_config(), ORDER, folders.channel(CONFIG))
+    (tmp_path / "finetuning" / "r" / "adapter").mkdir(parents=True)
+
+    def train_completely(*given, work, name, **settings):
+        (work / name / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+        return SimpleNamespace(
+            lora=ORDER, record=ORDER, evaluation=ORDER,
+            saved=SimpleNamespace(folder=tmp_path / "finetuning" / "r"),
+        )  # fmt: skip
+
+    monkeypatch.setattr("llm_engineering.training.complete.train_completely", train_completely)
+    monkeypatch.setattr(PreparedDataset, "read", lambda folder: None)
+    monkeypatch.setattr(jobs, "read_placement", lambda folders: None)
+    jobs.run(folders, threading.Event())
+    assert (folders.model / "inventory.json").is_file()
+    assert (folders.checkpoints / "job" / "checkpoints" / "checkpoint-2").is_dir()
 
 
 def test_the_jobs_configuration_is_the_users_without_the_launchers_part(make_config, tmp_path):

@@ -27,9 +27,17 @@ DENSE = [
     "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "cohere2", "olmo2", "phi3",
     "glm4", "lfm2", "nemotron", "gpt_neox",
 ]  # fmt: skip
+MIXTURES = {
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "qwen2_moe": {
+        "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 24,
+    },
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+}  # fmt: skip
 UNTOLD = {
-    "qwen3_moe": "a mixture of experts",
-    "mixtral": "a mixture of experts",
+    "granitemoe": "a mixture of experts, and how granitemoe keeps them is not known here",
     "gpt2": "gpt2 keeps its projections in another form",
     "falcon_h1": "falcon_h1 has state-space layers",
 }
@@ -45,8 +53,8 @@ def recipe_of_family(tmp_path_factory):
             import_unsloth()
             from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-            more = {"layer_types": ["conv", "full_attention"]} if kind == "lfm2" else {}
-            config = CONFIG_MAPPING[kind](**{**SMALL, **more})
+            more = {"lfm2": {"layer_types": ["conv", "full_attention"]}, **MIXTURES}
+            config = CONFIG_MAPPING[kind](**{**SMALL, **more.get(kind, {})})
             folder = tmp_path_factory.mktemp("families") / kind
             AutoModelForCausalLM.from_config(config).save_pretrained(folder)
             made[kind] = ModelRecipe(
@@ -61,7 +69,8 @@ def recipe_of_family(tmp_path_factory):
 
 def in_any_order(lora):
     values = {**lora.model_dump(), "matched": sorted(map(str, lora.matched))}
-    values["targets"]["modules"] = sorted(values["targets"]["modules"])
+    for key in ("modules", "parameters"):
+        values["targets"][key] = sorted(values["targets"][key])
     return values
 
 
@@ -86,6 +95,85 @@ def test_a_dense_family_is_told_as_peft_tells_it(recipe_of_family, kind, monkeyp
     assert found.parameters == parameters
     ours = described.describe_launched_lora(recipe, settings)
     assert in_any_order(ours) == in_any_order(theirs)
+
+
+EXPERTS = {"target_modules": ["q_proj", "experts.gate_up_proj"]}
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {},
+        {"target_modules": "all-linear", "use_dora": True},
+        {"rank_pattern": {"experts.down_proj": 2, "q_proj": 8}, "alpha_pattern": {"o_proj": 3}},
+        {"use_rslora": True, **EXPERTS},
+        {"target_modules": ["self_attn.v_proj", "down_proj"]},
+    ],
+    ids=["auto", "dora", "patterns", "rslora", "named"],
+)
+@pytest.mark.parametrize("quantisation", ["none", "nf4"])
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_a_mixture_is_told_as_peft_tells_it(
+    recipe_of_family, kind, quantisation, lora, monkeypatch
+):
+    recipe = recipe_of_family(kind).model_copy(update={"quantisation": quantisation})
+    settings = LoraSettings(r=4, **lora)
+    theirs = describe_lora(recipe, settings)
+    monkeypatch.setattr(described, "describe_lora", lambda *_: pytest.fail("asked PyTorch"))
+    assert outline(recipe).parameters == count_parameters(meta_model(recipe.settings))
+    ours = described.describe_launched_lora(recipe, settings)
+    assert in_any_order(ours) == in_any_order(theirs)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target_modules": ["gate"]},
+        {"target_modules": ["w1"]},
+        {"bias": "all"},
+        {"use_dora": True},
+        {"lora_dropout": 0.1, **EXPERTS},
+        {"rank_pattern": {"gate": 8}},
+    ],
+)
+def test_what_a_mixture_cannot_take_is_refused_as_with_pytorch(recipe_of_family, wrong):
+    recipe = recipe_of_family("mixtral")
+    said = []
+    for describe in (described.describe_launched_lora, describe_lora):
+        with pytest.raises(LoraError) as error:
+            describe(recipe, LoraSettings(**wrong))
+        said.append(str(error.value).partition("; it has")[0])
+    assert said[0] == said[1]
+
+
+def test_experts_that_are_held_otherwise_are_not_guessed_at(recipe_of_family):
+    recipe = recipe_of_family("mixtral")
+    tensors = headers.weight_headers(recipe.settings)
+    config = read_config(Path(recipe.id))
+
+    def told(change, **more):
+        return described.outline_of(config | more, {**tensors, **change})
+
+    one = "model.layers.0.block_sparse_moe.experts.0.w1.weight"
+    router = "model.layers.0.block_sparse_moe.gate.weight"
+    joined = {"model.layers.0.mlp.experts.gate_up_proj": headers.StoredTensor("F32", (4, 96, 32))}
+    assert isinstance(told({}), described.Outline)
+    assert "of unlike shapes" in told({one: headers.StoredTensor("F32", (40, 32))})
+    assert "of unlike shapes" in told({router: headers.StoredTensor("F32", (3, 32))})
+    assert "of unlike shapes" in told({}, num_local_experts=8)
+    assert "another form" in told(joined)
+    assert "with layers that have none" in told({}, num_hidden_layers=3)
+
+
+def test_a_module_of_one_layer_is_refused_here_and_there(recipe_of_family, monkeypatch):
+    """PEFT is told last names, and which other modules have them, in whatever layer."""
+    recipe = recipe_of_family("llama")
+    settings = LoraSettings(r=4, target_modules=["0.self_attn.q_proj"])
+    with pytest.raises(LoraError, match="leave the layer's number out"):
+        described.describe_launched_lora(recipe, settings)
+    monkeypatch.setattr(described, "has_pytorch", lambda: False)
+    with pytest.raises(ModelError, match=r"others have the names.*run `make setup`"):
+        described.describe_launched_lora(recipe, settings)
 
 
 def test_named_targets_and_their_refusals(recipe_of_family):
