@@ -6,7 +6,8 @@ and only what is exact: tests hold each against its modules.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.planning.shape import AdapterShape, LayerShape, ModelShape, TrainedShape
@@ -19,7 +20,8 @@ _MIXTURES = ("qwen2_moe", "qwen3_moe", "olmoe", "mixtral")
 _FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 
 
-class _Experts(NamedTuple):
+@dataclass(frozen=True)
+class _Experts:
     """What a configuration says of the experts of each layer."""
 
     count: int
@@ -120,13 +122,14 @@ def _experts(config: dict[str, Any]) -> _Experts | None:
     shared = (
         config.get("shared_expert_intermediate_size") if config["model_type"] == "qwen2_moe" else 0
     )
-    said = (
+    said = [
         config.get("num_experts") or config.get("num_local_experts"),
         config.get("num_experts_per_tok"),
         config.get("moe_intermediate_size" if is_qwen else "intermediate_size"),
         shared,
-    )
-    return _Experts(*said) if all(isinstance(value, int) for value in said) else None
+    ]
+    numbers = [value for value in said if isinstance(value, int)]
+    return _Experts(*numbers) if len(numbers) == len(said) else None
 
 
 def _with_experts(layer: LayerShape, experts: _Experts, hidden: int) -> LayerShape:
