@@ -126,6 +126,9 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
     default="",
     help="With --ask and --ask-file: whose answers.  [default: the newest run's]",
 )
+@click.option(
+    "--explain", metavar="KEY", help="Print what a key or section of the configuration takes."
+)
 @click.option("--models", is_flag=True, help="List registered adapters: stage and figures.")
 @click.option("--promote", metavar="VERSION", help="Make a registered adapter the production one.")
 @click.option(
@@ -159,7 +162,10 @@ def main(**options: Any) -> None:
 
 def _needs_store(action: Any, options: dict[str, Any]) -> bool:
     """A look, or the end of a paid job, must not fail for ZenML's sake."""
-    if action in (_jobs, _stop, _chat, _ask, _ask_file) or options["inspect_data"] is not None:
+    if (
+        action in (_explain, _jobs, _stop, _chat, _ask, _ask_file)
+        or options["inspect_data"] is not None
+    ):
         return False
     return not (action is _finetune and options["dry_run"])
 
@@ -287,6 +293,12 @@ def _ask_file(options: dict[str, Any]) -> None:
     )
 
 
+def _explain(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import explain
+
+    explain.show(options["explain"])
+
+
 def _models(options: dict[str, Any]) -> None:
     from llm_engineering.commands import models
 
@@ -332,6 +344,7 @@ _ACTIONS = {
     "chat": _chat,
     "ask": _ask,
     "ask_file": _ask_file,
+    "explain": _explain,
     "models": _models,
     "promote": _promote,
     "rollback": _rollback,

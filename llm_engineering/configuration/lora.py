@@ -27,7 +27,11 @@ def _known_initialisation(value: str) -> str:
     return one_of(value, (*INITIALISATIONS, *_UNKNOWN_INITS))
 
 
-InitialisationName = Annotated[str, AfterValidator(_known_initialisation)]
+InitialisationName = Annotated[
+    str,
+    AfterValidator(_known_initialisation),
+    Field(json_schema_extra={"enum": list(INITIALISATIONS)}),
+]
 """A name of ``llm_engineering.initialisations``."""
 
 

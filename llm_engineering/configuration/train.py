@@ -14,7 +14,9 @@ def _known_objective(value: str) -> str:
     return one_of(value, OBJECTIVES)
 
 
-ObjectiveName = Annotated[str, AfterValidator(_known_objective)]
+ObjectiveName = Annotated[
+    str, AfterValidator(_known_objective), Field(json_schema_extra={"enum": list(OBJECTIVES)})
+]
 """A name of ``llm_engineering.objectives``."""
 Tracker = Literal["mlflow", "wandb", "comet", "tensorboard"]
 
