@@ -19,7 +19,47 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # works too where the project itself is not installed
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_GROUPS = {
+    "Train": "finetune config set resume dry_run no_cache gpus target",
+    "Data and configuration": "inspect_data explain",
+    "After the training": "chat ask ask_file answers of reproduce dashboard disk",
+    "Registry": "models promote rollback pull",
+    "Retrain by the clock": "schedule name schedules run_scheduled force unschedule",
+    "SageMaker jobs": "attach detach jobs stop clean",
+}
+_EXAMPLES = """\
+  run.py --finetune                                    the embedded model and data
+  run.py --finetune --config my.yaml --dry-run         what my.yaml would do, and whether it fits
+  run.py --inspect-data my.jsonl                       what would be trained of this file
+  run.py --ask "What does itertools.chain do?"         an answer of the newest run
+  run.py --finetune --config my.yaml --schedule "0 3 * * 1"
+"""
+
+
+class _GroupedCommand(click.Command):
+    """Its help has the options by what they are for."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one block for each group; what is in none comes last."""
+        records = {
+            option.opts[-1].removeprefix("--").replace("-", "_"): option.get_help_record(ctx)
+            for option in self.get_params(ctx)
+        }
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [record for name in names.split() if (record := records.pop(name))]
+                )
+        with formatter.section("Other"):
+            formatter.write_dl([record for record in records.values() if record])
+        with formatter.section("Examples"):
+            formatter.write(_EXAMPLES)
+
+
+@click.command(
+    cls=_GroupedCommand,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option("--finetune", is_flag=True, help="Fine-tune a LoRA adapter, start to finish.")
 @click.option(
     "--config",

@@ -41,6 +41,8 @@ def test_help_is_quick():
         assert done.returncode == 0
         assert "--finetune" in done.stdout
     assert min(seconds) < 0.5
+    _, _, rest = done.stdout.partition("\nOther:\n")
+    assert re.findall(r"--\w+", rest.partition("Examples:")[0]) == ["--help"], "all are in a group"
 
 
 def test_saying_nothing_says_what_to_say():
