@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 
 
 _GROUPS = {
-    "Train": "finetune config set resume dry_run no_cache gpus target",
+    "Train": "finetune data config set resume dry_run no_cache gpus target",
     "Data and configuration": "inspect_data explain",
     "After the training": "chat ask ask_file answers of reproduce dashboard disk",
     "Registry": "models promote rollback pull",
@@ -30,6 +30,7 @@ _GROUPS = {
 _EXAMPLES = """\
   run.py --finetune                                    the embedded model and data
   run.py --finetune --config my.yaml --dry-run         what my.yaml would do, and whether it fits
+  run.py --finetune --data my.jsonl                    the same model, on your rows
   run.py --inspect-data my.jsonl                       what would be trained of this file
   run.py --ask "What does itertools.chain do?"         an answer of the newest run
   run.py --finetune --config my.yaml --schedule "0 3 * * 1"
@@ -74,6 +75,12 @@ class _GroupedCommand(click.Command):
     multiple=True,
     metavar="KEY=VALUE",
     help="Override one key of the configuration, e.g. train.learning_rate=1e-4. Repeatable.",
+)
+@click.option(
+    "--data",
+    metavar="SOURCE",
+    help="With --finetune: train on this file, folder, URL or Hub data set in place of the"
+    " configured ones; a tenth of it is held out.",
 )
 @click.option(
     "--resume",
@@ -187,6 +194,8 @@ def main(**options: Any) -> None:
     from llm_engineering.signals import end_as_by_ctrl_c, signal_of
 
     action = _action(options)
+    if options["data"]:
+        options["overrides"] = (*_own_data(options["data"]), *options["overrides"])
     end_as_by_ctrl_c()
     try:
         if _needs_store(action, options):
@@ -216,6 +225,16 @@ def _require_store() -> None:
     note = require_store()
     if note:
         click.secho(f"note: {note}", fg="yellow", err=True)
+
+
+def _own_data(source: str) -> tuple[str, ...]:
+    """``--data`` in the words of --set, so that what a run prints to repeat it works."""
+    import json
+
+    from llm_engineering.configuration.load import OWN_HELD_OUT
+
+    sources = json.dumps([{"source": source}], ensure_ascii=False)
+    return f"data.sources={sources}", f'data.held_out={{"fraction": {OWN_HELD_OUT}}}'
 
 
 def _finetune(options: dict[str, Any]) -> None:
@@ -396,6 +415,7 @@ _ACTIONS = {
 _BELONGS_TO = {
     "schedule": ("finetune",),
     "name": ("schedule",),
+    "data": ("finetune",),
     "run_name": ("finetune",),
     "resume": ("finetune",),
     "dry_run": ("finetune", "clean"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
 from llm_engineering.errors import (
     ConfigError,
+    DataError,
     FinetuningError,
     ModelError,
     TrainingError,
@@ -337,7 +338,8 @@ def _plan(
 ) -> str:
     output = Path(config.run.output_dir) / name
     lines = [f"# {config_path}, resolved", to_yaml(config), "# objective"]
-    lines += [f"  {_objective(config)}; learning rate {rate}", *_step(config), "", "# steps"]
+    lines += [f"  {_objective(config)}; learning rate {rate}", *_step(config), ""]
+    lines += ["# data, not read here", *_sources(config), "", "# steps"]
     lines += [f"  {step:<14} {what}" for step, what in STEPS.items()]
     lines += [
         "",
@@ -370,6 +372,31 @@ def _plan(
         "dry run: nothing was loaded or written",
     ]
     return "\n".join(lines)
+
+
+def _sources(config: FinetuningConfig) -> Iterator[str]:
+    """Each source, and of files whether they are there; nobody is asked about others."""
+    from llm_engineering.data.read.files import find_files
+    from llm_engineering.data.read.sources import is_file
+
+    named = {
+        f"data.sources.{number}": (each.source, each.split, "train")
+        for number, each in enumerate(config.data.sources)
+    }
+    held_out = config.data.held_out
+    if held_out.source is not None:
+        named["data.held_out"] = (held_out.source, held_out.split, "test")
+    for key, (source, split, default) in named.items():
+        if "://" in source or not is_file(source):
+            yield f"  {key}: {source}"
+            continue
+        try:
+            files = find_files(source, split=split, default_split=default)
+        except DataError as error:
+            yield f"  {key}: a run would stop here: {error}"
+        else:
+            size = sum(file.size for file in files)
+            yield f"  {key}: {source}, {len(files)} file{'s' * (len(files) > 1)} of {size:,} bytes"
 
 
 def _objective(config: FinetuningConfig) -> str:

@@ -45,6 +45,18 @@ def test_help_is_quick():
     assert re.findall(r"--\w+", rest.partition("Examples:")[0]) == ["--help"], "all are in a group"
 
 
+def test_rows_of_ones_own_are_trained_on_and_a_tenth_of_them_held_out(tmp_path):
+    rows = tmp_path / 'Für alle, "so".jsonl'
+    rows.write_text('{"instruction": "a", "output": "b"}\n' * 20, encoding="utf-8")
+    done = command(
+        "--finetune", "--data", rows, "--set", "data.held_out.fraction=0.2", "--dry-run"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    data = yaml.safe_load(done.stdout.split("\ndry run:")[0].split("\n# ")[0])["data"]
+    assert [source["source"] for source in data["sources"]] == [str(rows)]
+    assert (data["held_out"]["source"], data["held_out"]["fraction"]) == (None, 0.2)
+
+
 def test_saying_nothing_says_what_to_say():
     done = command()
     assert done.returncode == 2
@@ -58,6 +70,7 @@ def test_saying_nothing_says_what_to_say():
         (["--finetune", "--force"], "--force goes with --run-scheduled"),
         (["--schedule", "0 3 * * 1"], "--schedule goes with --finetune"),
         (["--finetune", "--name", "weekly"], "--name goes with --schedule"),
+        (["--models", "--data", "my.jsonl"], "--data goes with --finetune"),
         (["--models", "--stop"], "--stop goes with --dashboard"),
         (["--stop"], "--stop goes with --dashboard; or give it a SageMaker job"),
         (["--models", "--dry-run"], "--dry-run goes with --finetune or --clean"),
