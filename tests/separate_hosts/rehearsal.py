@@ -64,9 +64,11 @@ def install(replace: Callable[[Any, str, Any], None]) -> None:
         "llm_engineering.lineage.look.resolve_dtype": lambda settings: "float32",
         "llm_engineering.lineage.look.device_kind": lambda: "cpu",
         "llm_engineering.lineage.run_order.choose_ranks": lambda gpus: 1,
-        "llm_engineering.model.finetuning.load.load_model": lambda one: _model(one, "float32"),
-        "llm_engineering.model.finetuning.load.describe_model": lambda one, dtype: _model(
-            one, dtype
+        "llm_engineering.model.finetuning.load.load_model": lambda one, tokens=(): _model(
+            one, "float32"
+        ),
+        "llm_engineering.model.finetuning.load.describe_model": lambda one, dtype, tokens=(): (
+            _model(one, dtype)
         ),
         "llm_engineering.model.finetuning.inject.inject_lora": _lora,
         "llm_engineering.model.finetuning.inject.describe_lora": _lora,
