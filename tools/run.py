@@ -195,7 +195,9 @@ def main(**options: Any) -> None:
 
     action = _action(options)
     if options["data"]:
-        options["overrides"] = (*_own_data(options["data"]), *options["overrides"])
+        from llm_engineering.configuration.load import own_data
+
+        options["overrides"] = tuple(own_data(options["data"], options["overrides"]))
     end_as_by_ctrl_c()
     try:
         if _needs_store(action, options):
@@ -225,16 +227,6 @@ def _require_store() -> None:
     note = require_store()
     if note:
         click.secho(f"note: {note}", fg="yellow", err=True)
-
-
-def _own_data(source: str) -> tuple[str, ...]:
-    """``--data`` in the words of --set, so that what a run prints to repeat it works."""
-    import json
-
-    from llm_engineering.configuration.load import OWN_HELD_OUT
-
-    sources = json.dumps([{"source": source}], ensure_ascii=False)
-    return f"data.sources={sources}", f'data.held_out={{"fraction": {OWN_HELD_OUT}}}'
 
 
 def _finetune(options: dict[str, Any]) -> None:

@@ -377,21 +377,14 @@ def _plan(
 def _sources(config: FinetuningConfig) -> Iterator[str]:
     """Each source, and of files whether they are there; nobody is asked about others."""
     from llm_engineering.data.read.files import find_files
-    from llm_engineering.data.read.sources import is_file
+    from llm_engineering.data.read.sources import is_file, sources_of
 
-    named = {
-        f"data.sources.{number}": (each.source, each.split, "train")
-        for number, each in enumerate(config.data.sources)
-    }
-    held_out = config.data.held_out
-    if held_out.source is not None:
-        named["data.held_out"] = (held_out.source, held_out.split, "test")
-    for key, (source, split, default) in named.items():
+    for key, source, asked in sources_of(config.data):
         if "://" in source or not is_file(source):
             yield f"  {key}: {source}"
             continue
         try:
-            files = find_files(source, split=split, default_split=default)
+            files = find_files(source, split=asked.split, default_split=asked.default_split)
         except DataError as error:
             yield f"  {key}: a run would stop here: {error}"
         else:

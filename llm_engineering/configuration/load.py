@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,6 +61,24 @@ def load_config(
             for problem in error.errors(include_url=False)
         ]
         raise ConfigError("\n".join(messages)) from None
+
+
+def own_data(source: str, overrides: Sequence[str]) -> list[str]:
+    """A source in place of the configured ones, in the words of --set, which others can repeat.
+
+    ``OWN_HELD_OUT`` of it is held out, unless the other overrides name held-out rows.
+    """
+    said = [f"data.sources={json.dumps([{'source': source}], ensure_ascii=False)}"]
+    if not _names_held_out(overrides):
+        said.append(f"data.held_out={json.dumps({'fraction': OWN_HELD_OUT})}")
+    return [*said, *overrides]
+
+
+def _names_held_out(overrides: Sequence[str]) -> bool:
+    return any(
+        override.partition("=")[0].strip() in ("data.held_out.source", "data.held_out")
+        for override in overrides
+    )
 
 
 def to_yaml(config: FinetuningConfig, *, schedule: bool = False) -> str:
@@ -149,12 +168,8 @@ def _use_data(
     section = values.get("data")
     if not isinstance(section, dict):
         section = values["data"] = {}
-    named = any(
-        override.partition("=")[0].strip() in ("data.held_out.source", "data.held_out")
-        for override in overrides
-    )
     section["sources"] = [{"source": data}]
-    section["held_out"] = {} if named else {"fraction": OWN_HELD_OUT}
+    section["held_out"] = {} if _names_held_out(overrides) else {"fraction": OWN_HELD_OUT}
     for replaced in [one for one in origins if one[1:2] in (("sources",), ("held_out",))]:
         if replaced[0] == "data":
             origins[replaced] = f"the source {data!r}"

@@ -74,7 +74,7 @@ def _keys(schema: dict[str, Any], kinds: dict[str, Any], before: str) -> Iterato
     for name, said in schema.get("properties", {}).items():
         default = said.get("default", _NO_DEFAULT)
         if default is _NO_DEFAULT:
-            empty = "its keys' own" if _sections_of_own(said, kinds) else "empty"
+            empty = "its keys' own" if _is_section(said, kinds) else "empty"
             told = None if name in schema.get("required", ()) else empty
         else:
             told = json.dumps(default, ensure_ascii=False)
@@ -94,14 +94,14 @@ def _resolved(said: dict[str, Any], kinds: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _sections_of_own(said: dict[str, Any], kinds: dict[str, Any]) -> bool:
+def _is_section(said: dict[str, Any], kinds: dict[str, Any]) -> bool:
     return "properties" in _resolved(said, kinds)
 
 
 def _sections(said: dict[str, Any], kinds: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What has keys of its own in what a key takes: itself, its items, or one of several kinds."""
     said = _resolved(said, kinds)
-    if "properties" in said:
+    if _is_section(said, kinds):
         yield said
     for inner in (*said.get("anyOf", ()), *([said["items"]] if "items" in said else ())):
         yield from _sections(inner, kinds)
@@ -113,7 +113,7 @@ def _values(said: dict[str, Any], kinds: dict[str, Any]) -> str:
         return ", or ".join(dict.fromkeys(_values(each, kinds) for each in said["anyOf"]))
     if "enum" in said or "const" in said:
         return ", ".join(json.dumps(value) for value in said.get("enum", [said.get("const")]))
-    if "properties" in said:
+    if _is_section(said, kinds):
         return "a section"
     kind = said.get("type", "any value")
     if kind == "array":

@@ -11,7 +11,7 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.data.read.artifacts import find_artifact
 from llm_engineering.data.read.files import find_files
-from llm_engineering.data.read.sources import is_artifact, is_file
+from llm_engineering.data.read.sources import is_artifact, is_file, sources_of
 from llm_engineering.errors import HubError
 from llm_engineering.lineage.imported_sources import sources_behind
 from llm_engineering.model.base_model import (
@@ -77,18 +77,14 @@ def take_fingerprints(config: FinetuningConfig, *, require_hub: bool = False) ->
 
 
 def _data(data: DataSettings, require_hub: bool) -> str:
-    sources = [(one.source, one.revision, one.split, "train") for one in data.sources]
-    if data.held_out.source:
-        held_out = data.held_out
-        sources.append((data.held_out.source, held_out.revision, held_out.split, "test"))
     parts = []
-    for source, revision, split, default_split in sources:
+    for _, source, asked in sources_of(data):
         if is_artifact(source):
             parts.append(str(find_artifact(source).id))
         elif not is_file(source):
-            parts.append(_hub_commit(source, revision, "dataset", require_hub))
+            parts.append(_hub_commit(source, asked.revision, "dataset", require_hub))
         else:
-            for file in find_files(source, split=split, default_split=default_split):
+            for file in find_files(source, split=asked.split, default_split=asked.default_split):
                 local = file.local
                 parts.append(file.version() if local is None else file_digest(local))
     return _join(parts)

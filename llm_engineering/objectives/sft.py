@@ -99,5 +99,4 @@ def trainer_by_pieces(trainer: type) -> type:
 
 
 def _is_transformers_own(model: Any) -> bool:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return type(base).forward.__module__.startswith("transformers.")
+    return type(model.get_base_model()).forward.__module__.startswith("transformers.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from llm_engineering.configuration import FinetuningConfig
 from llm_engineering.data.read.files import find_files
-from llm_engineering.data.read.sources import is_artifact, is_file
+from llm_engineering.data.read.sources import is_artifact, is_file, sources_of
 from llm_engineering.errors import DataError, RegistryError
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.registry.versions import model_name, newest_versions, production_version
@@ -24,18 +24,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def task_figures(config: FinetuningConfig) -> dict[str, Any]:
     """What tells a version's task: where its data are, and digests of the files."""
-    data, files = config.data, set()
-    sources = [(one.source, one.split, "train") for one in data.sources]
-    if data.held_out.source:
-        sources.append((data.held_out.source, data.held_out.split, "test"))
-    for source, split, default in sources:
+    files, sources = set(), list(sources_of(config.data))
+    for _, source, asked in sources:
         if is_file(source) and not is_artifact(source):
             try:
-                found = find_files(source, split=split, default_split=default)
+                found = find_files(source, split=asked.split, default_split=asked.default_split)
             except DataError:  # it is elsewhere: where a step runs, or gone since it was read
                 continue
             files |= {file_digest(file.local) for file in found if file.local is not None}
-    return {PLACES: [_place(source) for source, _, _ in sources], FILES: sorted(files)[:_MOST]}
+    return {PLACES: [_place(source) for _, source, _ in sources], FILES: sorted(files)[:_MOST]}
 
 
 def require_same_task(config: FinetuningConfig, run: str | None = None) -> None:

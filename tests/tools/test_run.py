@@ -57,6 +57,17 @@ def test_rows_of_ones_own_are_trained_on_and_a_tenth_of_them_held_out(tmp_path):
     assert (data["held_out"]["source"], data["held_out"]["fraction"]) == (None, 0.2)
 
 
+def test_rows_of_ones_own_go_with_held_out_rows_of_ones_own(tmp_path):
+    train, held_out = tmp_path / "train.jsonl", tmp_path / "held_out.jsonl"
+    for rows in (train, held_out):
+        rows.write_text('{"instruction": "a", "output": "b"}\n', encoding="utf-8")
+    done = command(
+        "--finetune", "--data", train, "--set", f"data.held_out.source={held_out}", "--dry-run"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"data.held_out: {held_out}, 1 file of 36 bytes" in done.stdout
+
+
 def test_saying_nothing_says_what_to_say():
     done = command()
     assert done.returncode == 2

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from llm_engineering.configuration.data import DataSettings
 from llm_engineering.data.read.artifacts import SCHEME, read_artifact
 from llm_engineering.data.read.files import KINDS, find_files
 from llm_engineering.data.read.readers import UnparsedRow, parsed, unparsed_rows
@@ -52,6 +53,17 @@ def read_rows(
 ) -> Iterator[Row | BadRow]:
     """As ``read_unparsed``, with every row parsed."""
     return map(parsed, read_unparsed(source, asked, Counter() if unread is None else unread))
+
+
+def sources_of(data: DataSettings) -> Iterator[tuple[str, str, Asked]]:
+    """The configured sources: the key that names each, the source, and what of it is asked for."""
+    for number, one in enumerate(data.sources):
+        asked = Asked(one.split, "train", one.subset, one.revision, max_rows=one.max_rows)
+        yield f"data.sources.{number}", one.source, asked
+    held_out = data.held_out
+    if held_out.source:
+        asked = Asked(held_out.split, "test", held_out.subset, held_out.revision)
+        yield "data.held_out", held_out.source, asked
 
 
 def read_unparsed(source: str, asked: Asked, unread: Counter[str]) -> Iterator[UnparsedRow]:

@@ -14,7 +14,7 @@ from llm_engineering.data.objective_rows.objective_rows import ObjectiveRows
 from llm_engineering.data.progress import row_bar
 from llm_engineering.data.read.readers import UnparsedRow
 from llm_engineering.data.read.row import BadRows
-from llm_engineering.data.read.sources import Asked, read_unparsed
+from llm_engineering.data.read.sources import Asked, read_unparsed, sources_of
 from llm_engineering.data.rows.keys import spread
 from llm_engineering.data.rows.row_store import RowStore
 from llm_engineering.data.select.check import CheckedBatch, CheckRows, in_batches
@@ -83,17 +83,15 @@ class RowIndex(Generic[ItemT]):
         Raises:
             DataError: A source is missing or unreadable.
         """
-        for number, source in enumerate(data.sources):
-            asked = Asked(
-                source.split, "train", source.subset, source.revision, max_rows=source.max_rows
-            )
-            check = CheckRows(objective_rows, source.form, data.held_out.group, source.columns)
-            self._read_source(f"data.sources.{number}", source.source, asked, check, workers)
         held_out = data.held_out
+        checks = [
+            CheckRows(objective_rows, source.form, held_out.group, source.columns)
+            for source in data.sources
+        ]
         if held_out.source:
-            asked = Asked(held_out.split, "test", held_out.subset, held_out.revision)
-            check = CheckRows(objective_rows, held_out.form, None, held_out.columns)
-            self._read_source("data.held_out", held_out.source, asked, check, workers)
+            checks.append(CheckRows(objective_rows, held_out.form, None, held_out.columns))
+        for (key, name, asked), check in zip(sources_of(data), checks, strict=True):
+            self._read_source(key, name, asked, check, workers)
         self.store.close()
 
     def _read_source(

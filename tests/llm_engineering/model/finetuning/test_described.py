@@ -125,6 +125,15 @@ def test_a_mixture_is_told_as_peft_tells_it(
     assert in_any_order(ours) == in_any_order(theirs)
 
 
+def require_refused_alike(recipe, wrong):
+    said = []
+    for describe in (described.describe_launched_lora, describe_lora):
+        with pytest.raises(LoraError) as error:
+            describe(recipe, LoraSettings(**wrong))
+        said.append(str(error.value).partition("; it has")[0])
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -138,12 +147,7 @@ def test_a_mixture_is_told_as_peft_tells_it(
 )
 def test_what_a_mixture_cannot_take_is_refused_as_with_pytorch(recipe_of_family, wrong):
     recipe = recipe_of_family("mixtral")
-    said = []
-    for describe in (described.describe_launched_lora, describe_lora):
-        with pytest.raises(LoraError) as error:
-            describe(recipe, LoraSettings(**wrong))
-        said.append(str(error.value).partition("; it has")[0])
-    assert said[0] == said[1]
+    require_refused_alike(recipe, wrong)
 
 
 def test_experts_that_are_held_otherwise_are_not_guessed_at(recipe_of_family):
@@ -185,12 +189,7 @@ def test_named_targets_and_their_refusals(recipe_of_family):
         {"target_modules": ["q_proj"], "rank_pattern": {"k_proj": 8}},
         {"target_modules": ["lm_head"]},
     ):
-        said = []
-        for describe in (described.describe_launched_lora, describe_lora):
-            with pytest.raises(LoraError) as error:
-                describe(recipe, LoraSettings(**wrong))
-            said.append(str(error.value).partition("; it has")[0])
-        assert said[0] == said[1]
+        require_refused_alike(recipe, wrong)
 
 
 @pytest.mark.parametrize("kind", UNTOLD)
