@@ -1,7 +1,7 @@
 # make finetune   set up what is missing, then fine-tune the embedded model on the embedded data
 # make dashboard  set up what is missing, then open the ZenML dashboard on the newest run
 # make test       set up what is missing, then lint, type-check and test
-# make test-long  the tests that are left out there, 10 minutes: before a release
+# make test-long  the tests that are left out there, 20 minutes: before a release
 # make test-quick likewise, without the tests that train or start a run: for a change of a line
 # make test-gpu   the tests that need an NVIDIA GPU, 3 minutes on an H200
 # make test-fresh make finetune and make test on a bare Debian of their own; needs root, debootstrap

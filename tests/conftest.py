@@ -54,8 +54,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first: a long one at the end would leave all workers but one without work."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Slow tests first, and the command's before others: a long one at the end would leave all
+    workers but one without work."""
+    commands = Path(__file__).parent / "tools"
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("slow") is None,
+            not item.path.is_relative_to(commands),
+        )
+    )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: some tests wait for a clock, a service or another process."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)

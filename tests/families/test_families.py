@@ -8,7 +8,7 @@ plain transformers and PEFT (which is what the proof does). ``docs/models.md`` s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,19 @@ MIXTURES = sorted(
      "granitemoehybrid", "deepseek_v3", "glm4_moe", "qwen3_next", "ernie4_5_moe", "lfm2_moe"}
 )  # fmt: skip
 SEEING = [name for name, family in FAMILIES.items() if family.vision]
+KINDS = {
+    "llama", "qwen3", "gemma3_text", "phi3", "gpt2", "lfm2", "falcon_h1", "qwen3_moe", "gpt_oss",
+    "deepseek_v3", "qwen3_next", "gemma3",
+}  # fmt: skip
+"""One of each kind of layer and of names in files: in `make test`; the others in `make test-long`."""
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+def every_day(names: Iterable[str]) -> list[Any]:
+    """Parameters of a test: one of each kind every day, the others before a release."""
+    return [pytest.param(name, marks=() if name in KINDS else pytest.mark.long) for name in names]
+
+
+@pytest.mark.parametrize("name", every_day(FAMILIES))
 def test_a_family_is_trained_evaluated_merged_proven_and_read_back(
     name: str, lived: Callable[[str], Lived]
 ) -> None:
@@ -74,7 +84,7 @@ def test_a_family_whose_loss_cannot_be_computed_is_refused_by_its_modules(
         check_adapter(family_config("llama", {"model.id": str(folder)}))
 
 
-@pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.parametrize("name", every_day(MIXTURES))
 def test_each_expert_has_an_adapter_and_the_router_is_frozen(
     name: str, lived: Callable[[str], Lived]
 ) -> None:
@@ -93,7 +103,7 @@ def test_each_expert_has_an_adapter_and_the_router_is_frozen(
     assert all((point.aux_loss is not None) == has_one for point in one.record.points)
 
 
-@pytest.mark.parametrize("name", SEEING)
+@pytest.mark.parametrize("name", every_day(SEEING))
 def test_of_a_model_that_sees_the_text_part_alone_is_trained(
     name: str, lived: Callable[[str], Lived]
 ) -> None:
@@ -115,7 +125,7 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3"])
+@pytest.mark.parametrize("name", every_day(["mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3"]))
 def test_a_merge_that_loses_the_change_of_one_expert_is_caught(
     name: str, lived: Callable[[str], Lived], tmp_path: Path
 ) -> None:
@@ -183,7 +193,7 @@ def test_a_mixtures_training_goes_on_from_its_checkpoint_to_the_same_adapter(
     assert resumed.digest == whole.digest
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma3_text", "qwen3_moe", *SEEING])
+@pytest.mark.parametrize("name", every_day(["llama", "gemma3_text", "qwen3_moe", *SEEING]))
 def test_the_loss_is_the_same_however_a_step_is_split(
     name: str, family_config: Any, family_rows: Any, tmp_path: Path
 ) -> None:

@@ -90,6 +90,7 @@ def test_here(config, command, tmp_path, monkeypatch):
     assert not (bundle / "README.md").samefile(ours / "README.md")
 
 
+@pytest.mark.long
 def test_on_separate_hosts_one_is_killed_and_the_caller_gets_it_all(config, command, tmp_path):
     name, outputs = config.run.name, tmp_path / "outputs"
     hosts = {"hidden": str(outputs), "rehearsed": True, "kill_at": 2, "restarts": 1}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from llm_engineering.configuration import to_yaml
@@ -145,10 +146,13 @@ def test_dry_run_of_the_handbooks_recipe():
     ],
 )  # fmt: skip
 def test_mistakes_cost_a_line_not_a_traceback(arguments, code, message):
-    done = command("--finetune", *arguments)
-    assert done.returncode == code, done.stderr
+    from tools.run import main
+
+    # In this process, which has imported already; the next test's is one of its own.
+    done = CliRunner().invoke(main, ["--finetune", *arguments])
+    assert done.exit_code == code, done.output
     assert message in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
+    assert "Traceback" not in done.output
 
 
 def test_without_the_training_packages_one_line_says_what_to_run(tmp_path):
@@ -185,8 +189,10 @@ def test_bad_rows_are_named_by_file_and_line(make_config, tmp_path):
     assert "Traceback" not in done.stderr + done.stdout
 
 
-def test_sigterm_then_kill_9_then_resume(make_config, tmp_path):
-    changes = {"train.max_steps": 300, "train.checkpoint_every": 30, "train.keep_checkpoints": 1}
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_sigterm_then_kill_9_then_resume(make_config, tmp_path, killed):
+    steps = 300 if killed else 90
+    changes = {"train.max_steps": steps, "train.checkpoint_every": 30, "train.keep_checkpoints": 1}
     config = make_config(changes)
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     arguments = ["--finetune", "--config", str(tmp_path / "config.yaml")]
@@ -216,14 +222,16 @@ def test_sigterm_then_kill_9_then_resume(make_config, tmp_path):
     assert last.endswith("; continue with --resume")
     stopped_at = int(last.removeprefix("error: stopped on request after step ").split()[0])
 
-    signalled(signal.SIGKILL, 2, "--resume")
+    if killed:
+        signalled(signal.SIGKILL, 2, "--resume")
 
     done = command(*arguments, "--resume")
     assert done.returncode == 0, done.stderr[-3000:]
     manifest = json.loads((outputs / "latest" / "manifest.json").read_text())
     metrics = json.loads((outputs / "latest" / "metrics.json").read_text())
-    assert manifest["resumed_from_step"] > stopped_at >= 30
-    assert metrics["train_steps"] == 300
+    resumed_from = manifest["resumed_from_step"]
+    assert resumed_from > stopped_at if killed else resumed_from == stopped_at >= 30
+    assert metrics["train_steps"] == steps
     assert list((outputs / ".work").iterdir()) == []
 
 

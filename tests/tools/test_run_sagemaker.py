@@ -237,6 +237,7 @@ def tiny(sagemaker_service, make_config, tmp_path):
     return file
 
 
+@pytest.mark.long
 def test_what_a_command_that_is_ended_prints_works_as_typed(tiny, sagemaker_service, tmp_path):
     """Its job goes on; the printed command follows it, although run.name is taken by then."""
     sagemaker_service.set_faults(pending_s=20)

@@ -66,6 +66,7 @@ def last(schedule: Schedule) -> Tick:
     return read_history(schedule.folder)[-1]
 
 
+@pytest.mark.long
 def test_a_training_killed_with_9_is_told_failed_in_zenml_and_resumed_by_the_next_call(
     schedule, tmp_path
 ):

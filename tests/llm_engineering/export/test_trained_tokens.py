@@ -79,7 +79,9 @@ def changed_rows(base: Path, merged: Path, name: str) -> dict[int, float]:
 SETTINGS = {"lora.trainable_tokens": [START], "train.learning_rate": 0.01, "train.max_steps": 12}
 
 
-@pytest.mark.parametrize(("tied", "dtype"), [(False, "float32"), (True, "bfloat16")])
+@pytest.mark.parametrize(
+    ("tied", "dtype"), [(False, "float32"), pytest.param(True, "bfloat16", marks=pytest.mark.long)]
+)
 def test_their_rows_alone_are_learned_merged_and_proven_and_broken_ones_are_caught(
     tied: bool, dtype: str, blanked: Any, make_config: Any, run: Any, tmp_path: Path
 ) -> None:

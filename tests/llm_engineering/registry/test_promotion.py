@@ -175,6 +175,7 @@ def test_an_evaluation_that_cannot_be_read_is_made_again(run: Run, model: str) -
     assert f"higher than that of {model}-first" in decision.reason
 
 
+@pytest.mark.long
 def test_one_that_is_overtaken_is_compared_again(run: Run, model: str) -> None:
     """Between comparing and promoting, another version becomes production."""
     run("first", BAD)

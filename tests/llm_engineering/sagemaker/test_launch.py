@@ -254,7 +254,7 @@ def test_two_instances_learn_together_what_one_process_learns(plan, sagemaker_se
     assert len(sagemaker_service.log_lines(job.name)) == 2
 
 
-@pytest.mark.parametrize("notice_s", [5.0, 0.0])
+@pytest.mark.parametrize("notice_s", [pytest.param(5.0, marks=pytest.mark.long), 0.0])
 def test_spot_interruption_goes_on_from_the_checkpoint(
     plan, sagemaker_service, tmp_path, caplog, notice_s
 ):
@@ -357,6 +357,7 @@ def test_a_resource_limit_is_not_tried_again(plan, sagemaker_service):
     assert jobs(sagemaker_service) == []
 
 
+@pytest.mark.long
 def test_a_type_without_quota_is_not_asked_for(plan, sagemaker_service):
     sagemaker_service.set_faults(quotas={"ml.g5.2xlarge for training job usage": 0})
     planned = plan()
@@ -461,6 +462,7 @@ def test_ctrl_c_stops_the_job_unless_detached(plan, sagemaker_service, monkeypat
     assert sagemaker_service.wait(name)["TrainingJobStatus"] == "Stopped"
 
 
+@pytest.mark.long
 def test_secrets_are_read_in_the_job_and_only_their_name_travels(plan, sagemaker_service):
     sagemaker_service.client("secretsmanager").create_secret(
         Name="hub-token", SecretString="a-value-of-no-known-shape"

@@ -175,6 +175,7 @@ def test_an_orchestrator_that_fails_leaves_no_schedule_in_zenml(
     assert Client().list_schedules(name="nightly").total == 0
 
 
+@pytest.mark.long
 def test_a_run_as_an_orchestrator_starts_it_notices_new_data_by_itself(make_config, tmp_path):
     """The same pipeline object, run here: nothing new comes from the cache, new data does not."""
     from pipelines.finetuning import finetuning

@@ -148,7 +148,7 @@ def test_ranks_learn_what_one_process_learns_and_go_on_from_each_others_checkpoi
     assert caplog.text.count("step 6 of 6") == 3 * 2, "one progress, of whichever process trains"
 
 
-@pytest.mark.parametrize("objective", ["dpo", "orpo", "kto"])
+@pytest.mark.parametrize("objective", ["dpo", pytest.param("orpo", marks=pytest.mark.long), "kto"])
 def test_ranks_learn_preferences(preference_config, tmp_path, objective):
     """An epoch's last step has fewer rows, which are no multiple of what the ranks take at a time."""
     source = preference_config(objective).data.sources[0].source
@@ -214,7 +214,9 @@ def test_a_ranks_error_is_the_one_that_one_process_gives(make_config, tiny_model
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-4), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "close"), [pytest.param("float32", 1e-4, marks=pytest.mark.long), ("bfloat16", 2e-2)]
+)
 def test_ranks_that_share_the_weights_learn_what_one_process_learns(
     make_config, tmp_path, monkeypatch, dtype, close
 ):
