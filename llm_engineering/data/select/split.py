@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
     from llm_engineering.data.rows.row_store import RowNumbers
 
-_CHUNK = 2**20  # rows
-
 
 def is_held_out(split_keys: NDArray[numpy.uint64], fraction: float) -> NDArray[numpy.bool]:
     """Which of the rows with these keys are held out: about ``fraction`` of them, at least one.
@@ -22,12 +20,8 @@ def is_held_out(split_keys: NDArray[numpy.uint64], fraction: float) -> NDArray[n
         split_keys: As ``RowIndex.split_keys`` gives them, shape ``(rows,)``.
         fraction: From 0 to 1.
     """
-    held_out = split_keys.astype(bool)
-    limit = max(fraction, int(split_keys.min()) / 2**64) if len(split_keys) else fraction
-    for start in range(0, len(split_keys), _CHUNK):  # few of the quotients are in memory
-        part = slice(start, start + _CHUNK)
-        held_out[part] = split_keys[part].astype("float64") / 2**64 <= limit
-    return held_out
+    shares = split_keys / 2**64
+    return shares <= max(fraction, shares.min(initial=1))
 
 
 def first_of(order: NDArray[numpy.uint64], count: int | None) -> RowNumbers:
