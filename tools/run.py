@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 _GROUPS = {
     "Train": "finetune data config set resume dry_run no_cache gpus target",
     "Data and configuration": "inspect_data explain",
-    "After the training": "chat ask ask_file answers of reproduce dashboard disk",
+    "After the training": "chat ask ask_file answers of serve host port reproduce dashboard disk",
     "Registry": "models promote rollback pull",
     "Retrain by the clock": "schedule name schedules run_scheduled force unschedule",
     "SageMaker jobs": "attach detach jobs stop clean",
@@ -174,6 +174,22 @@ class _GroupedCommand(click.Command):
     help="With --ask and --ask-file: whose answers.  [default: the newest run's]",
 )
 @click.option(
+    "--serve",
+    metavar="[VERSION]",
+    is_flag=False,
+    flag_value="",
+    help="Serve the production version, another, or a run's folder to OpenAI clients, until Ctrl-C.",
+)
+@click.option(
+    "--host", default="127.0.0.1", help="With --serve: address to listen on.  [default: 127.0.0.1]"
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    help="With --serve: port; 0 takes a free one.  [default: 8000]",
+)
+@click.option(
     "--explain", metavar="KEY", help="Print what a key or section of the configuration takes."
 )
 @click.option("--models", is_flag=True, help="List registered adapters: stage and figures.")
@@ -213,6 +229,8 @@ def main(**options: Any) -> None:
 
 def _needs_store(action: Any, options: dict[str, Any]) -> bool:
     """A look, or the end of a paid job, must not fail for ZenML's sake."""
+    if action is _serve:
+        return not Path(options["serve"] or "production").is_dir()
     if (
         action in (_explain, _jobs, _stop, _chat, _ask, _ask_file)
         or options["inspect_data"] is not None
@@ -344,6 +362,19 @@ def _ask_file(options: dict[str, Any]) -> None:
     )
 
 
+def _serve(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import serve
+
+    serve.run(
+        options["serve"],
+        options["host"],
+        options["port"],
+        options["config_path"],
+        options["overrides"],
+        dry_run=options["dry_run"],
+    )
+
+
 def _explain(options: dict[str, Any]) -> None:
     from llm_engineering.commands import explain
 
@@ -395,6 +426,7 @@ _ACTIONS = {
     "chat": _chat,
     "ask": _ask,
     "ask_file": _ask_file,
+    "serve": _serve,
     "explain": _explain,
     "models": _models,
     "promote": _promote,
@@ -410,7 +442,7 @@ _BELONGS_TO = {
     "data": ("finetune",),
     "run_name": ("finetune",),
     "resume": ("finetune",),
-    "dry_run": ("finetune", "clean"),
+    "dry_run": ("finetune", "clean", "serve"),
     "no_cache": ("finetune",),
     "target": ("finetune",),
     "gpus": ("finetune",),
@@ -419,10 +451,12 @@ _BELONGS_TO = {
     "force": ("run_scheduled",),
     "answers": ("ask_file",),
     "of": ("ask", "ask_file"),
+    "host": ("serve",),
+    "port": ("serve",),
 }
 # What a schedule's runs decide for themselves, every time.
 _NOT_SCHEDULED = ("resume", "dry_run", "no_cache", "gpus", "attach", "detach")
-_UNSAID = {"target": "local", "gpus": "auto"}
+_UNSAID = {"target": "local", "gpus": "auto", "host": "127.0.0.1", "port": 8000}
 
 
 def _action(options: dict[str, Any]) -> Any:
