@@ -25,7 +25,7 @@ _GROUPS = {
     "After the training": "chat ask ask_file answers of serve host port reproduce dashboard disk",
     "Registry": "models promote rollback pull",
     "Retrain by the clock": "schedule name schedules run_scheduled force unschedule",
-    "SageMaker jobs": "attach detach jobs stop clean",
+    "SageMaker": "attach detach jobs stop clean deploy undeploy",
 }
 _EXAMPLES = """\
   run.py --finetune                                    the embedded model and data
@@ -171,7 +171,8 @@ class _GroupedCommand(click.Command):
     "--of",
     metavar="RUN",
     default="",
-    help="With --ask and --ask-file: whose answers.  [default: the newest run's]",
+    help="With --ask and --ask-file: whose answers; with --deploy: which version.  [default: the"
+    " newest run's; of --deploy: production]",
 )
 @click.option(
     "--serve",
@@ -188,6 +189,19 @@ class _GroupedCommand(click.Command):
     type=click.IntRange(0, 65535),
     default=8000,
     help="With --serve: port; 0 takes a free one.  [default: 8000]",
+)
+@click.option(
+    "--deploy",
+    type=click.Choice(["sagemaker"]),
+    help="Put the production version, or that of --of, behind the configured endpoint, which is paid"
+    " for by the hour until --undeploy.",
+)
+@click.option(
+    "--undeploy",
+    metavar="[ENDPOINT]",
+    is_flag=False,
+    flag_value="",
+    help="Remove the configured SageMaker endpoint, or another of this project's.",
 )
 @click.option(
     "--explain", metavar="KEY", help="Print what a key or section of the configuration takes."
@@ -232,7 +246,7 @@ def _needs_store(action: Any, options: dict[str, Any]) -> bool:
     if action is _serve:
         return not Path(options["serve"] or "production").is_dir()
     if (
-        action in (_explain, _jobs, _stop, _chat, _ask, _ask_file)
+        action in (_explain, _jobs, _stop, _chat, _ask, _ask_file, _undeploy)
         or options["inspect_data"] is not None
     ):
         return False
@@ -375,6 +389,20 @@ def _serve(options: dict[str, Any]) -> None:
     )
 
 
+def _deploy(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import deploy
+
+    deploy.deploy(
+        options["of"], options["config_path"], options["overrides"], dry_run=options["dry_run"]
+    )
+
+
+def _undeploy(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import deploy
+
+    deploy.undeploy(options["undeploy"], options["config_path"], options["overrides"])
+
+
 def _explain(options: dict[str, Any]) -> None:
     from llm_engineering.commands import explain
 
@@ -427,6 +455,8 @@ _ACTIONS = {
     "ask": _ask,
     "ask_file": _ask_file,
     "serve": _serve,
+    "deploy": _deploy,
+    "undeploy": _undeploy,
     "explain": _explain,
     "models": _models,
     "promote": _promote,
@@ -442,7 +472,7 @@ _BELONGS_TO = {
     "data": ("finetune",),
     "run_name": ("finetune",),
     "resume": ("finetune",),
-    "dry_run": ("finetune", "clean", "serve"),
+    "dry_run": ("finetune", "clean", "serve", "deploy"),
     "no_cache": ("finetune",),
     "target": ("finetune",),
     "gpus": ("finetune",),
@@ -450,7 +480,7 @@ _BELONGS_TO = {
     "detach": ("finetune",),
     "force": ("run_scheduled",),
     "answers": ("ask_file",),
-    "of": ("ask", "ask_file"),
+    "of": ("ask", "ask_file", "deploy"),
     "host": ("serve",),
     "port": ("serve",),
 }

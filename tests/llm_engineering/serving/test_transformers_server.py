@@ -128,7 +128,10 @@ REFUSED = [
     ({"temperature": -1}, "temperature: Input should be greater"),
     ({"messages": asked("list " * 600)}, "tokens and the model was made for 512"),
     ({"messages": [{"role": "assistant", "content": "Hm."}]}, "the last is to be the user's"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "supported are parts of text"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        "supported are parts of text",
+    ),
     ({"model": "another"}, "Server is pinned to 'one'"),
 ]
 
