@@ -154,7 +154,7 @@ def _require_no_secret(variable: str, value: str) -> None:
         require_no_secrets(f"sagemaker.endpoint.environment.{variable}", f"{variable}={value}")
     except SecretError as error:
         raise SecretError(
-            f"{error}\nan endpoint has no other way to a secret: copy a gated base model to S3 "
+            f"{str(error).splitlines()[0]}\nan endpoint has no other way to a secret: copy a gated base model to S3 "
             "(sagemaker.base_model)"
         ) from None
 

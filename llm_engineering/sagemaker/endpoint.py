@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_engineering.errors import AwsUnavailableError, LaunchError
-from llm_engineering.sagemaker.aws import Aws, error_code, is_denied, passing_trouble
+from llm_engineering.sagemaker.aws import (
+    BROKEN,
+    OUT_OF_REACH,
+    Aws,
+    error_code,
+    is_denied,
+    passing_trouble,
+)
 from llm_engineering.sagemaker.endpoint_request import OWNER, TAG, Deployment
 from llm_engineering.sagemaker.follow import Pace
 
@@ -72,7 +79,11 @@ def deploy(
             return False
         if serves == wanted.part and status in MOVING:
             logger.info("%s is %s already", wanted.name, status)
-            _follow(aws, wanted, costs, pace)
+            try:
+                _follow(aws, wanted, costs, pace)
+            except KeyboardInterrupt:
+                logger.warning("no longer waiting: %s goes on. It %s", wanted.name, costs.text())
+                raise
             return True
         if status in MOVING:
             raise LaunchError(
@@ -89,15 +100,27 @@ def deploy(
     standing = state if former is None else state + costs.text()
     upload()
     _create(aws, "create_model", wanted.model, standing)
-    _create(aws, "create_endpoint_config", wanted.config, standing)
-    if former is None:
-        _create(aws, "create_endpoint", wanted.endpoint, standing)
-        logger.info("creating endpoint %s: from now on it %s", wanted.name, costs.text())
-    else:
-        request = {name: wanted.endpoint[name] for name in ("EndpointName", "EndpointConfigName")}
-        _create(aws, "update_endpoint", request, standing)
-        logger.info("moving endpoint %s to %s without a pause", wanted.name, wanted.part)
-    _follow(aws, wanted, costs, pace)
+    try:
+        _create(aws, "create_endpoint_config", wanted.config, standing)
+    except AwsUnavailableError:
+        raise  # the same command goes on
+    except LaunchError:
+        _remove_model(aws, wanted.part)
+        raise
+    unknown = f"whether AWS did it is not known: if so, endpoint {wanted.name} {costs.text()}"
+    try:
+        if former is None:
+            _create(aws, "create_endpoint", wanted.endpoint, standing, unknown)
+            logger.info("creating endpoint %s: from now on it %s", wanted.name, costs.text())
+        else:
+            names = ("EndpointName", "EndpointConfigName")
+            request = {name: wanted.endpoint[name] for name in names}
+            _create(aws, "update_endpoint", request, standing, unknown)
+            logger.info("moving endpoint %s to %s without a pause", wanted.name, wanted.part)
+        _follow(aws, wanted, costs, pace)
+    except KeyboardInterrupt:
+        logger.warning("no longer waiting: endpoint %s goes on. It %s", wanted.name, costs.text())
+        raise
     if former is not None:
         _remove_parts(aws, former["EndpointConfigName"])
     return True
@@ -153,9 +176,6 @@ def _follow(aws: Aws, wanted: Deployment, costs: Costs, pace: Pace) -> None:
             if status not in MOVING:
                 break
             time.sleep(pace.poll_s)
-    except KeyboardInterrupt:
-        logger.warning("no longer waiting: endpoint %s goes on. It %s", wanted.name, costs.text())
-        raise
     except AwsUnavailableError as error:
         raise AwsUnavailableError(
             f"{error}; endpoint {wanted.name} goes on. It {costs.text()}"
@@ -207,13 +227,22 @@ def _require_own(aws: Aws, endpoint: Mapping[str, Any], costs: Costs) -> None:
         )
 
 
-def _create(aws: Aws, operation: str, request: dict[str, Any], standing: str) -> None:
+def _create(
+    aws: Aws, operation: str, request: dict[str, Any], standing: str, unknown: str = ""
+) -> None:
     """Make a part, unless the same is there: its name is a digest of what it holds."""
     try:
-        _call(aws, operation, request, standing)
+        _call(aws, operation, request, standing, unknown)
     except LaunchError as error:
         if "already existing" not in str(error):
             raise
+
+
+def _remove_model(aws: Aws, name: str) -> None:
+    try:
+        aws.client("sagemaker").delete_model(ModelName=name)
+    except Exception as error:
+        logger.warning("model %s is left, which costs nothing (%s)", name, error_code(error))
 
 
 def _remove_parts(aws: Aws, config: str) -> None:
@@ -232,12 +261,16 @@ def _remove_parts(aws: Aws, config: str) -> None:
         )
 
 
-def _call(aws: Aws, operation: str, request: dict[str, Any], standing: str) -> dict[str, Any]:
+def _call(
+    aws: Aws, operation: str, request: dict[str, Any], standing: str, unknown: str = ""
+) -> dict[str, Any]:
+    """Ask AWS; ``standing`` says how things are if it refuses, ``unknown`` if no answer came."""
     try:
         return dict(getattr(aws.client("sagemaker"), operation)(**request))
     except Exception as error:
         name = "".join(part.capitalize() for part in operation.split("_"))
-        raise _refusal(error, name, standing) from None
+        lost = passing_trouble(error) in (OUT_OF_REACH, BROKEN)
+        raise _refusal(error, name, unknown if lost and unknown else standing) from None
 
 
 def _refusal(error: Exception, operation: str, standing: str) -> LaunchError:

@@ -182,6 +182,13 @@ def test_what_aws_refuses_says_that_nothing_runs(
     assert not world.service.endpoints
 
 
+def test_a_refused_configuration_leaves_no_model(world: World) -> None:
+    world.client.failures["CreateEndpointConfig"] = [client_error("AccessDeniedException")]
+    with pytest.raises(LaunchError, match="allow sagemaker:CreateEndpointConfig"):
+        world.deploy()
+    assert not world.service.models
+
+
 def test_a_refused_update_says_what_runs_on(world: World) -> None:
     world.deploy()
     world.client.failures["UpdateEndpoint"] = [client_error("ThrottlingException")]
@@ -214,7 +221,7 @@ def test_a_refused_removal_says_that_it_still_costs(world: World) -> None:
 
 def test_the_same_command_goes_on_after_it_was_killed_between_the_parts(world: World) -> None:
     world.client.failures["CreateEndpoint"] = [client_error("InternalFailure", status=500)]
-    with pytest.raises(AwsUnavailableError):
+    with pytest.raises(AwsUnavailableError, match=f"not known: if so, endpoint .*{COSTING}"):
         world.deploy()
     assert world.deploy()
     assert len(world.service.models) == 1

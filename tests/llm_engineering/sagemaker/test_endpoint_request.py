@@ -73,7 +73,7 @@ def test_every_name_is_one_that_the_api_takes() -> None:
 
 def test_what_the_api_would_refuse_is_named() -> None:
     bad = SETTINGS.model_copy(update={"tags": {"team": "x" * 300}})
-    with pytest.raises(LaunchError, match=r"CreateModel: .*Tags\[1\].Value"):
+    with pytest.raises(LaunchError, match=r"CreateModel: .*Tags\[2\].Value"):
         build(bad)
 
 
