@@ -22,10 +22,10 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 _GROUPS = {
     "Train": "finetune data config set resume dry_run no_cache gpus target",
     "Data and configuration": "inspect_data explain",
-    "After the training": "chat ask ask_file answers of reproduce dashboard disk",
+    "After the training": "chat ask ask_file answers of serve host port reproduce dashboard disk",
     "Registry": "models promote rollback pull",
     "Retrain by the clock": "schedule name schedules run_scheduled force unschedule",
-    "SageMaker jobs": "attach detach jobs stop clean",
+    "SageMaker": "attach detach jobs stop clean deploy undeploy",
 }
 _EXAMPLES = """\
   run.py --finetune                                    the embedded model and data
@@ -171,7 +171,37 @@ class _GroupedCommand(click.Command):
     "--of",
     metavar="RUN",
     default="",
-    help="With --ask and --ask-file: whose answers.  [default: the newest run's]",
+    help="With --ask and --ask-file: whose answers; with --deploy: which version.  [default: the"
+    " newest run's; of --deploy: production]",
+)
+@click.option(
+    "--serve",
+    metavar="[VERSION]",
+    is_flag=False,
+    flag_value="",
+    help="Serve the production version, another, or a run's folder to OpenAI clients, until Ctrl-C.",
+)
+@click.option(
+    "--host", default="127.0.0.1", help="With --serve: address to listen on.  [default: 127.0.0.1]"
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    help="With --serve: port; 0 takes a free one.  [default: 8000]",
+)
+@click.option(
+    "--deploy",
+    type=click.Choice(["sagemaker"]),
+    help="Put the production version, or that of --of, behind the configured endpoint, which is paid"
+    " for by the hour until --undeploy.",
+)
+@click.option(
+    "--undeploy",
+    metavar="[ENDPOINT]",
+    is_flag=False,
+    flag_value="",
+    help="Remove the configured SageMaker endpoint, or another of this project's.",
 )
 @click.option(
     "--explain", metavar="KEY", help="Print what a key or section of the configuration takes."
@@ -213,8 +243,10 @@ def main(**options: Any) -> None:
 
 def _needs_store(action: Any, options: dict[str, Any]) -> bool:
     """A look, or the end of a paid job, must not fail for ZenML's sake."""
+    if action is _serve:
+        return not Path(options["serve"] or "production").is_dir()
     if (
-        action in (_explain, _jobs, _stop, _chat, _ask, _ask_file)
+        action in (_explain, _jobs, _stop, _chat, _ask, _ask_file, _undeploy)
         or options["inspect_data"] is not None
     ):
         return False
@@ -344,6 +376,33 @@ def _ask_file(options: dict[str, Any]) -> None:
     )
 
 
+def _serve(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import serve
+
+    serve.run(
+        options["serve"],
+        options["host"],
+        options["port"],
+        options["config_path"],
+        options["overrides"],
+        dry_run=options["dry_run"],
+    )
+
+
+def _deploy(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import deploy
+
+    deploy.deploy(
+        options["of"], options["config_path"], options["overrides"], dry_run=options["dry_run"]
+    )
+
+
+def _undeploy(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import deploy
+
+    deploy.undeploy(options["undeploy"], options["config_path"], options["overrides"])
+
+
 def _explain(options: dict[str, Any]) -> None:
     from llm_engineering.commands import explain
 
@@ -395,6 +454,9 @@ _ACTIONS = {
     "chat": _chat,
     "ask": _ask,
     "ask_file": _ask_file,
+    "serve": _serve,
+    "deploy": _deploy,
+    "undeploy": _undeploy,
     "explain": _explain,
     "models": _models,
     "promote": _promote,
@@ -410,7 +472,7 @@ _BELONGS_TO = {
     "data": ("finetune",),
     "run_name": ("finetune",),
     "resume": ("finetune",),
-    "dry_run": ("finetune", "clean"),
+    "dry_run": ("finetune", "clean", "serve", "deploy"),
     "no_cache": ("finetune",),
     "target": ("finetune",),
     "gpus": ("finetune",),
@@ -418,11 +480,13 @@ _BELONGS_TO = {
     "detach": ("finetune",),
     "force": ("run_scheduled",),
     "answers": ("ask_file",),
-    "of": ("ask", "ask_file"),
+    "of": ("ask", "ask_file", "deploy"),
+    "host": ("serve",),
+    "port": ("serve",),
 }
 # What a schedule's runs decide for themselves, every time.
 _NOT_SCHEDULED = ("resume", "dry_run", "no_cache", "gpus", "attach", "detach")
-_UNSAID = {"target": "local", "gpus": "auto"}
+_UNSAID = {"target": "local", "gpus": "auto", "host": "127.0.0.1", "port": 8000}
 
 
 def _action(options: dict[str, Any]) -> Any:

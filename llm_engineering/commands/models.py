@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from rich.table import Table
     from zenml.models import ModelVersionResponse
 
+SERVED_STILL = (
+    "what serves keeps its version: end --serve and start it again, and repeat --deploy sagemaker"
+)
+"""Told wherever the production version changes."""
+
 
 def show() -> None:
     """Print every registered model's newest versions, with stages and figures.
@@ -73,6 +78,7 @@ def promote(version: str, config_path: Path, overrides: Sequence[str]) -> None:
     print(f"{name} is the production version of {model}")
     if replaced is not None:
         print(f"{replaced} is archived; --rollback puts it back")
+    print(SERVED_STILL)
 
 
 def rollback(config_path: Path, overrides: Sequence[str]) -> None:
@@ -88,6 +94,7 @@ def rollback(config_path: Path, overrides: Sequence[str]) -> None:
     archived, restored = roll_back(model)
     print(f"{restored} is the production version of {model} again")
     print(f"{archived} is archived; the gate will not promote this adapter again")
+    print(SERVED_STILL)
 
 
 def _model(config_path: Path, overrides: Sequence[str]) -> str:

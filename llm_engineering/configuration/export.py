@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from llm_engineering.configuration.section import Section
+
+_K_QUANT = re.compile(r"i?q[1-8]_(k(_[sml])?|0|1|xxs|xs|[sm])")
 
 
 class ExportSettings(Section):
@@ -34,6 +37,17 @@ class ExportSettings(Section):
         description="Hub id, owner/name, that the merged model is pushed to.",
     )
     hub_private: bool = Field(True, description="Make a new Hub repository private.")
+
+    @field_validator("gguf", mode="before")
+    @classmethod
+    def _no_k_quant(cls, value: object) -> object:
+        if isinstance(value, str) and _K_QUANT.fullmatch(value.lower()) and value != "q8_0":
+            raise ValueError(
+                f"{value} is made by llama.cpp's own llama-quantize, which is not here: set bf16, then "
+                f"`llama-quantize MODEL-bf16.gguf MODEL-{value}.gguf {value.upper()}`; the smallest "
+                "that is made and proven here is q8_0"
+            )
+        return value
 
     @model_validator(mode="after")
     def _merged_before_pushed(self) -> ExportSettings:

@@ -69,6 +69,44 @@ class ModelPackageSettings(Section):
     )
 
 
+class EndpointSettings(Section):
+    """The endpoint of ``--deploy sagemaker``: it is paid for by the hour until ``--undeploy``."""
+
+    instance_type: str = Field(
+        pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$",
+        description="GPU instance type that serves, e.g. ml.g5.2xlarge.",
+    )
+    image: str = Field(
+        max_length=255,
+        description="URI of AWS's LMI container (djl-inference) in the endpoint's region.",
+    )
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,49}$",
+        description="Name of the endpoint; default: job_prefix and the registered model's name.",
+    )
+    instance_count: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="Instances that serve side by side; each is paid for."
+    )
+    startup_seconds: Annotated[int, Field(ge=60, le=3_600)] = Field(
+        1_800,
+        description="Longest time to fetch the files, and as long again to answer, in seconds.",
+    )
+    price_per_hour: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="USD an hour of one instance; default: AWS's list, where it may be read.",
+    )
+    inference_ami: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9.-]+$",
+        description="InferenceAmiVersion, where an image needs a newer driver than the default's.",
+    )
+    environment: dict[str, Annotated[str, Field(max_length=1_024)]] = Field(
+        default_factory=dict,
+        description="Environment of the container, such as OPTION_MAX_MODEL_LEN; never a secret.",
+    )
+
+
 class SagemakerSettings(Section):
     """The SageMaker training job of ``--target sagemaker``; nothing here changes what is learned."""
 
@@ -114,6 +152,9 @@ class SagemakerSettings(Section):
     )
     model_package: ModelPackageSettings | None = Field(
         None, description="Register what a job has made in SageMaker's Model Registry too."
+    )
+    endpoint: EndpointSettings | None = Field(
+        None, description="Endpoint of --deploy sagemaker; nothing of it concerns the training job."
     )
     mlflow: str | None = Field(
         None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
@@ -204,9 +205,26 @@ def check_account(aws: Aws, settings: SagemakerSettings) -> list[str]:
     Raises:
         LaunchError: Something is certainly wrong.
     """
+    return _checked(aws, settings, (_check_role, _check_bucket, _check_quotas))
+
+
+def check_deployer(aws: Aws, settings: SagemakerSettings) -> list[str]:
+    """As ``check_account``, without the quotas, which are a training's.
+
+    Raises:
+        LaunchError: Something is certainly wrong.
+    """
+    return _checked(aws, settings, (_check_role, _check_bucket))
+
+
+def _checked(
+    aws: Aws,
+    settings: SagemakerSettings,
+    checks: Sequence[Callable[[Aws, SagemakerSettings], list[str]]],
+) -> list[str]:
     warnings: list[str] = []
     _check_identity(aws, settings)
-    for check in (_check_role, _check_bucket, _check_quotas):
+    for check in checks:
         try:
             warnings += check(aws, settings)
         except LaunchError:

@@ -99,10 +99,14 @@ def upload_base_model(
     if is_hub_model(config.model):
         return None
     folder = original_folder(config.model, weights=True)
+    return upload_base_files(s3, folder, settings, f"models/{recipe.digest}")
+
+
+def upload_base_files(s3: Any, folder: Path, settings: SagemakerSettings, key: str) -> str:
+    """Upload a base model's weights and tokenizer, but what is there already; returns the S3 URI."""
     paths = set(weight_files(folder))
     for pattern in TOKENIZER_FILES:
         paths |= {path for path in folder.glob(pattern) if path.is_file()}
-    key = f"models/{recipe.digest}"
     for path in sorted(paths):
         if not _is_there(s3, path, settings, f"{key}/{path.name}"):
             _upload(s3, path, settings, f"{key}/{path.name}")

@@ -21,16 +21,22 @@ def with_list_prices(aws: Aws, settings: SagemakerSettings) -> SagemakerSettings
     found = {
         name: price
         for name in settings.instance_types
-        if name not in settings.price_per_hour and (price := _list_price(aws, name)) is not None
+        if name not in settings.price_per_hour and (price := list_price(aws, name)) is not None
     }
     return settings.model_copy(update={"price_per_hour": {**found, **settings.price_per_hour}})
 
 
-def _list_price(aws: Aws, instance_type: str) -> float | None:
-    """USD an hour of one instance for training, on demand."""
+def list_price(aws: Aws, instance_type: str, component: str = "Training") -> float | None:
+    """USD an hour of one instance, on demand; None where the list does not tell.
+
+    Args:
+        aws: A session.
+        instance_type: Such as ml.g5.2xlarge.
+        component: "Training" or "Hosting".
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    asked = {"regionCode": aws.region, "instanceName": instance_type, "component": "Training"}
+    asked = {"regionCode": aws.region, "instanceName": instance_type, "component": component}
     try:
         answer = aws.session.client("pricing", region_name=PRICE_LIST_REGION).get_products(
             ServiceCode="AmazonSageMaker",

@@ -122,7 +122,7 @@ def build_request(
     return request
 
 
-def validate_request(request: Mapping[str, Any]) -> None:
+def validate_request(request: Mapping[str, Any], operation: str = "CreateTrainingJob") -> None:
     """Check a request by botocore's model of the API: members, types, lengths, patterns, choices.
 
     Raises:
@@ -130,15 +130,20 @@ def validate_request(request: Mapping[str, Any]) -> None:
     """
     from botocore.validate import ParamValidator
 
-    shape = _api().operation_model("CreateTrainingJob").input_shape
+    shape = _api().operation_model(operation).input_shape
     report = ParamValidator().validate(dict(request), shape)
     problems = [report.generate_report()] if report.has_errors() else []
     problems = problems or list(_broken(request, shape, ""))
     if problems:
         raise LaunchError(
-            f"job {request.get('TrainingJobName')}: the request would not be valid: "
-            + "; ".join(problems)
+            f"{_subject(request)}: the request would not be valid: " + "; ".join(problems)
         )
+
+
+def _subject(request: Mapping[str, Any]) -> str:
+    job = request.get("TrainingJobName")
+    named = [str(value) for name, value in request.items() if name.endswith("Name")]
+    return f"job {job}" if job else (named or ["it"])[0]
 
 
 def has_local_store(instance_types: Sequence[str]) -> bool:

@@ -87,26 +87,33 @@ class AnsweringModel:
         """
         from transformers import GenerationConfig
 
-        pad = self.tokenizer.pad_token_id
-        pad = self.tokenizer.eos_token_id if pad is None else pad
-        input_ids, mask = padded_left(prompts, pad)
+        input_ids, mask = padded_left(prompts, self._pad)
         width = input_ids.shape[1]
-        arguments = sampling.arguments()
-        limit = min(arguments.pop("max_new_tokens"), self.positions - width)
+        settings = self.generation(sampling, width)
         with inference(self.model) as device, self._only_base() if of_base else nullcontext():
             output = self.model.generate(
                 input_ids=input_ids.to(device),
                 attention_mask=mask.to(device),
-                generation_config=GenerationConfig(
-                    **arguments,
-                    max_new_tokens=limit,
-                    use_cache=True,
-                    pad_token_id=pad,
-                    eos_token_id=sorted(self.stop_ids),
-                ),
+                generation_config=GenerationConfig(**settings),
                 streamer=None if on_text is None else _streamer(self.tokenizer, on_text),
             )
-        return [self._read(ids, limit) for ids in output[:, width:].tolist()]
+        return [self._read(ids, settings["max_new_tokens"]) for ids in output[:, width:].tolist()]
+
+    def generation(self, sampling: Sampling, width: int) -> dict[str, Any]:
+        """Arguments of transformers' ``GenerationConfig`` for prompts of so many tokens."""
+        arguments = sampling.arguments()
+        arguments["max_new_tokens"] = min(arguments["max_new_tokens"], self.positions - width)
+        return {
+            **arguments,
+            "use_cache": True,
+            "pad_token_id": self._pad,
+            "eos_token_id": sorted(self.stop_ids),
+        }
+
+    @property
+    def _pad(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
 
     def _read(self, ids: list[int], limit: int) -> Answer:
         end = next((i for i, token in enumerate(ids) if token in self.stop_ids), None)

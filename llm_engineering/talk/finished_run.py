@@ -71,6 +71,12 @@ def find_run(where: str, config: FinetuningConfig) -> FinishedRun:
     return run
 
 
+def own_configuration(run: FinishedRun) -> FinetuningConfig | None:
+    """What a run was trained by, out of its manifest; None: it has none."""
+    manifest = _manifest(run.folder)
+    return None if manifest is None else FinetuningConfig.model_validate(manifest.config)
+
+
 def _folder(where: str, output_dir: Path) -> Path:
     if not where:
         latest = output_dir / "latest"

@@ -29,6 +29,7 @@ from werkzeug.serving import make_server
 
 from sagemaker_service.account import role_statements, simulate_principal_policy
 from sagemaker_service.container import Image
+from sagemaker_service.endpoints import Endpoints
 from sagemaker_service.faults import FaultSwitch
 from sagemaker_service.front import CONTROL, SERVICE_ACCESS_KEY, Front
 from sagemaker_service.images import batch_get_image
@@ -36,8 +37,8 @@ from sagemaker_service.jobs import Job
 from sagemaker_service.lifecycle import World
 from sagemaker_service.mlflow_server import MlflowServer
 from sagemaker_service.model_registry import ModelRegistry
-from sagemaker_service.permissions import require_permissions
-from sagemaker_service.policies import EVERYTHING, Statement
+from sagemaker_service.permissions import require_permissions, s3_need
+from sagemaker_service.policies import EVERYTHING, Statement, allowed
 from sagemaker_service.prices import get_products
 from sagemaker_service.quotas import get_quota, list_default_quotas, list_quotas
 from sagemaker_service.training_api import TrainingApi
@@ -99,6 +100,19 @@ class Server(ThreadedMotoServer):
         training = TrainingApi(world, clients["iam"])
         self._training = training
         registry, mlflow = ModelRegistry(clients["s3"]), MlflowServer()
+        endpoints = Endpoints(
+            keys=lambda uri: _keys(uri, clients["s3"]),
+            may_read=lambda role, uri: allowed(
+                role_statements(role, clients["iam"]), *s3_need("s3:GetObject", f"{uri}x")
+            ),
+            no_capacity=lambda: self._faults.now.no_capacity,
+        )
+
+        def list_tags(call: ApiCall) -> dict[str, Any]:
+            of_endpoint = ":endpoint/" in call.parameters.get("ResourceArn", "")
+            return endpoints.list_tags(call) if of_endpoint else of_job(call)
+
+        of_job = training.operations()["sagemaker:ListTags"]
 
         def quotas() -> dict[str, float]:
             return self._faults.now.quotas
@@ -129,6 +143,7 @@ class Server(ThreadedMotoServer):
             self._faults.replace({"grace_s": 0.0, "spot_grace_s": 0.0})
             training.clear()
             registry.clear()
+            endpoints.clear()
             mlflow.clear()
             self._faults.replace({})
             urlopen(Request(f"{self.endpoint}/moto-api/reset", method="POST")).close()
@@ -140,6 +155,8 @@ class Server(ThreadedMotoServer):
             operations={
                 **training.operations(),
                 **registry.operations(),
+                **endpoints.operations(),
+                "sagemaker:ListTags": list_tags,
                 **{f"sagemaker-mlflow:{name}": mlflow.answer for name in MLFLOW_ACTIONS.values()},
                 "servicequotas:ListServiceQuotas": lambda call: list_quotas(call, quotas()),
                 "servicequotas:ListAWSDefaultServiceQuotas": lambda call: list_default_quotas(
@@ -205,6 +222,15 @@ def _sso_credentials(_: ApiCall) -> dict[str, Any]:
             "expiration": int((time.time() + SSO_CREDENTIALS_S) * 1000),
         }
     }
+
+
+def _keys(uri: str, s3: Any) -> list[str]:
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    try:
+        found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix)
+    except ClientError:
+        return []
+    return [each["Key"] for each in found.get("Contents", [])]
 
 
 def _bucket_is_there(name: str, s3: Any) -> bool:

@@ -50,6 +50,7 @@ PLACEHOLDERS = {
     "REPOSITORY": "python",
     "OTHER_BUCKET": "other",
     "MODEL_GROUP": "finetuned",
+    "SERVING_REPOSITORY": "djl-inference",
     "MLFLOW_RESOURCE": "mlflow-tracking-server/team",
 }
 ADMIN_KEY = "AKIAADMINISTREXAMPLE"

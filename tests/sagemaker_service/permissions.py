@@ -107,6 +107,9 @@ def _sagemaker(call: ApiCall) -> Iterator[Need]:
     if "ModelPackageGroup" in call.operation or call.operation == "CreateModelPackage":
         yield from _model_registry(call)
         return
+    if kinds := [kind for kind in _HOSTING if kind in asked]:
+        yield from _hosting(call, kinds)
+        return
     name = asked.get("TrainingJobName")
     if name is None and "ResourceArn" not in asked:
         yield call.action, "*", {}
@@ -128,6 +131,31 @@ def _sagemaker(call: ApiCall) -> Iterator[Need]:
     if asked.get("Tags"):
         yield "sagemaker:AddTags", arn, {}
     yield "iam:PassRole", asked["RoleArn"], {"iam:PassedToService": "sagemaker.amazonaws.com"}
+
+
+_HOSTING = {
+    "ModelName": "model",
+    "EndpointConfigName": "endpoint-config",
+    "EndpointName": "endpoint",
+}
+"""Names of hosting's resources, which are of lower case in ARNs."""
+
+
+def _hosting(call: ApiCall, kinds: list[str]) -> Iterator[Need]:
+    """An endpoint is made and changed with a permission for its configuration too."""
+    asked = call.parameters
+    base = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}"
+    variants = asked.get("ProductionVariants", [])
+    types = [each["InstanceType"] for each in variants]
+    context = {"sagemaker:InstanceTypes": types} if types else {}
+    for kind in kinds:
+        arn = f"{base}:{_HOSTING[kind]}/{asked[kind].lower()}"
+        yield call.action, arn, context
+        if asked.get("Tags") and kind == kinds[0]:
+            yield "sagemaker:AddTags", arn, {}
+    if call.operation == "CreateModel":
+        role = asked["ExecutionRoleArn"]
+        yield "iam:PassRole", role, {"iam:PassedToService": "sagemaker.amazonaws.com"}
 
 
 def _model_registry(call: ApiCall) -> Iterator[Need]:

@@ -15,14 +15,14 @@ def get_products(call: ApiCall) -> dict[str, Any]:
     """GetProducts: one product for a known instance type, none for another."""
     asked = {each["Field"]: each["Value"] for each in call.parameters.get("Filters", [])}
     instance_type = asked.get("instanceName", "")
-    if instance_type not in USD_PER_HOUR or asked.get("component") != "Training":
+    if instance_type not in USD_PER_HOUR or asked.get("component") not in ("Training", "Hosting"):
         return {"FormatVersion": "aws_v1", "PriceList": []}
     product = {
         "product": {
             "productFamily": "ML Instance",
             "attributes": {
                 "instanceName": instance_type,
-                "component": "Training",
+                "component": asked["component"],
                 "regionCode": asked.get("regionCode", ""),
             },
         },

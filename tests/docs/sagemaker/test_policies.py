@@ -104,6 +104,17 @@ ALLOWED = {
         "sagemaker:DescribeModelPackageGroup",
         "sagemaker:CreateModelPackageGroup",
         "sagemaker:CreateModelPackage",
+        "sagemaker:CreateEndpointConfig",
+        "sagemaker:CreateModel",
+        "sagemaker:DeleteModel",
+        "sagemaker:DescribeEndpointConfig",
+        "sagemaker:DeleteEndpointConfig",
+        "sagemaker:CreateEndpoint",
+        "sagemaker:UpdateEndpoint",
+        "sagemaker:DescribeEndpoint",
+        "sagemaker:DeleteEndpoint",
+        "sagemaker:AddTags",
+        "sagemaker:ListTags",
     },
     JOB_OPTIONS: {
         "kms:Decrypt",
@@ -119,6 +130,12 @@ ALLOWED = {
         "s3:ListBucket",
         "s3:GetObject",
         *OF_MLFLOW,
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:BatchGetImage",
+        "logs:CreateLogGroup",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
     },
 }
 VALUES = {
@@ -138,6 +155,7 @@ VALUES = {
     "REPOSITORY": "python",
     "OTHER_BUCKET": "models",
     "MODEL_GROUP": "finetuned",
+    "SERVING_REPOSITORY": "djl-inference",
     "MLFLOW_RESOURCE": "mlflow-tracking-server/team",
 }
 
@@ -225,6 +243,18 @@ def test_no_launcher_creates_a_job_beyond_the_guard(types, seconds, expected) ->
     context = {"sagemaker:InstanceTypes": types, "sagemaker:MaxRuntimeInSeconds": seconds}
     assert allowed(policy, CREATE, JOB, context) is expected
     assert not allowed(policy, CREATE, JOB.replace("llm-x", "other-x"), context)
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"), [(["ml.g5.2xlarge"], True), (["ml.p5.48xlarge"], False)]
+)
+def test_no_endpoint_is_made_beyond_the_guard(types, expected) -> None:
+    policy = shipped(LAUNCHER_OPTIONS, VALUES)
+    arn = "arn:aws:sagemaker:eu-west-1:123456789012:endpoint-config/llm-x"
+    context = {"sagemaker:InstanceTypes": types}
+    assert allowed(policy, "sagemaker:CreateEndpointConfig", arn, context) is expected
+    other = arn.replace("llm-x", "other-x")
+    assert not allowed(policy, "sagemaker:CreateEndpointConfig", other, context)
 
 
 def test_iam_takes_them() -> None:

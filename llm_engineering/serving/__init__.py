@@ -1,0 +1,1 @@
+"""Serving a finished run's model to programs, by an engine that others keep."""
