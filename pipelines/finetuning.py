@@ -1,7 +1,6 @@
 """The fine-tuning pipeline."""
 
 from zenml import get_pipeline_context, pipeline
-from zenml.enums import ExecutionMode
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.lineage.run_order import RunOrder
@@ -21,7 +20,7 @@ from steps.finetuning import (
 )
 
 
-@pipeline(execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline
 def finetuning(config: FinetuningConfig) -> None:
     """Prepare data, load model, inject LoRA, train, evaluate, save model, promote.
 

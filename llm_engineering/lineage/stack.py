@@ -45,12 +45,20 @@ def trains_here(config: FinetuningConfig) -> bool:
 
 
 def configure_run(config: FinetuningConfig) -> None:
-    """Merge the ``zenml`` section into the pipeline that is being compiled, by whatever way."""
+    """Merge the ``zenml`` section into the pipeline that is being compiled, by whatever way.
+
+    It stops at its first failure where the orchestrator can; most know only to go on with what does
+    not need the failed step, which of these steps is nothing.
+    """
+    from zenml.enums import ExecutionMode
     from zenml.pipelines.compilation_context import PipelineCompilationContext
 
     compiling = PipelineCompilationContext.get()
-    if compiling is not None and (options := run_options(config)):
-        compiling.pipeline.configure(**options)
+    if compiling is not None:
+        known = active_stack().orchestrator.supported_execution_modes
+        fails_fast = ExecutionMode.FAIL_FAST in known
+        mode = ExecutionMode.FAIL_FAST if fails_fast else ExecutionMode.CONTINUE_ON_FAILURE
+        compiling.pipeline.configure(execution_mode=mode, **run_options(config))
 
 
 def run_options(config: FinetuningConfig) -> dict[str, Any]:

@@ -43,7 +43,6 @@ def install(schedule: Schedule, config: FinetuningConfig) -> None:
         ConfigError: The orchestrator's notation cannot express the times.
     """
     from zenml.client import Client
-    from zenml.enums import ExecutionMode
     from zenml.utils import source_utils
 
     keeper = Client().active_stack.orchestrator
@@ -53,13 +52,8 @@ def install(schedule: Schedule, config: FinetuningConfig) -> None:
     from pipelines.finetuning import finetuning
 
     name = schedule.name + "-{date}-{time}"  # ZenML puts in those of each run
-    # Airflow knows only this mode; there a step without its inputs does not begin either.
-    mode = ExecutionMode.CONTINUE_ON_FAILURE
-    if ExecutionMode.FAIL_FAST in keeper.supported_execution_modes:
-        mode = ExecutionMode.FAIL_FAST
     pipeline = finetuning.with_options(
         run_name=name,
-        execution_mode=mode,
         schedule=when,
         tags=["finetuning", Path(config.model.id).name, "scheduled"],
     )

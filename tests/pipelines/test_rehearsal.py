@@ -91,7 +91,14 @@ def test_here(config, command, tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-def test_on_separate_hosts_one_is_killed_and_the_caller_gets_it_all(config, command, tmp_path):
+def test_on_separate_hosts_one_is_killed_and_the_caller_gets_it_all(
+    config, command, tmp_path, monkeypatch
+):
+    def of_this_host(*_, **__):
+        raise AssertionError("the hardware and the files of the caller's host decide nothing")
+
+    monkeypatch.setattr(finetune, "_check_host", of_this_host)
+    monkeypatch.setattr(finetune, "_check_inputs", of_this_host)
     name, outputs = config.run.name, tmp_path / "outputs"
     hosts = {"hidden": str(outputs), "rehearsed": True, "kill_at": 2, "restarts": 1}
     with separate_hosts(tmp_path, **hosts) as store:

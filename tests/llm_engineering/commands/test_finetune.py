@@ -1,4 +1,4 @@
-"""The name of a run whose job is followed anew."""
+"""The name of a run whose job is followed anew; what is asked of a host that does not train."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_engineering.commands.finetune import _free_name
+from llm_engineering.commands.finetune import _check_elsewhere, _free_name
 from llm_engineering.errors import ConfigError
 
 
@@ -49,3 +49,14 @@ def test_runs_that_begin_in_one_second_get_numbers_without_a_word(runs, tmp_path
     free = _free_name("qa-20261130-030000", tmp_path, numbered=True, is_job=False)
     assert free == "qa-20261130-030000-3"
     assert capsys.readouterr().err == ""
+
+
+def test_where_another_host_trains_its_gpus_share_a_step_and_this_ones_cannot_be_asked_for(
+    make_config,
+):
+    asked = {"zenml": {"resources": {"gpu_count": 2}}, "train.gradient_accumulation": 2}
+    _check_elsewhere(make_config({**asked, "train.optimizer": "adamw_8bit"}), "auto")
+    with pytest.raises(ConfigError, match=r"--gpus 2 .* as zenml\.resources\.gpu_count says"):
+        _check_elsewhere(make_config(asked), "2")
+    with pytest.raises(ConfigError, match="4 rows a step cannot be shared by 3 GPUs"):
+        _check_elsewhere(make_config({**asked, "zenml": {"resources": {"gpu_count": 3}}}), "auto")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from separate_hosts.fixtures import separate_hosts
+from zenml.enums import ExecutionMode
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import ConfigError
@@ -147,3 +148,20 @@ def test_a_step_operator_takes_the_training_elsewhere(make_config, monkeypatch):
     assert stack.runs_here()
     assert not stack.trains_here(config)
     assert stack.train_options(config) == {"step_operator": "pods"}
+
+
+@pytest.mark.parametrize(
+    ("known", "mode"),
+    [
+        (["continue_on_failure"], "continue_on_failure"),  # Airflow, Vertex AI, SageMaker, SkyPilot
+        (["fail_fast", "stop_on_failure", "continue_on_failure"], "fail_fast"),
+    ],
+)
+def test_it_stops_at_the_first_failure_where_the_orchestrator_can(
+    known, mode, make_config, monkeypatch
+):
+    from zenml.orchestrators import LocalOrchestrator
+
+    modes = property(lambda _: [ExecutionMode(name) for name in known])
+    monkeypatch.setattr(LocalOrchestrator, "supported_execution_modes", modes)
+    assert compiled(make_config()).pipeline_configuration.execution_mode.value == mode

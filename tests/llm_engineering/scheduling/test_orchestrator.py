@@ -160,6 +160,18 @@ def test_airflow_gets_a_dag_that_looks_at_the_inputs_at_each_run(
     assert Client().list_schedules(name="nightly").total == 0
 
 
+def test_airflow_takes_a_run_that_is_started_by_hand(airflow_stack, make_config):
+    """As --finetune and ZenML's own command give it, which know no schedule."""
+    from zenml.client import Client
+
+    from pipelines.finetuning import finetuning
+
+    finetuning.with_options(run_name="by-hand")(config=make_config())
+    (file,) = airflow_stack.glob("*.zip")
+    assert len(dag(file)["tasks"]) == 8
+    assert Client().list_pipeline_runs(name="by-hand", status="completed").total == 0
+
+
 def test_an_orchestrator_that_fails_leaves_no_schedule_in_zenml(
     airflow_stack, make_config, make_schedule, monkeypatch
 ):
