@@ -143,3 +143,9 @@ class TalkError(FinetuningError):
     """A finished run's model cannot be found, loaded or asked."""
 
     exit_code = 16
+
+
+class ScoringError(FinetuningError):
+    """An answer cannot be scored: a scorer of the user's own raised, or gave no number."""
+
+    exit_code = 18

@@ -37,7 +37,7 @@ def finetuning(config: FinetuningConfig) -> None:
     # describe what it will load, those behind it read what it found.
     elsewhere = order.launch is None and not trains_here(config)
     dtype = order.described_dtype(config, elsewhere=elsewhere)
-    data_inputs, model_inputs, code_inputs, train_inputs = look_at_inputs(
+    data_inputs, model_inputs, code_inputs, train_inputs, scoring_inputs = look_at_inputs(
         config=config, trained_elsewhere=elsewhere
     )
     dataset = prepare_data(
@@ -48,6 +48,7 @@ def finetuning(config: FinetuningConfig) -> None:
         fingerprints=data_inputs,
         validates=config.train.validates,
         trainable_tokens=config.lora.trainable_tokens,
+        scored_tool_calls=config.evaluate.scored_tool_calls,
     )
     base_model = load_model(
         settings=config.model,
@@ -85,6 +86,7 @@ def finetuning(config: FinetuningConfig) -> None:
         record=record,
         settings=config.evaluate,
         fingerprints=code_inputs,
+        scorers=scoring_inputs,
     )
     version = zenml_model(config)  # made when the save begins: a run that fails leaves none
     manifest, _ = save_model.with_options(model=version)(

@@ -50,10 +50,12 @@ STEPS = {
     "load_model": "base model into memory",
     "inject_lora": "adapters into the projections",
     "train": "held-out loss, training, held-out loss",
-    "evaluate": "sample answers before and after",
+    "evaluate": "answers before and after, and their scores",
     "save_model": "adapter, metrics, manifest, report; a version in the registry",
     "promote": "production's new version, if it passes every check",
 }
+
+_SCORE_FIGURES = ("before", "after", "change", "change_low", "change_high")
 
 
 def run(
@@ -120,6 +122,10 @@ def run(
     from llm_engineering.training_stack import leave_unsloth_out
 
     here = runs_here()
+    if here:
+        from llm_engineering.scoring.require import require_scorers
+
+        require_scorers(config.evaluate.answers)  # before anything is read, or paid for
     for note in require_stack(config):
         click.secho(f"note: {note}", fg="yellow", err=True)
     trained_here = target == "local" and trains_here(config)
@@ -482,6 +488,14 @@ def _report(config: FinetuningConfig, name: str) -> None:
         margin = [metrics[f"reward_margin_{when}"] for when in ("before", "after")]
         print(f"rewards        accuracy {accuracy[0]:.1%} -> {accuracy[1]:.1%}", end="")
         print(f", margin {margin[0]:.3f} -> {margin[1]:.3f}")
+    for score in (
+        name[6:-7] for name in metrics if name.startswith("score_") and name.endswith("_before")
+    ):
+        told = {part: metrics[f"score_{score}_{part}"] for part in _SCORE_FIGURES}
+        print(
+            f"{score:<13}  {told['before']:.3f} -> {told['after']:.3f}  ({told['change']:+.3f}, 95 % "
+            f"interval {told['change_low']:+.3f} to {told['change_high']:+.3f})"
+        )
     print(f"adapter        {folder}/adapter")
     if (folder / "merged").is_dir():
         print(f"merged model   {folder}/merged")

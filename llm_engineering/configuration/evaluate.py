@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from llm_engineering.configuration.answers import AnswersSettings
 from llm_engineering.configuration.section import NonNegativeInt, PositiveInt, Section
 
 
@@ -30,3 +31,21 @@ class EvaluateSettings(Section):
         description="Held-out rows on which every export, read back in a process of its own, must "
         "say what the trained model said; 0: no proof.",
     )
+    answers: AnswersSettings | None = Field(
+        None,
+        description="Held-out rows that base model and adapter answer, and how the answers are "
+        "scored; default: none are.",
+    )
+
+    @property
+    def needing_the_model(self) -> dict[str, Any]:
+        """What is measured where the model is: all but how answers are scored, which needs none."""
+        return self.model_dump(mode="json", exclude={"answers": {"scorers", "judge"}})
+
+    @property
+    def scored_tool_calls(self) -> int:
+        """Held-out rows whose tool calls are scored; 0 where none are."""
+        answers = self.answers
+        if answers is None or all(one.scorer != "tool_call" for one in answers.scorers):
+            return 0
+        return answers.rows

@@ -72,12 +72,30 @@ class FinetuningConfig(Section):
                     f"registry.checks names {check}, which evaluate.{measured} (0) leaves "
                     "unmeasured: raise that, or take the check off the list"
                 )
-        if self.evaluate.max_new_tokens >= self.model.max_seq_length:
-            raise ValueError(
-                f"evaluate.max_new_tokens ({self.evaluate.max_new_tokens}) must be less than "
-                f"model.max_seq_length ({self.model.max_seq_length})"
-            )
+        _require_scores_that_checks_name(self)
+        lengths = {"evaluate.max_new_tokens": self.evaluate.max_new_tokens}
+        if self.evaluate.answers is not None:
+            lengths["evaluate.answers.max_new_tokens"] = self.evaluate.answers.max_new_tokens
+        for key, tokens in lengths.items():
+            if tokens >= self.model.max_seq_length:
+                raise ValueError(
+                    f"{key} ({tokens}) must be less than model.max_seq_length "
+                    f"({self.model.max_seq_length})"
+                )
         return self
+
+
+def _require_scores_that_checks_name(config: FinetuningConfig) -> None:
+    """Refuse a check by a score that nothing measures."""
+    answers = config.evaluate.answers
+    known = [] if answers is None else [one.name for one in answers.scorers]
+    unknown = [name for name in config.registry.scores if name not in known]
+    if unknown:
+        raise ValueError(
+            f"registry.checks names better_at: {unknown[0]}, which evaluate.answers.scorers does not "
+            f"measure (measured: {', '.join(known) or 'none'}); add that scorer, or take the check off "
+            "the list"
+        )
 
 
 def _require_weights_to_start_from(config: FinetuningConfig) -> None:

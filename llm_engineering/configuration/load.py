@@ -262,6 +262,8 @@ def _explain(problem: dict[str, Any], origins: dict[Location, str], path: str) -
     location: Location = tuple(problem["loc"])
     if problem["type"] != "extra_forbidden":
         location = _without_branches(location)
+    else:
+        location = (*_without_branches(location[:-1]), location[-1])
     key = _dotted(location)
     where = _where(location, origins, path)
     if problem["type"] == "extra_forbidden":
@@ -340,10 +342,10 @@ def _section_at(location: Location) -> type[BaseModel] | None:
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+    """The section in an annotation, however deep: ``list[Annotated[str | Section, ...]]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_of, get_args(annotation))), None)
 
 
 def _dotted(location: Location) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from llm_engineering.configuration.section import Name, Section
 
@@ -20,6 +20,25 @@ CheckName = Literal[
 ]
 
 
+class BetterAt(Section):
+    """A check by a score of evaluate.answers: better than production's answers to the same rows."""
+
+    better_at: Name = Field(
+        description="Name of a scorer of evaluate.answers: beyond noise, the answers must be better than "
+        "production's to the same rows, or than the base model's where production has none."
+    )
+
+
+def _kind_of_check(value: Any) -> str:
+    return "score" if isinstance(value, dict | BetterAt) else "name"
+
+
+CheckSetting = Annotated[
+    Annotated[CheckName, Tag("name")] | Annotated[BetterAt, Tag("score")],
+    Discriminator(_kind_of_check),
+]
+
+
 class RegistrySettings(Section):
     """The registered model that a run adds a version to, and what makes a version production."""
 
@@ -30,8 +49,10 @@ class RegistrySettings(Section):
     promote: bool = Field(
         True, description="Promote a version that passes every check; false: register it only."
     )
-    checks: list[CheckName] = Field(
-        list(get_args(CheckName)), description="What a version must pass to be promoted."
+    checks: list[CheckSetting] = Field(
+        list(get_args(CheckName)),
+        description="What a version must pass to be promoted; {better_at: NAME} names a scorer of "
+        "evaluate.answers.",
     )
     min_improvement: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.0,
@@ -44,3 +65,8 @@ class RegistrySettings(Section):
         0.25,
         description="Largest increase of the loss on general text, as a share of the base model's.",
     )
+
+    @property
+    def scores(self) -> list[str]:
+        """Names of the scorers that checks name."""
+        return [one.better_at for one in self.checks if isinstance(one, BetterAt)]

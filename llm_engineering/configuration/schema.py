@@ -103,14 +103,15 @@ def _sections(said: dict[str, Any], kinds: dict[str, Any]) -> Iterator[dict[str,
     said = _resolved(said, kinds)
     if _is_section(said, kinds):
         yield said
-    for inner in (*said.get("anyOf", ()), *([said["items"]] if "items" in said else ())):
+    several = (*said.get("anyOf", ()), *said.get("oneOf", ()))
+    for inner in (*several, *([said["items"]] if "items" in said else ())):
         yield from _sections(inner, kinds)
 
 
 def _values(said: dict[str, Any], kinds: dict[str, Any]) -> str:
     said = _resolved(said, kinds)
-    if "anyOf" in said:
-        return ", or ".join(dict.fromkeys(_values(each, kinds) for each in said["anyOf"]))
+    if several := said.get("anyOf") or said.get("oneOf"):
+        return ", or ".join(dict.fromkeys(_values(each, kinds) for each in several))
     if "enum" in said or "const" in said:
         return ", ".join(json.dumps(value) for value in said.get("enum", [said.get("const")]))
     if _is_section(said, kinds):

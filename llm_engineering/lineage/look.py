@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.lineage.run_order import RunOrder
 from llm_engineering.planning.hardware import device_kind, resolve_dtype
+from llm_engineering.scoring.require import require_scorers, scorer_digests
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class StepFingerprints:
     """Of every step behind those: the code, and the device."""
     training: list[str]
     """The train step's."""
+    scoring: list[str]
+    """The evaluate step's: functions of the user's own that score answers."""
 
 
 def look_at_inputs(
@@ -36,8 +40,10 @@ def look_at_inputs(
             here than what the configuration asks for.
 
     Raises:
-        FinetuningError: As ``take_fingerprints`` and ``resolve_dtype``.
+        FinetuningError: As ``take_fingerprints``, ``resolve_dtype`` and ``require_scorers``.
     """
+    # Here too: a run that a stack or a schedule starts was looked at by no command.
+    require_scorers(config.evaluate.answers)
     now = take_fingerprints(config)
     device, evaluated = [], []
     if order.launch is not None:
@@ -47,11 +53,12 @@ def look_at_inputs(
     else:
         device = [f"{resolve_dtype(config.model)} on {device_kind()}"]
         if order.placement.ranks > 1:  # they evaluate too
-            evaluated = [config.evaluate.model_dump_json()]
+            evaluated = [json.dumps(config.evaluate.needing_the_model)]
     code = [now.code, *device]
     return StepFingerprints(
         data=[now.data, now.model, now.code],
         model=[now.model, *code],
         code=code,
         training=[now.start, *code, *evaluated],
+        scoring=scorer_digests(config.evaluate.answers),
     )

@@ -87,6 +87,7 @@ _SUBJECTS = {
     "held_out_": "held-out rows",
     "reward_": "held-out rows",
     "generic_": "general text",
+    "score_": "scores",
     "train_": "training",
     "trainable_": "adapter",
     "total_": "adapter",

@@ -61,7 +61,7 @@ def model_folder(settings: ModelSettings, *, weights: bool) -> Path:
     folder = original_folder(settings, weights=weights)
     if settings.rope_scaling is None:
         return folder
-    return stretched_folder(folder, settings.rope_scaling, _cache_folder())
+    return stretched_folder(folder, settings.rope_scaling, cache_folder())
 
 
 def original_folder(settings: ModelSettings, *, weights: bool) -> Path:
@@ -141,7 +141,7 @@ def file_digest(path: Path) -> str:
         return resolved.name
     stat = resolved.stat()
     key = hashlib.sha256(f"{resolved}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
-    remembered = _cache_folder() / "digests" / key
+    remembered = cache_folder() / "digests" / key
     if remembered.is_file() and _SHA256.match(known := remembered.read_text().strip()):
         return known
     with path.open("rb") as file:
@@ -235,7 +235,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     return value
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where this project keeps what it would else compute, or ask for, again."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "llm-engineering-finetuning"
 

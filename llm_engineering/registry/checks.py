@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llm_engineering.configuration.registry import CheckName, RegistrySettings
+from llm_engineering.configuration.registry import BetterAt, CheckName, RegistrySettings
 from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
-from llm_engineering.registry.bootstrap import paired_bootstrap
 from llm_engineering.registry.decision import Check
+from llm_engineering.registry.scores import BASE, compare_scores
+from llm_engineering.scoring.answers import Answers
+from llm_engineering.scoring.bootstrap import paired_bootstrap, paired_difference
 
 FEWEST_ROWS = 8
 """With fewer held-out rows, resampling says nothing about noise."""
@@ -27,6 +29,8 @@ class Production:
     row_losses: list[float] | None
     """Its summed loss of each of the candidate's held-out rows, in nats; None: not comparable."""
     why_not: str = ""
+    answers: Answers | None = None
+    """Its answers to held-out rows, as it was saved with them; None: it has none."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,12 @@ class Candidate:
 
 def run_checks(candidate: Candidate, settings: RegistrySettings) -> list[Check]:
     """Run the configured checks, in their order."""
-    outcomes = [(name, *CHECKS[name](candidate, settings)) for name in settings.checks]
+    outcomes = [
+        (f"better_at {one.better_at}", *_better_at(candidate, settings, one.better_at))
+        if isinstance(one, BetterAt)
+        else (one, *CHECKS[one](candidate, settings))
+        for one in settings.checks
+    ]
     return [Check(name=name, passed=passed, detail=text) for name, passed, text in outcomes]
 
 
@@ -169,6 +178,31 @@ def _better(
     return passed, (
         f"held-out loss {abs(found.share):.2%} {course} than that of {other}; at {confidence:.0%} "
         f"confidence at least {found.at_least:+.2%} better{wanted} ({len(ours)} rows)"
+    )
+
+
+def _better_at(candidate: Candidate, settings: RegistrySettings, name: str) -> Outcome:
+    """By a score: better than production's answers to the same rows, else than the base model's."""
+    answers, production = candidate.evaluation.answers, candidate.production
+    if answers is None or answers.score(name) is None:
+        return False, f"{name} was not measured: this run's answers have no such score"
+    pairs = compare_scores(
+        name,
+        answers,
+        None if production is None else production.answers,
+        None if production is None else production.name,
+    )
+    if len(pairs.ours) < FEWEST_ROWS:
+        return False, (
+            f"{len(pairs.ours)} rows with a score of {name} are too few to tell an improvement from "
+            f"noise; raise evaluate.answers.rows, and hold out at least {FEWEST_ROWS} rows"
+        )
+    found = paired_difference(pairs.theirs, pairs.ours, confidence=settings.confidence)
+    why = f" ({pairs.why_base})" if pairs.other == BASE and pairs.why_base else ""
+    return found.at_least > 0, (
+        f"{name} {found.candidate:.3f}, {found.mean:+.3f} against {found.to_beat:.3f} of "
+        f"{pairs.other}{why}; at {settings.confidence:.0%} confidence at least {found.at_least:+.3f} "
+        f"({found.rows} rows)"
     )
 
 

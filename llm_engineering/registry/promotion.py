@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llm_engineering.configuration.evaluate import EvaluateSettings
@@ -82,7 +83,9 @@ def promote(
             rolled_back=_rolled_back(model),
             production=None
             if current is None
-            else _production(current, dataset, lora, adapter, record, evaluate),
+            else _with_answers(
+                _production(current, dataset, lora, adapter, record, evaluate), current, settings
+            ),
             parity=parity,
         )
         decision = _decide(model, version, candidate, settings)
@@ -199,6 +202,20 @@ def _production(
         return Production(name, there.metrics.row_losses)
     except RegistryError as reason:
         return Production(name, None, str(reason))
+
+
+def _with_answers(
+    production: Production, current: ModelVersionResponse, settings: RegistrySettings
+) -> Production:
+    """Production with its stored answers, where a check asks for a score."""
+    if not settings.scores:
+        return production
+    try:
+        stored: Evaluation = artifact(current, "evaluation")
+    except RegistryError as reason:
+        logger.info("%s", reason)
+        return production
+    return replace(production, answers=stored.answers)
 
 
 def _rolled_back(model: str) -> dict[str, str]:

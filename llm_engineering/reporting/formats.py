@@ -26,6 +26,17 @@ def number(value: float) -> str:
     return _sign(f"{rounded if decimals else value:,.{decimals}f}")
 
 
+def fixed(value: float) -> str:
+    """Three decimals, as scores of rows beside each other are read: ``0.250``."""
+    return _sign(f"{value:.3f}") if f"{value:.3f}" != "-0.000" else "0.000"
+
+
+def signed(value: float) -> str:
+    """The same of a difference, with its sign: ``+0.042``."""
+    text = fixed(value)
+    return f"+{text}" if value > 0 and text != "0.000" else text
+
+
 def trimmed(value: float) -> str:
     """Three significant digits without closing zeros: ``1``, ``0.061``."""
     text = number(value)

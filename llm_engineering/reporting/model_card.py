@@ -15,6 +15,7 @@ from llm_engineering.model.base_model import is_hub_model
 from llm_engineering.model_class import auto_class_name
 from llm_engineering.objectives import OBJECTIVES, Objective
 from llm_engineering.reporting import formats
+from llm_engineering.reporting.answers_section import how_made
 from llm_engineering.reporting.run_report import RunReport
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -42,6 +43,8 @@ def render_model_card(run: RunReport, *, merged: bool = False) -> str:
         code=code,
         count=formats.count,
         duration=formats.duration,
+        fixed=formats.fixed,
+        signed=formats.signed,
         number=formats.number,
         percent=formats.percent,
         python=_python,
@@ -68,6 +71,7 @@ def render_model_card(run: RunReport, *, merged: bool = False) -> str:
         ),
         belongs_to_nf4=INITIALISATIONS[run.lora.settings.init].belongs_to_quantised,
         example_prompt=_example_prompt(run),
+        answers_how=how_made(run.evaluation.answers) if run.evaluation.answers else "",
         settings=_training_settings(run),
     )
 

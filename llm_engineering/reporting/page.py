@@ -25,6 +25,8 @@ def page_templates() -> Environment:
     environment.filters.update(
         change=formats.change,
         count=formats.count,
+        fixed=formats.fixed,
+        signed=formats.signed,
         number=formats.number,
         trimmed=formats.trimmed,
         percent=formats.percent,

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that loads nothing and runs nothing."""
+"""The report of a run: one HTML page that loads nothing, and runs nothing but the filter of its answers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.reporting import formats
+from llm_engineering.reporting.answers_section import answers_section
 from llm_engineering.reporting.charts import Series, line_chart, moving_mean
 from llm_engineering.reporting.data_page import data_section
 from llm_engineering.reporting.page import page_templates
@@ -45,6 +46,7 @@ def render_report(run: RunReport) -> str:
             small_charts=_small_charts(run.record),
             margin_chart=_margin_chart(run.record),
             **data_section(run.summary),
+            **answers_section(run.evaluation.answers),
             config_yaml=to_yaml(run.config),
         )
     )

@@ -131,7 +131,7 @@ def _settings_digest(config: FinetuningConfig) -> str:
     return _digest(
         {
             "train": config.train.model_dump(mode="json", exclude=_NOT_LEARNED),
-            "evaluate": config.evaluate.model_dump(mode="json"),
+            "evaluate": config.evaluate.needing_the_model,
             "exports": _exports(config),
             "seed": config.run.seed,
         }

@@ -108,7 +108,7 @@ def train_completely(
     )
     if not placement.is_first_host:
         return None
-    evaluation = evaluate(lora, adapter, dataset, record, config.evaluate)
+    evaluation = evaluate(lora, adapter, dataset, record, config.evaluate, elsewhere=True)
     if production is not None and placement.ranks == 1:  # else the ranks have measured it
         logger.info("evaluating the production version %s on this run's rows", production.version)
         record.production = measure_production(

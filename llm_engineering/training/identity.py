@@ -80,7 +80,7 @@ def deciding_settings(
     """
     asked: dict[str, Any] = {}
     if evaluated_there:
-        asked = evaluate.model_dump(mode="json")
+        asked = evaluate.needing_the_model
     elif evaluate.samples_every:
         asked = evaluate.model_dump(mode="json", include=_WHILE_TRAINING)
     deciding = {"train": train.model_dump(mode="json", exclude=_NOT_GIVEN), "evaluate": asked}

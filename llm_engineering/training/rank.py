@@ -100,7 +100,7 @@ def _leave() -> None:
 def _run(order: RankOrder, link: Link) -> None:
     from llm_engineering.data.dataset import PreparedDataset
     from llm_engineering.model.base_model import relocate
-    from llm_engineering.training.evaluate import evaluate
+    from llm_engineering.training.evaluate import measure
     from llm_engineering.training.here import train_here
     from llm_engineering.training.production import ProductionAdapter, measure_production
 
@@ -116,7 +116,7 @@ def _run(order: RankOrder, link: Link) -> None:
     if not world.is_first() and not world.is_sharded():
         return
     dataset, record = PreparedDataset.read(attempt.dataset), attempt.record
-    evaluation = evaluate(attempt.lora, adapter, dataset, record, attempt.evaluate)
+    evaluation = measure(attempt.lora, adapter, dataset, record, attempt.evaluate)
     if order.production is not None:
         production = ProductionAdapter.read(order.production)
         logger.info("evaluating the production version %s on this run's rows", production.version)

@@ -33,6 +33,8 @@ from llm_engineering.reporting.run_report import RunReport
 
 UNPROVEN = "unproven.json"
 """In the folder of an unproven run: the error, and all that a saved run would have been made of."""
+ANSWERS = "answers.json"
+"""In a run's folder: every answer to the rows of evaluate.answers, and its scores."""
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +121,8 @@ def save_model(
             _write(export / "README.md", card)
         _write_json(folder / "metrics.json", figures)
         _write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+        if evaluation.answers is not None:
+            _write_json(folder / ANSWERS, evaluation.answers.model_dump(mode="json"))
         _write(folder / "report.html", report)
     remove_work(config.run.output_dir, name, *record.continued_runs)
     return SavedRun(Path(config.run.output_dir) / name, run, figures)
@@ -281,6 +285,8 @@ def metrics(
     }
     if evaluation.generic is not None:
         figures |= evaluation.generic.figures
+    if evaluation.answers is not None:
+        figures |= evaluation.answers.figures
     for proof in parity:
         figures[f"parity_{proof.export}_kl"] = proof.mean_kl
         figures[f"parity_{proof.export}_logit_difference"] = proof.largest_difference

@@ -22,6 +22,7 @@ def evaluate(
     record: TrainingRecord,
     settings: EvaluateSettings,
     fingerprints: list[str],
+    scorers: list[str],
 ) -> Annotated[Evaluation, "evaluation"]:
     """Compare the trained adapter with the base model on held-out rows."""
     result = evaluation.evaluate(lora, adapter, dataset, record, settings)
@@ -38,4 +39,6 @@ def evaluate(
     )
     if result.generic is not None:
         show("general text", result.generic.figures)
+    if result.answers is not None:
+        show("scores", result.answers.figures)
     return result

@@ -17,8 +17,10 @@ def look_at_inputs(
     Annotated[list[str], "model_fingerprints"],
     Annotated[list[str], "code_fingerprints"],
     Annotated[list[str], "training_fingerprints"],
+    Annotated[list[str], "scoring_fingerprints"],
 ]:
-    """What the cache of the data's, the model's, all other and the training step must notice."""
+    """What the cache of the data's, the model's, all other, the training and the scoring must notice."""
     seen = look.look_at_inputs(config, RunOrder.of_this_run(), trained_elsewhere=trained_elsewhere)
-    data, model, code, training = seen.data, seen.model, seen.code, seen.training
-    return data, model, code, training
+    data, model, code = seen.data, seen.model, seen.code
+    training, scoring = seen.training, seen.scoring
+    return data, model, code, training, scoring

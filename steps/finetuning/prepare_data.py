@@ -11,6 +11,7 @@ from llm_engineering.configuration.train import ObjectiveName
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.data.prepare import prepare_data as prepare
 from llm_engineering.lineage.metadata import show
+from llm_engineering.model.evaluation.samples import require_tool_calls
 from llm_engineering.outputs import work_folder
 
 
@@ -23,6 +24,7 @@ def prepare_data(
     output_dir: str,
     fingerprints: list[str],
     validates: bool = False,
+    scored_tool_calls: int = 0,
 ) -> Annotated[PreparedDataset, "dataset"]:
     """Read, check, split, tokenize and audit the data; no weight is loaded."""
     run = get_step_context().pipeline_run.name
@@ -35,5 +37,6 @@ def prepare_data(
         validates=validates,
         tokens=trainable_tokens,
     )
+    require_tool_calls(dataset.split("held_out"), scored_tool_calls)
     show("data", dataset.summary.figures)
     return dataset

@@ -38,7 +38,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "-export/test_merge.py::test_peak_memory_is_below_the_largest_shard",  # a process of its own
     ),
     "registry/checks.py": (),
-    "registry/bootstrap.py": (),
+    "scoring/bootstrap.py": (),
     "registry/promotion.py": ("-registry/test_promotion.py", "registry/test_gate.py"),
     "registry/lock.py": (  # but for those that make a store
         "-registry/test_lock.py::test_a_second_holder_waits_for_the_first",

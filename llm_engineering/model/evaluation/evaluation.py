@@ -8,6 +8,7 @@ from llm_engineering.model.evaluation.generic import GenericLoss
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.evaluation.probe import TrainedProbe
 from llm_engineering.model.evaluation.samples import Sample
+from llm_engineering.scoring.answers import Answers
 
 
 class Evaluation(BaseModel):
@@ -19,6 +20,10 @@ class Evaluation(BaseModel):
     generic: GenericLoss | None = Field(None, description="On general text; None: not measured.")
     trained_probe: TrainedProbe | None = Field(
         None, description="What every export must say again; None: no proof was asked for."
+    )
+
+    answers: Answers | None = Field(
+        None, description="Of the rows of evaluate.answers, and their scores; None: none were made."
     )
 
     @property

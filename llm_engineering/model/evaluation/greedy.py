@@ -1,8 +1,8 @@
-"""Greedy continuation of prompts, so that two models differ by their weights alone."""
+"""Continuation of prompts: greedy, so that two models differ by their weights alone, or sampled."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from llm_engineering.model.evaluation.inference import inference
@@ -25,6 +25,35 @@ def continue_greedily(
         pad_id: Fills short prompts; masked, so any id does.
         stop_ids: Token ids that end a continuation.
     """
+    return continue_prompts(
+        model,
+        prompts,
+        {"do_sample": False},
+        max_new_tokens=max_new_tokens,
+        pad_id=pad_id,
+        stop_ids=stop_ids,
+    )
+
+
+def continue_prompts(
+    model: Any,
+    prompts: Sequence[list[int]],
+    sampling: Mapping[str, Any],
+    *,
+    max_new_tokens: int,
+    pad_id: int,
+    stop_ids: Collection[int],
+) -> list[list[int]]:
+    """As ``continue_greedily``, by any settings of sampling.
+
+    Args:
+        model: A causal language model.
+        prompts: Token ids, at least one prompt.
+        sampling: For transformers' ``GenerationConfig``.
+        max_new_tokens: Longest continuation, in tokens.
+        pad_id: Fills short prompts.
+        stop_ids: Token ids that end a continuation.
+    """
     from transformers import GenerationConfig
 
     input_ids, mask = padded_left(prompts, pad_id)
@@ -35,8 +64,8 @@ def continue_greedily(
             attention_mask=mask.to(device),
             # A configuration of our own: the model's may set a temperature, or a max_length.
             generation_config=GenerationConfig(
+                **sampling,
                 max_new_tokens=max_new_tokens,
-                do_sample=False,
                 use_cache=True,
                 pad_token_id=pad_id,
                 eos_token_id=sorted(stop_ids),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,9 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.data.rows.message import TEXT_ROLE, Conversation
 from llm_engineering.data.tokens.tokenization import IGNORED, prompt_of
+from llm_engineering.errors import DataError
 from llm_engineering.model.evaluation.greedy import continue_greedily
+from llm_engineering.scoring.answers import row_key
 
 if TYPE_CHECKING:
     import datasets
@@ -34,6 +36,10 @@ class Prompt(BaseModel):
     text: str
     reference: str
     input_ids: list[int]
+    key: str = Field("", description="By which the row is known again in another run.")
+    tool_calls: list[dict[str, Any]] | None = Field(
+        None, description="The calls in the data's answer; None: the row has no tools and no calls."
+    )
 
 
 def choose_prompts(rows: datasets.Dataset, count: int, tokenizer: Any) -> list[Prompt]:
@@ -41,16 +47,15 @@ def choose_prompts(rows: datasets.Dataset, count: int, tokenizer: Any) -> list[P
 
     A plain text is its own prompt up to a part of it, and the rest is the reference.
     """
-    count = min(count, len(rows))
-    chosen = [rows[index * len(rows) // count] for index in range(count)]
     prompts = []
-    for row in chosen:
-        messages = Conversation.from_dict(json.loads(row["conversation"])).messages
+    for row in _spread(rows, count):
+        conversation = Conversation.from_dict(json.loads(row["conversation"]))
+        messages = conversation.messages
         ids = row["input_ids"]
-        if "prompt_tokens" in row:
-            answer, prompt_ids = row["answer"], ids[: row["prompt_tokens"]]
-        else:  # preferences: the last answer, alone, is judged
-            answer, prompt_ids = len(messages) - 1, prompt_of(ids, row["labels"])
+        answer = _answer_of(row, conversation)
+        prompt_ids = (
+            ids[: row["prompt_tokens"]] if "prompt_tokens" in row else prompt_of(ids, row["labels"])
+        )
         if messages[0].role == TEXT_ROLE:
             text = tokenizer.decode(prompt_ids, skip_special_tokens=True)
             reference = tokenizer.decode(ids[len(prompt_ids) :], skip_special_tokens=True)
@@ -58,9 +63,63 @@ def choose_prompts(rows: datasets.Dataset, count: int, tokenizer: Any) -> list[P
             text = messages[answer - 1].content
             reference = messages[answer].content or _trained_text(row, len(prompt_ids), tokenizer)
         prompts.append(
-            Prompt(origin=row["origin"], text=text, reference=reference, input_ids=prompt_ids)
+            Prompt(
+                origin=row["origin"],
+                text=text,
+                reference=reference,
+                input_ids=prompt_ids,
+                key=row_key(conversation.until(answer + 1).to_dict()),
+                tool_calls=_calls(conversation, answer),
+            )
         )
     return prompts
+
+
+def with_references(rows: datasets.Dataset) -> datasets.Dataset:
+    """The held-out rows whose answers are references; of judged answers only the good ones are."""
+    if "label" not in rows.column_names:
+        return rows
+    return rows.select([index for index, good in enumerate(rows["label"]) if good])
+
+
+def require_tool_calls(rows: datasets.Dataset, count: int) -> None:
+    """Check that the rows that will be answered have what the scorer tool_call compares.
+
+    Args:
+        rows: The held-out split.
+        count: As in ``choose_prompts``; 0: nothing is compared.
+
+    Raises:
+        DataError: A row offers no tools, and its answer calls none; names ``file:line``.
+    """
+    for row in _spread(with_references(rows), count):
+        conversation = Conversation.from_dict(json.loads(row["conversation"]))
+        if _calls(conversation, _answer_of(row, conversation)) is None:
+            raise DataError(
+                f"{row['origin']}: has no tools, and its answer calls none, which "
+                "evaluate.answers.scorers: tool_call compares; hold out rows with tools "
+                "(data.held_out), or take tool_call off the list"
+            )
+
+
+def _spread(rows: datasets.Dataset, count: int) -> Iterator[dict[str, Any]]:
+    count = min(count, len(rows))
+    return (rows[index * len(rows) // count] for index in range(count))
+
+
+def _answer_of(row: dict[str, Any], conversation: Conversation) -> int:
+    """Number of the message that answers; of preferences the last one, alone, is judged."""
+    return row["answer"] if "prompt_tokens" in row else len(conversation.messages) - 1
+
+
+def _calls(conversation: Conversation, answer: int) -> list[dict[str, Any]] | None:
+    """The calls that a row's answer makes; None where it could make none."""
+    if conversation.messages[0].role == TEXT_ROLE:
+        return None
+    calls = conversation.messages[answer].tool_calls
+    if not conversation.tools and not calls:
+        return None
+    return [{"name": call.name, "arguments": dict(call.arguments)} for call in calls]
 
 
 def _trained_text(row: dict[str, Any], start: int, tokenizer: Any) -> str:

@@ -1,4 +1,4 @@
-"""Tests of ``llm_engineering.registry.bootstrap``."""
+"""Tests of ``llm_engineering.scoring.bootstrap``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from llm_engineering.registry.bootstrap import paired_bootstrap
+from llm_engineering.scoring.bootstrap import paired_bootstrap
 
 
 def test_the_share_is_that_of_the_summed_losses() -> None:

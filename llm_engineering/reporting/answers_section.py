@@ -1,0 +1,151 @@
+"""The scored answers as report and model card show them: few enough to keep the page small."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from llm_engineering.reporting import formats
+from llm_engineering.scoring.answers import AnsweredRow, Answers, Score
+
+LONGEST_TEXT = 1_200
+"""Characters of a prompt, a reference or an answer that a report shows."""
+MOST_TEXT = 160_000
+"""Bytes of HTML that all of them may take: a report stays under 400 kB."""
+
+_SCRIPT = Path(__file__).parent / "templates" / "report" / "answers.js"
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """One row's texts as shown, and its scores."""
+
+    number: int
+    """Its place among all rows, from 1."""
+    row: AnsweredRow
+    texts: dict[str, str]
+    """``prompt``, ``reference``, ``before``, ``after``, each cut where it is too long."""
+    scores: list[tuple[str, float | None, float | None]]
+    """Name, before, after."""
+
+    @property
+    def outcomes(self) -> str:
+        """For the page's script: by score, whether the adapter's is better, worse or the same."""
+        return " ".join(f"{name}:{_outcome(was, now)}" for name, was, now in self.scores)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A row that gained or lost, by one score."""
+
+    number: int
+    prompt: str
+    gain: float
+
+
+@dataclass(frozen=True)
+class AnswersSection:
+    """What a report shows of scored answers."""
+
+    answers: Answers
+    shown: list[ShownRow]
+    gained: list[Moved]
+    lost: list[Moved]
+    leading: str
+    """The score that rows are listed by: the first that is configured."""
+
+    @property
+    def unseen(self) -> int:
+        """Rows that are left out, for the page's size."""
+        return len(self.answers.rows) - len(self.shown)
+
+    def counts(self, score: Score) -> tuple[int, int, int]:
+        """Rows that are better, the same, worse."""
+        gains = [gain for _, gain in score.gains()]
+        return sum(g > 0 for g in gains), sum(g == 0 for g in gains), sum(g < 0 for g in gains)
+
+    @property
+    def cut(self) -> tuple[int, int]:
+        """Answers before and after that reached the limit of tokens."""
+        rows = self.answers.rows
+        return sum(row.before.is_cut for row in rows), sum(row.after.is_cut for row in rows)
+
+    @property
+    def how(self) -> str:
+        """How the answers were made, in words."""
+        return how_made(self.answers)
+
+
+def how_made(answers: Answers) -> str:
+    """How answers were made: ``greedily, at most 64 tokens each``."""
+    made, way = answers.generation, "greedily"
+    if made["temperature"]:
+        others = [f", {key} {made[key]:g}" for key in ("top_p", "top_k") if made[key] is not None]
+        way = f"by sampling at temperature {made['temperature']:g}{''.join(others)} (seed {made['seed']})"
+    return f"{way}, at most {formats.count(made['max_new_tokens'])} tokens each"
+
+
+def answers_section(answers: Answers | None) -> dict[str, Any]:
+    """Variables of the templates; without answers all of them are None."""
+    if answers is None:
+        return {"scored": None, "answers_script": None, "script_hash": None}
+    script = _SCRIPT.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {
+        "scored": _section(answers),
+        "answers_script": Markup(script),  # noqa: S704  (a file of this project)
+        "script_hash": f"sha256-{digest}",
+    }
+
+
+def _section(answers: Answers) -> AnswersSection:
+    leading = answers.scores[0] if answers.scores else None
+    gained = leading.gained() if leading else []
+    lost = leading.lost() if leading else []
+    return AnswersSection(
+        answers=answers,
+        shown=_shown(answers, [number for number, _ in (*gained, *lost)]),
+        gained=[_moved(answers, *one) for one in gained],
+        lost=[_moved(answers, *one) for one in lost],
+        leading=leading.name if leading else "",
+    )
+
+
+def _moved(answers: Answers, number: int, gain: float) -> Moved:
+    return Moved(number + 1, _cut(" ".join(answers.rows[number].prompt.split()), 120), gain)
+
+
+def _shown(answers: Answers, first: list[int]) -> list[ShownRow]:
+    """Rows in their order, as many as fit; those that moved most come first into it."""
+    left, chosen = MOST_TEXT, list[ShownRow]()
+    for number in dict.fromkeys([*first, *range(len(answers.rows))]):
+        row = answers.rows[number]
+        texts = {
+            "prompt": row.prompt,
+            "reference": row.reference,
+            "before": row.before.text,
+            "after": row.after.text,
+        }
+        texts = {name: _cut(text, LONGEST_TEXT) for name, text in texts.items()}
+        size = sum(len(str(escape(text)).encode()) for text in texts.values()) + 1_000
+        if size > left:
+            break
+        left -= size
+        scores = [(one.name, one.before[number], one.after[number]) for one in answers.scores]
+        chosen.append(ShownRow(number + 1, row, texts, scores))
+    return sorted(chosen, key=lambda one: one.number)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]} … ({len(text):,} characters)"
+
+
+def _outcome(before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return "none"
+    return "better" if after > before else "worse" if after < before else "same"
