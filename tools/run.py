@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 
 _GROUPS = {
     "Train": "finetune data config set resume dry_run no_cache gpus target",
-    "Data and configuration": "inspect_data explain",
+    "Data and configuration": "init model inspect_data explain",
     "After the training": "chat ask ask_file answers of reproduce dashboard disk",
     "Registry": "models promote rollback pull",
     "Retrain by the clock": "schedule name schedules run_scheduled force unschedule",
@@ -80,7 +80,16 @@ class _GroupedCommand(click.Command):
     "--data",
     metavar="SOURCE",
     help="With --finetune: train on this file, folder, URL or Hub data set in place of the"
-    " configured ones; a tenth of it is held out.",
+    " configured ones; a tenth of it is held out. With --init: the data that it looks at.",
+)
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a commented configuration, from a look at --data; never overwrites.",
+)
+@click.option(
+    "--model", metavar="ID", help="With --init: its base model.  [default: the embedded model]"
 )
 @click.option(
     "--resume",
@@ -194,7 +203,7 @@ def main(**options: Any) -> None:
     from llm_engineering.signals import end_as_by_ctrl_c, signal_of
 
     action = _action(options)
-    if options["data"]:
+    if options["data"] and options["init"] is None:
         from llm_engineering.configuration.load import own_data
 
         options["overrides"] = tuple(own_data(options["data"], options["overrides"]))
@@ -214,7 +223,7 @@ def main(**options: Any) -> None:
 def _needs_store(action: Any, options: dict[str, Any]) -> bool:
     """A look, or the end of a paid job, must not fail for ZenML's sake."""
     if (
-        action in (_explain, _jobs, _stop, _chat, _ask, _ask_file)
+        action in (_init, _explain, _jobs, _stop, _chat, _ask, _ask_file)
         or options["inspect_data"] is not None
     ):
         return False
@@ -344,6 +353,14 @@ def _ask_file(options: dict[str, Any]) -> None:
     )
 
 
+def _init(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import init
+
+    if options["data"] is None:
+        raise click.UsageError("--init needs --data SOURCE, which it looks at")
+    init.run(options["init"], options["data"], options["model"])
+
+
 def _explain(options: dict[str, Any]) -> None:
     from llm_engineering.commands import explain
 
@@ -395,6 +412,7 @@ _ACTIONS = {
     "chat": _chat,
     "ask": _ask,
     "ask_file": _ask_file,
+    "init": _init,
     "explain": _explain,
     "models": _models,
     "promote": _promote,
@@ -407,7 +425,8 @@ _ACTIONS = {
 _BELONGS_TO = {
     "schedule": ("finetune",),
     "name": ("schedule",),
-    "data": ("finetune",),
+    "data": ("finetune", "init"),
+    "model": ("init",),
     "run_name": ("finetune",),
     "resume": ("finetune",),
     "dry_run": ("finetune", "clean"),
