@@ -20,9 +20,9 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 
 
 _GROUPS = {
-    "Train": "finetune data config set resume dry_run no_cache gpus target",
+    "Train": "finetune data config set resume dry_run verbose no_cache gpus target",
     "Data and configuration": "init model inspect_data explain",
-    "After the training": "chat ask ask_file answers of reproduce dashboard disk",
+    "After the training": "compare chat ask ask_file answers of reproduce dashboard disk",
     "Registry": "models promote rollback pull",
     "Retrain by the clock": "schedule name schedules run_scheduled force unschedule",
     "SageMaker jobs": "attach detach jobs stop clean",
@@ -32,6 +32,7 @@ _EXAMPLES = """\
   run.py --finetune --config my.yaml --dry-run         what my.yaml would do, and whether it fits
   run.py --finetune --data my.jsonl                    the same model, on your rows
   run.py --inspect-data my.jsonl                       what would be trained of this file
+  run.py --compare RUN RUN                             both on one page
   run.py --ask "What does itertools.chain do?"         an answer of the newest run
   run.py --finetune --config my.yaml --schedule "0 3 * * 1"
 """
@@ -45,6 +46,7 @@ class _GroupedCommand(click.Command):
         records = {
             option.opts[-1].removeprefix("--").replace("-", "_"): option.get_help_record(ctx)
             for option in self.get_params(ctx)
+            if isinstance(option, click.Option)
         }
         for title, names in _GROUPS.items():
             with formatter.section(title):
@@ -99,7 +101,12 @@ class _GroupedCommand(click.Command):
     help="Continue the interrupted run of this configuration; =if-possible: or start anew.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Print the resolved configuration and the plan; touch nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Print the plan, its cost and what is configured; touch nothing.",
+)
+@click.option(
+    "-v", "--verbose", is_flag=True, help="With --dry-run: print the whole configuration too."
 )
 @click.option("--no-cache", is_flag=True, help="Run every step again, even if nothing changed.")
 @click.option(
@@ -156,6 +163,12 @@ class _GroupedCommand(click.Command):
     flag_value="",
     help="Show what would be trained: the configured data, or another source.",
 )
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Write a page of the runs that follow: settings, figures, curves and answers side by side.",
+)
+@click.argument("runs", nargs=-1, metavar="[RUN RUN ...]")
 @click.option(
     "--chat",
     metavar="[RUN]",
@@ -246,6 +259,7 @@ def _finetune(options: dict[str, Any]) -> None:
         options["overrides"],
         resume=options["resume"] or "never",
         dry_run=options["dry_run"],
+        verbose=options["verbose"],
         use_cache=not options["no_cache"],
         target=options["target"],
         gpus=options["gpus"],
@@ -353,6 +367,12 @@ def _ask_file(options: dict[str, Any]) -> None:
     )
 
 
+def _compare(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import compare
+
+    compare.run(options["runs"], options["config_path"], options["overrides"])
+
+
 def _init(options: dict[str, Any]) -> None:
     from llm_engineering.commands import init
 
@@ -409,6 +429,7 @@ _ACTIONS = {
     "clean": _clean,
     "inspect_data": _inspect_data,
     "reproduce": _reproduce,
+    "compare": _compare,
     "chat": _chat,
     "ask": _ask,
     "ask_file": _ask_file,
@@ -430,6 +451,7 @@ _BELONGS_TO = {
     "run_name": ("finetune",),
     "resume": ("finetune",),
     "dry_run": ("finetune", "clean"),
+    "verbose": ("dry_run",),
     "no_cache": ("finetune",),
     "target": ("finetune",),
     "gpus": ("finetune",),
@@ -440,7 +462,7 @@ _BELONGS_TO = {
     "of": ("ask", "ask_file"),
 }
 # What a schedule's runs decide for themselves, every time.
-_NOT_SCHEDULED = ("resume", "dry_run", "no_cache", "gpus", "attach", "detach")
+_NOT_SCHEDULED = ("resume", "dry_run", "verbose", "no_cache", "gpus", "attach", "detach")
 _UNSAID = {"target": "local", "gpus": "auto"}
 
 
@@ -454,6 +476,8 @@ def _action(options: dict[str, Any]) -> Any:
     for option, owners in _BELONGS_TO.items():
         if option in said and not {*chosen, *said} & {*owners}:
             raise click.UsageError(f"{_flag(option)} goes with {' or '.join(map(_flag, owners))}")
+    if options["runs"] and not options["compare"]:
+        raise click.UsageError(f"{options['runs'][0]} stands alone: runs are named after --compare")
     if options["schedule"]:
         for option in _NOT_SCHEDULED:
             if option in said:

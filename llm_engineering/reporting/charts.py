@@ -22,11 +22,14 @@ _MARKED = ("marks", "rings")
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one kind, drawn as a thin line, a bold line, or dots or rings with their values."""
+    """Points of one kind, drawn as a thin line, a bold line, or dots or rings with their values.
+
+    ``run1`` and so on are lines of several runs, told apart by colour and by dashes.
+    """
 
     label: str
     points: Sequence[Point]
-    style: Literal["raw", "line", "marks", "rings"]
+    style: Literal["raw", "line", "marks", "rings", "run1", "run2", "run3", "run4", "run5", "run6"]
 
 
 def line_chart(

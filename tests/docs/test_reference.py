@@ -94,7 +94,7 @@ def _command_line() -> str:
     flags = {
         option.opts[-1].removeprefix("--").replace("-", "_"): option
         for option in script.main.params
-        if not option.hidden
+        if not getattr(option, "hidden", True)
     }
     parts = [COMMAND_LINE]
     for title, names in script._GROUPS.items():
