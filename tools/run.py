@@ -1,6 +1,6 @@
 #!/bin/sh
 """:"
-exec "$(dirname -- "$0")/../.venv/bin/python" "$0" "$@"
+exec "$(dirname -- "$(readlink -f -- "$0")")/../.venv/bin/python" "$0" "$@"
 
 The command of this project: fine-tune, on request or on a schedule, and look after the results.
 

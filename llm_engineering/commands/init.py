@@ -167,8 +167,9 @@ def _columns(look: Look) -> list[str]:
 def _bad_rows(look: Look) -> list[str]:
     if not look.bad_rows:
         return []
+    rows = "1 row" if len(look.bad_rows) == 1 else f"{len(look.bad_rows):,} rows"
     return [
-        f"  # {len(look.bad_rows):,} rows cannot be learned from, the first: {_one_line(look.bad_rows[0])}",
+        f"  # {rows} cannot be learned from, the first: {_one_line(look.bad_rows[0])}",
         "  on_bad_rows: error  # mend them; or skip: train without them, counted in the report",
     ]
 

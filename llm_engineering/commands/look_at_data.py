@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -133,7 +136,7 @@ def _counted(
         }
     )
     settings = ModelSettings(id=model, max_seq_length=min(positions or _LONGEST, _LONGEST))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         summary = prepare_data(
             data,
             settings,
@@ -181,6 +184,18 @@ def _estimated(
         rows += 1
         longest = max(longest, -(-_characters(row.values) // CHARACTERS_A_TOKEN))
     return Look(objective, form, columns, rows, bad, longest, 0, why, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the preparation would warn of is in the file that is written, and printed once."""
+    ours = logging.getLogger("llm_engineering")
+    level = ours.level
+    ours.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
 
 
 def _characters(value: object) -> int:

@@ -37,7 +37,13 @@ COMMAND_LINE = """\
 # Command line
 
 `poetry run python tools/run.py`, or `tools/run.py` alone, which finds the project's own Python. Written by a
-test from the command itself; `tools/run.py --help` prints it too.
+test from the command itself; `tools/run.py --help` prints it too. In bash, from this folder, this line completes
+its flags (for zsh and fish: `zsh_source`, `fish_source`):
+
+```
+eval "$(_RUN_PY_COMPLETE=bash_source tools/run.py)"
+```
+
 """
 
 

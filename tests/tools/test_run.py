@@ -50,6 +50,21 @@ def test_help_is_quick():
     assert re.findall(r"--\w+", rest.partition("Examples:")[0]) == ["--help"], "all are in a group"
 
 
+def test_it_runs_by_its_own_name_through_a_link_and_completes_its_flags(tmp_path):
+    (tmp_path / "tools").symlink_to(ROOT / "tools", target_is_directory=True)
+    page = (ROOT / "docs" / "reference" / "command_line.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^eval .*$", page, re.MULTILINE)
+    script = f"""{line}
+COMP_WORDS=(tools/run.py --fin); COMP_CWORD=1; COMPREPLY=()
+$(complete -p run.py | sed 's/.*-F \\([^ ]*\\).*/\\1/') tools/run.py
+echo "completed: ${{COMPREPLY[*]}}"
+"""
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "completed: --finetune" in done.stdout, done.stderr
+
+
 def test_rows_of_ones_own_are_trained_on_and_a_tenth_of_them_held_out(tmp_path):
     rows = tmp_path / 'Für alle, "so".jsonl'
     rows.write_text('{"instruction": "a", "output": "b"}\n' * 20, encoding="utf-8")

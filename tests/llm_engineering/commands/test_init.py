@@ -43,7 +43,7 @@ def test_a_table_becomes_a_configuration_that_passes_its_dry_run(
     assert config.data.held_out.fraction == 0.2
     assert config.data.on_bad_rows == "error"
     text = path.read_text(encoding="utf-8")
-    assert "1 rows cannot be learned from" in text
+    assert "1 row cannot be learned from" in text
     assert "not read: column origin (29)" in " ".join(text.split())
     assert (
         config.model.max_seq_length == 128
