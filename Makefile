@@ -9,6 +9,7 @@
 # make setup-launcher    set up what --target sagemaker needs, 51 MB; alone, on a fresh host, without PyTorch
 # make setup-sagemaker   set up AWS's whole SDK too, which tests compare with, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
+# make docs     the pages as a site in site/, checked strictly; sets up what that needs, 19 MB fetched
 # make image IMAGE=NAME  build the image that a ZenML stack's pods run; BUILD=cpu without CUDA; needs Docker
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
 
@@ -29,7 +30,7 @@ $(error set-up: this folder was moved or copied, and $(firstword $(MOVED)) still
 endif
 endif
 
-.PHONY: gguf-converter help image setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
+.PHONY: docs gguf-converter help image setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
   test-fresh test-gpu test-long lint types mutants clean
 .DELETE_ON_ERROR:
 
@@ -53,6 +54,9 @@ test-quick: setup lint types
 
 test-gpu: setup
 	.venv/bin/python -m pytest -n4 -m gpu tests/gpu
+
+docs: .venv/.docs
+	.venv/bin/mkdocs build --strict
 
 test-fresh:
 	tests/fresh_machine/run.sh --write
@@ -111,6 +115,10 @@ gguf-converter: .gguf-converter/convert_hf_to_gguf.py
 
 .venv/.sagemaker: .venv/.installed
 	@tools/poetry_install.sh --with sagemaker
+	@touch $@
+
+.venv/.docs: .venv/.installed
+	@tools/poetry_install.sh --with docs
 	@touch $@
 
 # A host that has the rest already keeps it.

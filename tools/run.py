@@ -1,6 +1,6 @@
 #!/bin/sh
 """:"
-exec "$(dirname -- "$0")/../.venv/bin/python" "$0" "$@"
+exec "$(dirname -- "$(readlink -f -- "$0")")/../.venv/bin/python" "$0" "$@"
 
 The command of this project: fine-tune, on request or on a schedule, and look after the results.
 
@@ -20,9 +20,9 @@ sys.path.insert(0, str(ROOT))  # works too where the project itself is not insta
 
 
 _GROUPS = {
-    "Train": "finetune data config set resume dry_run no_cache gpus target",
-    "Data and configuration": "inspect_data explain",
-    "After the training": "chat ask ask_file answers of serve host port reproduce dashboard disk",
+    "Train": "finetune data config set resume dry_run verbose no_cache gpus target",
+    "Data and configuration": "init model inspect_data explain",
+    "After the training": "compare chat ask ask_file answers of serve host port reproduce dashboard disk",
     "Registry": "models promote rollback pull",
     "Retrain by the clock": "schedule name schedules run_scheduled force unschedule",
     "SageMaker": "attach detach jobs stop clean deploy undeploy",
@@ -32,6 +32,7 @@ _EXAMPLES = """\
   run.py --finetune --config my.yaml --dry-run         what my.yaml would do, and whether it fits
   run.py --finetune --data my.jsonl                    the same model, on your rows
   run.py --inspect-data my.jsonl                       what would be trained of this file
+  run.py --compare RUN RUN                             both on one page
   run.py --ask "What does itertools.chain do?"         an answer of the newest run
   run.py --finetune --config my.yaml --schedule "0 3 * * 1"
 """
@@ -45,6 +46,7 @@ class _GroupedCommand(click.Command):
         records = {
             option.opts[-1].removeprefix("--").replace("-", "_"): option.get_help_record(ctx)
             for option in self.get_params(ctx)
+            if isinstance(option, click.Option)
         }
         for title, names in _GROUPS.items():
             with formatter.section(title):
@@ -80,7 +82,16 @@ class _GroupedCommand(click.Command):
     "--data",
     metavar="SOURCE",
     help="With --finetune: train on this file, folder, URL or Hub data set in place of the"
-    " configured ones; a tenth of it is held out.",
+    " configured ones; a tenth of it is held out. With --init: the data that it looks at.",
+)
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a commented configuration, from a look at --data; never overwrites.",
+)
+@click.option(
+    "--model", metavar="ID", help="With --init: its base model.  [default: the embedded model]"
 )
 @click.option(
     "--resume",
@@ -90,7 +101,12 @@ class _GroupedCommand(click.Command):
     help="Continue the interrupted run of this configuration; =if-possible: or start anew.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Print the resolved configuration and the plan; touch nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Print the plan, its cost and what is configured; touch nothing.",
+)
+@click.option(
+    "-v", "--verbose", is_flag=True, help="With --dry-run: print the whole configuration too."
 )
 @click.option("--no-cache", is_flag=True, help="Run every step again, even if nothing changed.")
 @click.option(
@@ -147,6 +163,12 @@ class _GroupedCommand(click.Command):
     flag_value="",
     help="Show what would be trained: the configured data, or another source.",
 )
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Write a page of the runs that follow: settings, figures, curves and answers side by side.",
+)
+@click.argument("runs", nargs=-1, metavar="[RUN RUN ...]")
 @click.option(
     "--chat",
     metavar="[RUN]",
@@ -224,7 +246,7 @@ def main(**options: Any) -> None:
     from llm_engineering.signals import end_as_by_ctrl_c, signal_of
 
     action = _action(options)
-    if options["data"]:
+    if options["data"] and options["init"] is None:
         from llm_engineering.configuration.load import own_data
 
         options["overrides"] = tuple(own_data(options["data"], options["overrides"]))
@@ -246,7 +268,7 @@ def _needs_store(action: Any, options: dict[str, Any]) -> bool:
     if action is _serve:
         return not Path(options["serve"] or "production").is_dir()
     if (
-        action in (_explain, _jobs, _stop, _chat, _ask, _ask_file, _undeploy)
+        action in (_init, _explain, _jobs, _stop, _chat, _ask, _ask_file, _undeploy)
         or options["inspect_data"] is not None
     ):
         return False
@@ -269,6 +291,7 @@ def _finetune(options: dict[str, Any]) -> None:
         options["overrides"],
         resume=options["resume"] or "never",
         dry_run=options["dry_run"],
+        verbose=options["verbose"],
         use_cache=not options["no_cache"],
         target=options["target"],
         gpus=options["gpus"],
@@ -403,6 +426,20 @@ def _undeploy(options: dict[str, Any]) -> None:
     deploy.undeploy(options["undeploy"], options["config_path"], options["overrides"])
 
 
+def _compare(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import compare
+
+    compare.run(options["runs"], options["config_path"], options["overrides"])
+
+
+def _init(options: dict[str, Any]) -> None:
+    from llm_engineering.commands import init
+
+    if options["data"] is None:
+        raise click.UsageError("--init needs --data SOURCE, which it looks at")
+    init.run(options["init"], options["data"], options["model"])
+
+
 def _explain(options: dict[str, Any]) -> None:
     from llm_engineering.commands import explain
 
@@ -451,12 +488,14 @@ _ACTIONS = {
     "clean": _clean,
     "inspect_data": _inspect_data,
     "reproduce": _reproduce,
+    "compare": _compare,
     "chat": _chat,
     "ask": _ask,
     "ask_file": _ask_file,
     "serve": _serve,
     "deploy": _deploy,
     "undeploy": _undeploy,
+    "init": _init,
     "explain": _explain,
     "models": _models,
     "promote": _promote,
@@ -469,10 +508,12 @@ _ACTIONS = {
 _BELONGS_TO = {
     "schedule": ("finetune",),
     "name": ("schedule",),
-    "data": ("finetune",),
+    "data": ("finetune", "init"),
+    "model": ("init",),
     "run_name": ("finetune",),
     "resume": ("finetune",),
     "dry_run": ("finetune", "clean", "serve", "deploy"),
+    "verbose": ("dry_run",),
     "no_cache": ("finetune",),
     "target": ("finetune",),
     "gpus": ("finetune",),
@@ -485,7 +526,7 @@ _BELONGS_TO = {
     "port": ("serve",),
 }
 # What a schedule's runs decide for themselves, every time.
-_NOT_SCHEDULED = ("resume", "dry_run", "no_cache", "gpus", "attach", "detach")
+_NOT_SCHEDULED = ("resume", "dry_run", "verbose", "no_cache", "gpus", "attach", "detach")
 _UNSAID = {"target": "local", "gpus": "auto", "host": "127.0.0.1", "port": 8000}
 
 
@@ -499,6 +540,8 @@ def _action(options: dict[str, Any]) -> Any:
     for option, owners in _BELONGS_TO.items():
         if option in said and not {*chosen, *said} & {*owners}:
             raise click.UsageError(f"{_flag(option)} goes with {' or '.join(map(_flag, owners))}")
+    if options["runs"] and not options["compare"]:
+        raise click.UsageError(f"{options['runs'][0]} stands alone: runs are named after --compare")
     if options["schedule"]:
         for option in _NOT_SCHEDULED:
             if option in said:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import yaml
 
 from llm_engineering.commands.command_line import command_line
 from llm_engineering.commands.interruption import (
@@ -64,6 +66,7 @@ def run(
     *,
     resume: Resume = "never",
     dry_run: bool = False,
+    verbose: bool = False,
     use_cache: bool = True,
     target: str = "local",
     gpus: str = "auto",
@@ -78,6 +81,7 @@ def run(
         overrides: Values of --set.
         resume: Whether to continue an interrupted, otherwise equal run.
         dry_run: Only print what would be done.
+        verbose: With the whole configuration.
         use_cache: Whether ZenML may skip steps whose inputs are unchanged.
         target: "local" or "sagemaker".
         gpus: GPUs of this host that share each training step: a number, or "auto" for all.
@@ -112,7 +116,7 @@ def run(
             "is given again"
         )
     if dry_run:
-        print(_plan(config, config_path, name, target, gpus, rate))
+        print(_plan(config, config_path, name, target, gpus, rate, verbose=verbose))
         return
     set_up_terminal()
     if chosen:
@@ -340,10 +344,18 @@ def _free_name(name: str, outputs: Path, *, numbered: bool, is_job: bool) -> str
 
 
 def _plan(
-    config: FinetuningConfig, config_path: Path, name: str, target: str, gpus: str, rate: str
+    config: FinetuningConfig,
+    config_path: Path,
+    name: str,
+    target: str,
+    gpus: str,
+    rate: str,
+    *,
+    verbose: bool,
 ) -> str:
+    """What would be done, whether it fits and what it costs; then the configuration."""
     output = Path(config.run.output_dir) / name
-    lines = [f"# {config_path}, resolved", to_yaml(config), "# objective"]
+    lines = ["# objective"]
     lines += [f"  {_objective(config)}; learning rate {rate}", *_step(config), ""]
     lines += ["# data, not read here", *_sources(config), "", "# steps"]
     lines += [f"  {step:<14} {what}" for step, what in STEPS.items()]
@@ -375,9 +387,21 @@ def _plan(
         "",
         *memory_plan(config, target, gpus),
         "",
+        *_settings(config, config_path, verbose=verbose),
+        "",
         "dry run: nothing was loaded or written",
     ]
     return "\n".join(lines)
+
+
+def _settings(config: FinetuningConfig, config_path: Path, *, verbose: bool) -> list[str]:
+    """The whole configuration, or what differs from the defaults."""
+    if verbose:
+        return [f"# {config_path}, resolved", to_yaml(config).rstrip()]
+    # What is set to its default is not worth a line; what was filled in for auto is.
+    values = config.model_dump(mode="json", exclude_defaults=True)
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
+    return [f"# {config_path}: what differs from the defaults (-v: all of it)", text]
 
 
 def _sources(config: FinetuningConfig) -> Iterator[str]:
@@ -506,3 +530,20 @@ def _report(config: FinetuningConfig, name: str) -> None:
     print(f"production     {outcome}: {decision.reason}")
     if cached:
         print(f"from cache     {', '.join(cached)}  (--no-cache runs them again)")
+    print("\n".join(["", *_next_commands(config, name, promoted=decision.promoted)]))
+
+
+def _next_commands(config: FinetuningConfig, name: str, *, promoted: bool) -> list[str]:
+    """The three commands that help most now, as they can be typed."""
+    elsewhere = config.run.output_dir != "outputs"
+    run = shlex.quote(str(Path(config.run.output_dir) / name) if elsewhere else name)
+    last = (
+        "next time      tools/run.py --finetune --config FILE --schedule '0 3 * * 1'"
+        if promoted
+        else f"beside another tools/run.py --compare OTHER_RUN {run}"
+    )
+    return [
+        f"talk to it     tools/run.py --chat {run}",
+        "its versions   tools/run.py --models",
+        last,
+    ]

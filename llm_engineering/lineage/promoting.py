@@ -17,8 +17,10 @@ from llm_engineering.registry import promotion
 from llm_engineering.registry.decision import Decision
 from llm_engineering.registry.versions import model_name
 from llm_engineering.reporting.manifest import Manifest
+from llm_engineering.reporting.previous_run import previous_run
+from llm_engineering.reporting.row_changes import row_changes
 from llm_engineering.reporting.run_report import RunReport
-from llm_engineering.training.save import save_decision
+from llm_engineering.training.save import metrics, save_decision
 
 
 def promote(
@@ -53,8 +55,21 @@ def promote(
     show("checks", {check.name: check.text for check in decision.checks})
     log_metadata(metadata=outcome, infer_model=True)
     link = _link()
+    figures = metrics(lora, record, evaluation, manifest.parity, manifest.wall_seconds)
     run = RunReport(
-        manifest.run, config, dataset.summary, lora, record, evaluation, manifest, decision, link
+        manifest.run,
+        config,
+        dataset.summary,
+        lora,
+        record,
+        evaluation,
+        manifest,
+        decision,
+        link,
+        row_changes(dataset, evaluation),
+        previous_run(
+            config.run.output_dir, manifest.run, manifest.model_dump(mode="json"), figures
+        ),
     )
     return decision, HTMLString(save_decision(run))
 

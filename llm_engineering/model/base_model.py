@@ -190,11 +190,7 @@ def require_positions(settings: ModelSettings) -> None:
     Raises:
         ModelError: It does not; says both figures.
     """
-    config = read_config(model_folder(settings, weights=False))
-    text = config.get("text_config")
-    if isinstance(text, dict):
-        config = {**config, **text}
-    known = next((config[key] for key in _POSITIONS if isinstance(config.get(key), int)), None)
+    known = known_positions(settings)
     if known is not None and settings.max_seq_length > known:
         raise ModelError(
             f"model.max_seq_length: {settings.max_seq_length} tokens are more than the {known} "
@@ -202,6 +198,15 @@ def require_positions(settings: ModelSettings) -> None:
             f"beyond them is not what it learned. Set model.max_seq_length to at most {known}, or "
             f"take a model of longer context{_stretching(settings, known)}"
         )
+
+
+def known_positions(settings: ModelSettings) -> int | None:
+    """Positions that the model has, stretched ones included; None: its configuration does not say."""
+    config = read_config(model_folder(settings, weights=False))
+    text = config.get("text_config")
+    if isinstance(text, dict):
+        config = {**config, **text}
+    return next((config[key] for key in _POSITIONS if isinstance(config.get(key), int)), None)
 
 
 def _stretching(settings: ModelSettings, known: int) -> str:

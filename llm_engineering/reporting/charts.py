@@ -22,11 +22,14 @@ _MARKED = ("marks", "rings")
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one kind, drawn as a thin line, a bold line, or dots or rings with their values."""
+    """Points of one kind, drawn as a thin line, a bold line, or dots or rings with their values.
+
+    ``run1`` and so on are lines of several runs, told apart by colour and by dashes.
+    """
 
     label: str
     points: Sequence[Point]
-    style: Literal["raw", "line", "marks", "rings"]
+    style: Literal["raw", "line", "marks", "rings", "run1", "run2", "run3", "run4", "run5", "run6"]
 
 
 def line_chart(
@@ -229,7 +232,9 @@ def _legend(series: Sequence[Series]) -> list[Markup]:
 def _drawing(one: Series, at: Callable[[Point], Point], top: float, right: float) -> list[Markup]:
     places = [at(point) for point in one.points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    parts = [_element("polyline", class_=one.style, points=path)]
+    # Between a first and a last evaluation nobody measured a course.
+    measured = one.style not in _MARKED or len(places) > 2
+    parts = [_element("polyline", class_=one.style, points=path)] if measured else []
     if one.style not in _MARKED and len(places) > 1:
         return parts
     parts += [_element("circle", class_=one.style, cx=x, cy=y, r=4) for x, y in places]
@@ -254,12 +259,16 @@ def _readouts(
     top, right, bottom = edges
     lines = [one for one in series if one.style not in _MARKED and one.points]
     lead = lines[0].points if lines else []
+    told = [(one, dict(one.points)) for one in lines]
     chosen = range(0, len(lead), math.ceil(len(lead) / _MOST_READOUTS) or 1)
     xs = [at(lead[index])[0] for index in chosen]
     borders = [_LEFT, *((one + two) / 2 for one, two in pairwise(xs)), right]
     parts = []
     for index, x, (start, end) in zip(chosen, xs, pairwise(borders), strict=bool(xs)):
-        values = ", ".join(f"{one.label} {number(one.points[index][1])}".strip() for one in lines)
+        at_step = [
+            (one.label, by_x[lead[index][0]]) for one, by_x in told if lead[index][0] in by_x
+        ]
+        values = ", ".join(f"{label} {number(value)}".strip() for label, value in at_step)
         band = _element("rect", x=start, y=top, width=end - start, height=bottom - top)
         text = _text(right, 12, f"{x_label} {lead[index][0]:,.0f}: {values}", "tick", "end")
         parts.append(

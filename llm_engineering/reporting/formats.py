@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 
 _MINUS = "\u2212"
@@ -89,6 +90,14 @@ def moment(iso: str) -> str:
     """An ISO 8601 time in UTC: ``24 November 2026, 21:47 UTC``."""
     time = datetime.fromisoformat(iso).astimezone(UTC)
     return f"{time.day} {time:%B %Y, %H:%M} UTC"
+
+
+def prose(text: str) -> str:
+    """A sentence of the log with its figures as this page writes them: ``2,620``, ``−1.2 %``, ``→``."""
+    text = text.replace("->", "→")
+    text = re.sub(r"(?<![\w.-])\d{4,9}(?![\w.-]|\.\d)", lambda found: count(int(found[0])), text)
+    text = re.sub(r"(?<=\d)%", " %", text)
+    return re.sub(r"(?<![\w)\d])-(?=\d)", _MINUS, text)
 
 
 def _sign(text: str) -> str:

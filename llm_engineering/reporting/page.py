@@ -33,6 +33,7 @@ def page_templates() -> Environment:
         duration=formats.duration,
         usd=formats.usd,
         moment=formats.moment,
+        prose=formats.prose,
         visible=visible_controls,
     )
     return environment

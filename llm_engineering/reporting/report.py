@@ -14,9 +14,12 @@ from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.reporting import formats
 from llm_engineering.reporting.answers_section import answers_section
 from llm_engineering.reporting.charts import Series, line_chart, moving_mean
+from llm_engineering.reporting.contents import with_contents
 from llm_engineering.reporting.data_page import data_section
 from llm_engineering.reporting.page import page_templates
 from llm_engineering.reporting.run_report import RunReport
+from llm_engineering.reporting.use import how_to_use
+from llm_engineering.reporting.word_differences import word_differences
 
 _WIDE, _NARROW = 720, 350  # view boxes of a chart over the page's width, and over half of it
 
@@ -42,6 +45,11 @@ def render_report(run: RunReport) -> str:
             objective=OBJECTIVES[run.record.objective],
             tiles=headline_tiles(run),
             outcome=outcome(run.evaluation),
+            verdict=_gates_verdict(run),
+            word_differences=word_differences,
+            with_contents=with_contents,
+            use=how_to_use(run),
+            memory=_memory(run.record),
             loss_chart=loss_chart(run.record),
             small_charts=_small_charts(run.record),
             margin_chart=_margin_chart(run.record),
@@ -90,6 +98,35 @@ def headline_tiles(run: RunReport) -> list[Tile]:
             else []
         ),
     ]
+
+
+def _gates_verdict(run: RunReport) -> str:
+    """Colour of the gate's decision: an equal run that is merely no better did nothing wrong."""
+    if run.promotion is None or not run.promotion.checks:
+        return ""
+    failed = {check.name for check in run.promotion.checks if not check.passed}
+    if run.promotion.promoted:
+        return "better"
+    return "worse" if failed - {"better_than_production"} else ""
+
+
+def _memory(record: TrainingRecord) -> list[tuple[str, str]]:
+    """What was planned for each part, and what was used at most; empty where nothing was planned."""
+    estimate = record.plan.estimate if record.plan else None
+    if estimate is None:
+        return []
+    parts = [
+        (label, getattr(estimate, name))
+        for label, name in (
+            ("Weights, planned", "weights"),
+            ("Adapter and optimizer", "adapter"),
+            ("Activations", "activations"),
+            ("Working space", "working"),
+            ("Evaluation", "evaluation"),
+        )
+    ]
+    planned = [(label, formats.size(int(size))) for label, size in parts if size]
+    return [*planned, ("Used at most", formats.size(record.peak_memory_bytes))]
 
 
 def _memory_note(record: TrainingRecord) -> str:
@@ -214,14 +251,16 @@ def _margin_chart(record: TrainingRecord) -> Markup:
 
 
 def _small_charts(record: TrainingRecord) -> list[Markup]:
-    rate = [(float(point.step), point.learning_rate) for point in record.points]
-    speed = [(float(point.step), point.tokens_per_second) for point in record.points]
+    points = record.points
+    rate = [(float(point.step), point.learning_rate) for point in points]
+    speed = [(float(point.step), point.tokens_per_second) for point in points]
+    norm = [(float(point.step), point.grad_norm) for point in points if point.grad_norm is not None]
+    drawn = [("Learning rate", "", rate), ("Throughput", "tokens/s", speed)]
+    if norm:
+        drawn.append(("Gradient norm", "before clipping", norm))
     return [
         line_chart(
-            title, unit, [Series("", points, "line")], width=_NARROW, height=190, from_zero=True
+            title, unit, [Series("", course, "line")], width=_NARROW, height=190, from_zero=True
         )
-        for title, unit, points in (
-            ("Learning rate", "", rate),
-            ("Throughput", "tokens/s", speed),
-        )
+        for title, unit, course in drawn
     ]

@@ -11,6 +11,8 @@ from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.registry.decision import Decision
 from llm_engineering.reporting.manifest import Manifest
+from llm_engineering.reporting.previous_run import PreviousRun
+from llm_engineering.reporting.row_changes import RowChanges
 
 
 @dataclass(frozen=True)
@@ -27,3 +29,7 @@ class RunReport:
     promotion: Decision | None = None
     link: str | None = None
     """The run's page in ZenML's dashboard; None: ZenML has no server."""
+    rows: RowChanges | None = None
+    """Held-out rows that gained most and least; None: not known."""
+    previous: PreviousRun | None = None
+    """The run before of the same model and source; None: there is none in this output folder."""

@@ -49,7 +49,7 @@ def find_run(where: str, config: FinetuningConfig) -> FinishedRun:
         TalkError: There is no such run, it is none, or its files are not those that it names.
         ModelError: Its base model is not to be had.
     """
-    folder = _folder(where, Path(config.run.output_dir))
+    folder = run_folder(where, Path(config.run.output_dir))
     parts = [folder / ADAPTER, folder / MERGED, folder]
     found, kind = next(((part, kind) for part in parts if (kind := _kind(part))), (None, None))
     if found is None or kind is None:
@@ -77,7 +77,12 @@ def own_configuration(run: FinishedRun) -> FinetuningConfig | None:
     return None if manifest is None else FinetuningConfig.model_validate(manifest.config)
 
 
-def _folder(where: str, output_dir: Path) -> Path:
+def run_folder(where: str, output_dir: Path) -> Path:
+    """The folder of a run that is named by its folder or its name; empty: the newest.
+
+    Raises:
+        TalkError: There is none.
+    """
     if not where:
         latest = output_dir / "latest"
         if not latest.is_dir():

@@ -28,7 +28,9 @@ from llm_engineering.model.tokenizer import load_tokenizer
 from llm_engineering.outputs import keep_unproven, new_output, remove_work, work_folder
 from llm_engineering.reporting.manifest import make_manifest
 from llm_engineering.reporting.model_card import render_model_card
+from llm_engineering.reporting.previous_run import previous_run
 from llm_engineering.reporting.report import render_report
+from llm_engineering.reporting.row_changes import row_changes
 from llm_engineering.reporting.run_report import RunReport
 
 UNPROVEN = "unproven.json"
@@ -157,6 +159,7 @@ def describe_run(
         parity=parity,
         wall_seconds=wall_seconds,
     )
+    figures = metrics(lora, record, evaluation, parity, wall_seconds)
     run = RunReport(
         name=name,
         config=config,
@@ -165,8 +168,12 @@ def describe_run(
         record=record,
         evaluation=evaluation,
         manifest=manifest,
+        rows=row_changes(dataset, evaluation),
+        previous=previous_run(
+            config.run.output_dir, name, manifest.model_dump(mode="json"), figures
+        ),
     )
-    return run, metrics(lora, record, evaluation, parity, wall_seconds)
+    return run, figures
 
 
 def _require_digest(folder: Path, adapter: AdapterFolder) -> None:

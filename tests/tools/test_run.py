@@ -33,6 +33,11 @@ def command(*arguments, **options):
     )
 
 
+def resolved(plan):
+    """The configuration of a dry run's plan, which comes last."""
+    return yaml.safe_load(plan.split(", resolved\n")[1].split("\n\ndry run:")[0])
+
+
 def test_help_is_quick():
     seconds = []
     for _ in range(3):
@@ -46,14 +51,29 @@ def test_help_is_quick():
     assert re.findall(r"--\w+", rest.partition("Examples:")[0]) == ["--help"], "all are in a group"
 
 
+def test_it_runs_by_its_own_name_through_a_link_and_completes_its_flags(tmp_path):
+    (tmp_path / "tools").symlink_to(ROOT / "tools", target_is_directory=True)
+    page = (ROOT / "docs" / "reference" / "command_line.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^eval .*$", page, re.MULTILINE)
+    script = f"""{line}
+COMP_WORDS=(tools/run.py --fin); COMP_CWORD=1; COMPREPLY=()
+$(complete -p run.py | sed 's/.*-F \\([^ ]*\\).*/\\1/') tools/run.py
+echo "completed: ${{COMPREPLY[*]}}"
+"""
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "completed: --finetune" in done.stdout, done.stderr
+
+
 def test_rows_of_ones_own_are_trained_on_and_a_tenth_of_them_held_out(tmp_path):
     rows = tmp_path / 'Für alle, "so".jsonl'
     rows.write_text('{"instruction": "a", "output": "b"}\n' * 20, encoding="utf-8")
     done = command(
-        "--finetune", "--data", rows, "--set", "data.held_out.fraction=0.2", "--dry-run"
+        "--finetune", "--data", rows, "--set", "data.held_out.fraction=0.2", "--dry-run", "-v"
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    data = yaml.safe_load(done.stdout.split("\ndry run:")[0].split("\n# ")[0])["data"]
+    data = resolved(done.stdout)["data"]
     assert [source["source"] for source in data["sources"]] == [str(rows)]
     assert (data["held_out"]["source"], data["held_out"]["fraction"]) == (None, 0.2)
 
@@ -82,12 +102,17 @@ def test_saying_nothing_says_what_to_say():
         (["--finetune", "--force"], "--force goes with --run-scheduled"),
         (["--schedule", "0 3 * * 1"], "--schedule goes with --finetune"),
         (["--finetune", "--name", "weekly"], "--name goes with --schedule"),
-        (["--models", "--data", "my.jsonl"], "--data goes with --finetune"),
+        (["--models", "--data", "my.jsonl"], "--data goes with --finetune or --init"),
         (["--models", "--stop"], "--stop goes with --dashboard"),
         (["--stop"], "--stop goes with --dashboard; or give it a SageMaker job"),
         (["--models", "--dry-run"], "--dry-run goes with --finetune or --clean"),
         (["--jobs", "--clean"], "--jobs and --clean are two commands; give one"),
         (["--dashboard", "--stop", "JOB"], "--dashboard and --stop are two commands; give one"),
+        (["--finetune", "-v"], "--verbose goes with --dry-run"),
+        (["--finetune", "my.yaml"], "my.yaml stands alone: runs are named after --compare"),
+        (["--compare", "one"], "--compare: 1 run given; give from two to 6"),
+        (["--init", "my.yaml"], "--init needs --data SOURCE"),
+        (["--models", "--model", "m"], "--model goes with --init"),
         (["--models", "--resume"], "--resume goes with --finetune"),
         (["--dashboard", "--gpus", "2"], "--gpus goes with --finetune"),
         (["--models", "--of", "one"], "--of goes with --ask or --ask-file"),
@@ -112,13 +137,12 @@ def test_dry_run_prints_the_plan_and_touches_nothing(tmp_path):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     before = sorted(tmp_path.rglob("*"))
     done = command(
-        "--finetune", "--dry-run", "--set", "train.learning_rate=1e-4",
+        "--finetune", "--dry-run", "--verbose", "--set", "train.learning_rate=1e-4",
         cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path / "home")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    resolved = yaml.safe_load(done.stdout[: done.stdout.index("# objective")])
-    assert resolved["train"]["learning_rate"] == 1e-4
-    assert resolved["lora"]["r"] == 32
+    assert resolved(done.stdout)["train"]["learning_rate"] == 1e-4
+    assert resolved(done.stdout)["lora"]["r"] == 32
     for step in ("prepare_data", "load_model", "inject_lora", "train", "save_model", "promote"):
         assert re.search(rf"^  {step} ", done.stdout, re.MULTILINE)
     for name in ("adapter/", "metrics.json", "manifest.json", "report.html"):

@@ -58,6 +58,12 @@ def map_columns(
 
 def proposal(values: Mapping[str, object]) -> str | None:
     """The mapping to try where a row is of no form, as YAML: which column asks, which answers."""
+    found = proposed_columns(values)
+    return found and f"{{prompt: {found['prompt']}, completion: {found['completion']}}}"
+
+
+def proposed_columns(values: Mapping[str, object]) -> dict[Column, str] | None:
+    """The same as ``data.sources[].columns``; None: no column asks, or none answers."""
     given = {
         name.lower(): name
         for name, value in values.items()
@@ -69,7 +75,7 @@ def proposal(values: Mapping[str, object]) -> str | None:
     )
     if prompt is None or answer is None:
         return None
-    return f"{{prompt: {prompt}, completion: {answer}}}"
+    return {"prompt": prompt, "completion": answer}
 
 
 def _says_something(value: object) -> bool:

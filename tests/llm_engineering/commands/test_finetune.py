@@ -1,12 +1,17 @@
-"""The name of a run whose job is followed anew; what is asked of a host that does not train."""
+"""A run's name, a dry run, what is asked of a host that does not train, what is named after a run."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
+from llm_engineering.commands import finetune
 from llm_engineering.commands.finetune import _check_elsewhere, _free_name
+from llm_engineering.configuration import to_yaml
 from llm_engineering.errors import ConfigError
 
 
@@ -60,3 +65,37 @@ def test_where_another_host_trains_its_gpus_share_a_step_and_this_ones_cannot_be
         _check_elsewhere(make_config(asked), "2")
     with pytest.raises(ConfigError, match="4 rows a step cannot be shared by 3 GPUs"):
         _check_elsewhere(make_config({**asked, "zenml": {"resources": {"gpu_count": 3}}}), "auto")
+
+
+def test_a_plan_ends_with_what_differs_from_the_defaults(make_config, tmp_path, capsys):
+    path = tmp_path / "my.yaml"
+    path.write_text(to_yaml(make_config({"lora.r": 4})), encoding="utf-8")
+
+    finetune.run(path, [], dry_run=True)
+    short = capsys.readouterr().out
+    finetune.run(path, [], dry_run=True, verbose=True)
+    long = capsys.readouterr().out
+
+    told = yaml.safe_load(
+        short.partition("what differs from the defaults (-v: all of it)\n")[2].split("\n\ndry run")[
+            0
+        ]
+    )
+    assert told["lora"]["r"] == 4
+    assert "bias" not in told["lora"]
+    assert short.index("# objective") < short.index("what differs from the defaults")
+    assert (
+        yaml.safe_load(long.split(", resolved\n")[1].split("\n\ndry run")[0])["lora"]["bias"]
+        == "none"
+    )
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_the_next_commands_are_ones_that_there_are(make_config, promoted):
+    config = make_config()
+    commands = finetune._next_commands(config, "run-1", promoted=promoted)
+    assert len(commands) == 3
+    assert f"--chat {config.run.output_dir}/run-1" in commands[0]
+    help_text = (Path(finetune.ROOT) / "tools" / "run.py").read_text(encoding="utf-8")
+    for flag in re.findall(r"--[a-z-]+", " ".join(commands)):
+        assert f'"{flag}"' in help_text

@@ -49,7 +49,7 @@ def test_answers_given_while_training_stand_by_their_prompt(run: RunReport) -> N
 
 
 def test_ranks_by_module_have_columns(run: RunReport) -> None:
-    assert '<th class="num">Rank</th>' not in render_report(run)
+    assert '<th scope="col" class="num">Rank</th>' not in render_report(run)
     settings = run.lora.settings.model_copy(update={"rank_pattern": {"down_proj": 64}})
     first, second = run.lora.matched
     matched = (
@@ -58,5 +58,5 @@ def test_ranks_by_module_have_columns(run: RunReport) -> None:
     )
     lora = run.lora.model_copy(update={"settings": settings, "matched": matched})
     report = render_report(type(run)(**{**vars(run), "lora": lora}))
-    assert '<th class="num">Rank</th><th class="num">Scaling</th>' in report
+    assert '<th scope="col" class="num">Rank</th><th scope="col" class="num">Scaling</th>' in report
     assert '<td class="num">64</td><td class="num">0.25</td>' in report

@@ -70,3 +70,16 @@ def test_duration(seconds: float, text: str) -> None:
 
 def test_moment_is_in_utc() -> None:
     assert formats.moment("2026-11-24T23:47:10+02:00") == "24 November 2026, 21:47 UTC"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("loss 3.20 -> 3.28 (+2.5%)", "loss 3.20 → 3.28 (+2.5 %)"),
+        ("at least -1.20% better (2620 rows)", "at least −1.20 % better (2,620 rows)"),
+        ("that of run-20261130-163340", "that of run-20261130-163340"),
+        ("version v1-2 at 0.12345", "version v1-2 at 0.12345"),
+    ],
+)
+def test_a_sentences_figures_are_written_as_the_pages_are(text: str, shown: str) -> None:
+    assert formats.prose(text) == shown

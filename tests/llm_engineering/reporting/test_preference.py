@@ -53,7 +53,7 @@ def test_rewards_stand_where_perplexity_would(make_run: MakeRun) -> None:
 
 def test_the_section_says_against_which_reference(make_run: MakeRun) -> None:
     report = render_report(preference_run(make_run, None))
-    assert "<h2>Preferences</h2>" in report
+    assert '<h2 id="preferences">Preferences</h2>' in report
     assert "Trained by DPO with beta 0.1; the reference model is the base model" in report
     assert "Better answer likelier per token" in report
     assert "Reward margin" in report
@@ -62,7 +62,7 @@ def test_the_section_says_against_which_reference(make_run: MakeRun) -> None:
 
 def test_a_supervised_run_has_no_such_section(run: RunReport) -> None:
     report = render_report(run)
-    assert "<h2>Preferences</h2>" not in report
+    assert ">Preferences</h2>" not in report
     assert "Reward" not in report
 
 

@@ -12,8 +12,11 @@ from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.model.finetuning.record import JobRecord
 from llm_engineering.registry.decision import Check, Decision
+from llm_engineering.reporting.previous_run import PreviousRun
 from llm_engineering.reporting.report import headline_tiles, outcome, render_report
+from llm_engineering.reporting.row_changes import RowChange, RowChanges
 from llm_engineering.reporting.run_report import RunReport
+from llm_engineering.reporting.use import how_to_use
 
 MakeRun = Callable[..., RunReport]
 
@@ -170,8 +173,9 @@ def test_configuration_environment_and_digests_are_there(run: RunReport) -> None
 def test_every_chart_is_there_with_the_held_out_losses(run: RunReport) -> None:
     html = render_report(run)
     assert re.findall('role="img"><title>([^<]*)', html) == [
-        *("Loss, nats per token", "Learning rate", "Throughput, tokens/s"),
         *("Training rows, by length in tokens", "Held-out rows, by length in tokens"),
+        *("Loss, nats per token", "Learning rate", "Throughput, tokens/s"),
+        "Gradient norm, before clipping",
     ]
     assert re.findall('class="value"[^>]*>([^<]*)', html) == ["3.50", "2.80"]
     assert "mean of 5 steps" in html
@@ -230,7 +234,10 @@ def test_the_page_loads_nothing_and_runs_nothing(run: RunReport) -> None:
     assert "@import" not in html
     read = Page(html)
     assert not {tag for tag, _ in read.tags} & {"script", "link", "img", "iframe", "object"}
-    assert not any({"src", "href", "style"} & set(attributes) for _, attributes in read.tags)
+    assert not any({"src", "style"} & set(attributes) for _, attributes in read.tags)
+    links = [attributes["href"] for _, attributes in read.tags if "href" in attributes]
+    assert links
+    assert all((link or "").startswith("#") for link in links)
     policy = next(a["content"] for _, a in read.tags if "http-equiv" in a)
     assert policy == "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -299,10 +306,12 @@ def test_the_gates_decision_is_told_with_every_check(make_run: Callable[..., Run
     )
     shown = page(make_run(promotion=decision))
 
-    assert "Not promoted" in shown.line
+    assert "Not promoted as a version of Llama-qa" in shown.line
+    assert shown.line.index("Not promoted") < shown.line.index("Is it better?")
     assert "<b>1 %</b> higher" in shown.line  # as text
     assert "finite_losses passed all 8 losses are finite" in " ".join(shown.line.split())
-    assert "Promotion" not in page(make_run()).line
+    assert "Checks for production" not in page(make_run()).line
+    assert "romoted" not in page(make_run()).line
 
 
 def test_the_memory_tile_says_what_was_planned(make_run: MakeRun) -> None:
@@ -356,5 +365,78 @@ def test_what_was_not_measured_has_no_section(
         manifest=run.manifest.model_copy(update={"parity": []}),
     )
     html = render_report(bare)
-    assert "<h2>General text</h2>" not in html
-    assert "<h2>Exports</h2>" not in html
+    assert ">General text</h2>" not in html
+    assert ">Exports</h2>" not in html
+
+
+def test_sections_come_in_the_order_of_the_readers_questions(run: RunReport) -> None:
+    html = render_report(run)
+    headings = re.findall(r"<h2[^>]*>([^<]*)</h2>", html)
+    assert headings == [
+        *("Is it better?", "General text"),
+        *("What does it answer?", "Answers before and after"),
+        *("May I trust it?", "Exports", "Data"),
+        *("How do I use it?", "Use it"),
+        *("How was it made?", "Training", "Adapter", "Configuration and environment"),
+    ]
+    for anchor in re.findall(r'href="#([^"]*)"', html):
+        assert html.count(f'id="{anchor}"') == 1
+
+
+def test_a_question_without_an_answer_is_not_asked(make_run: MakeRun, run: RunReport) -> None:
+    none = run.evaluation.model_copy(update={"samples": []})
+    assert "What does it answer?" not in page(make_run(evaluation=none)).line
+
+
+def test_words_that_changed_are_marked(make_run: MakeRun, run: RunReport) -> None:
+    sample = run.evaluation.samples[0].model_copy(
+        update={"before": "It returns a <b>.", "after": "It returns the <b>."}
+    )
+    html = render_report(
+        make_run(evaluation=run.evaluation.model_copy(update={"samples": [sample]}))
+    )
+    assert "It returns <del>a</del> &lt;b&gt;." in html
+    assert "It returns <ins>the</ins> &lt;b&gt;." in html
+
+
+def test_best_and_worst_rows_are_shown(make_run: MakeRun) -> None:
+    best = RowChange("data/held_out.jsonl:7", "Asked <b>", "Answered", 3.0, 1.0)
+    worst = RowChange("data/held_out.jsonl:9", "", "Plain text", 2.0, 2.5)
+    line = page(make_run(rows=RowChanges([best], [worst], risen=1, rows=64))).line
+    assert "Of 64 rows the loss of 1 rose." in line
+    assert "data/held_out.jsonl:7 3.00 → 1.00 Asked <b> Answered" in line
+    assert "data/held_out.jsonl:9 2.00 → 2.50 Plain text" in line
+    assert "Best and worst rows" not in page(make_run()).line
+
+
+def test_the_run_before_is_told_with_what_differs(make_run: MakeRun) -> None:
+    before = PreviousRun(
+        "run-1", [("lora.r", "16", "32")], [("Held-out loss", "2.90", "2.80")], same_data=False
+    )
+    line = page(make_run(previous=before)).line
+    assert "run-1 trained the same model on the same source. The prepared data differ" in line
+    assert "Held-out loss 2.90 2.80" in line
+    assert "lora.r 16 32" in line
+    assert "Since the run before" not in page(make_run()).line
+
+
+def test_there_is_code_to_copy(run: RunReport) -> None:
+    shown = page(run).shown
+    assert f"--ask 'What does `len` do?' --of outputs/{run.name}" in shown
+    assert f'adapter = "outputs/{run.name}/adapter"' in shown
+    compile(how_to_use(run).python, "card", "exec")
+
+
+def test_memory_is_told_by_what_takes_it(run: RunReport) -> None:
+    assert "Weights, planned 2.0 GB Adapter and optimizer 100 MB" in page(run).line
+
+
+@pytest.mark.parametrize(
+    ("failed", "colour"), [("better_than_production", ""), ("forgetting", "worse")]
+)
+def test_a_run_that_is_merely_no_better_is_not_red(
+    make_run: MakeRun, failed: str, colour: str
+) -> None:
+    check = Check(name=failed, passed=False, detail="so")
+    decision = Decision(model="m", version="v", promoted=False, reason="so", checks=[check])
+    assert f'<b class="{colour}">Not promoted' in render_report(make_run(promotion=decision))
