@@ -13,7 +13,7 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import RegistryError
 from llm_engineering.outputs import model_and_data
 from llm_engineering.registry.versions import PRODUCTION
-from llm_engineering.talk.finished_run import FinishedRun, find_run
+from llm_engineering.talk.finished_run import FinishedRun, find_run, own_configuration
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ def trained_version(where: str, config: FinetuningConfig) -> Iterator[TrainedVer
     """
     if is_folder_or_run(where, config):
         run = find_run(where, config)
-        model = config.registry.model or model_and_data(config) if run.has_manifest else run.name
+        own = own_configuration(run)
+        model = run.name if own is None else own.registry.model or model_and_data(own)
         yield TrainedVersion(run, model, f"{run.kind} of {run.name}, on {run.base.id}")
         return
 
