@@ -27,6 +27,7 @@ _ARGUMENTS: dict[str, str] = {"regex": "pattern", "json": "json_schema", "python
 """The key that belongs to one kind alone; ``{regex: X}`` is short for its kind and this."""
 _NEEDED = {"regex", "python"}
 _FOLDS_CASE = {"exact", "contains"}
+VARIABLE = r"^[A-Z_][A-Z0-9_]*$"
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -34,8 +35,8 @@ class ScorerSettings(Section):
     """One way to score an answer: a scorer's name, or ``{NAME: ARGUMENT}`` with more keys beside it."""
 
     scorer: ScorerKind = Field(
-        description="exact: equals the reference, white space at both ends aside. contains: the "
-        "reference stands in it. regex: the pattern matches somewhere in it. json: is JSON, and "
+        description="Which scorer. exact: equals the reference, white space at both ends aside. "
+        "contains: the reference stands in it. regex: the pattern matches somewhere in it. json: is JSON, and "
         "valid by the schema if one is given. rouge_l, chrf: likeness to the reference, 0 to 1. "
         "tool_call: the same calls as the reference, names and arguments. python: a function of "
         "your own. judge: another model prefers it to the base model's answer.",
@@ -185,7 +186,7 @@ class JudgeSettings(Section):
         "there."
     )
     model: Annotated[str, Field(min_length=1)] = Field(description="The judge's name there.")
-    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
+    key_variable: Annotated[str, Field(pattern=VARIABLE)] | None = Field(
         "OPENAI_API_KEY",
         description="Environment variable that holds the key, which is written nowhere; null: the "
         "endpoint wants none.",
@@ -210,16 +211,32 @@ class JudgeSettings(Section):
         description="Other parameters of each request, as the endpoint knows them.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_secret(cls, value: Any) -> Any:
+        named, address = (
+            (value.get("key_variable"), value.get("endpoint"))
+            if isinstance(value, dict)
+            else (None, None)
+        )
+        # Here no message repeats the value, which may be a secret.
+        if isinstance(address, str) and re.search(r"^[^/]*//[^/]*@|[?]", address):
+            raise ValueError(
+                "endpoint: an address with a user, a password or a query may hold a secret; put the "
+                "key into the environment variable that key_variable names"
+            )
+        if isinstance(named, str) and not re.match(VARIABLE, named):
+            raise ValueError(
+                "key_variable is not the name of an environment variable (capital letters, digits and "
+                "underscores); put the key into one, for example OPENAI_API_KEY, and name that"
+            )
+        return value
+
     @field_validator("endpoint")
     @classmethod
     def _is_address(cls, value: str) -> str:
         if not re.match(r"https?://[^/\s]", value):
             raise ValueError("expected an address that begins with http:// or https://")
-        if "@" in value.split("/")[2] or "?" in value:
-            raise ValueError(
-                "an address with a user, a password or a query may hold a secret; put the key into "
-                "the environment variable that judge.key_variable names"
-            )
         return value.rstrip("/")
 
     @field_validator("parameters")

@@ -15,7 +15,7 @@ from llm_engineering.model.evaluation.parity_proof import ParityProof
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.registry.checks import Candidate, Production, run_checks
-from llm_engineering.registry.decision import Decision
+from llm_engineering.registry.decision import Check, Decision
 from llm_engineering.registry.learned_rows import learned_rows
 from llm_engineering.registry.stages import promote_if_unchallenged
 from llm_engineering.registry.versions import (
@@ -103,8 +103,12 @@ def _decide(model: str, version: str, candidate: Candidate, settings: RegistrySe
         reason = "; ".join(f"{check.name}: {check.detail}" for check in failed)
     elif candidate.production is None:
         reason = f"the first version to pass all {len(checks)} checks"
-    else:
+    elif _was_compared(candidate.production.name, checks, settings):
         reason = f"better than {candidate.production.name}, and passed all {len(checks)} checks"
+    else:
+        reason = f"passed all {len(checks)} checks, none of which compares it with " + (
+            candidate.production.name
+        )
     return Decision(
         model=model,
         version=version,
@@ -112,6 +116,13 @@ def _decide(model: str, version: str, candidate: Candidate, settings: RegistrySe
         reason=reason,
         production=candidate.production.name if candidate.production else None,
         checks=checks,
+    )
+
+
+def _was_compared(production: str, checks: list[Check], settings: RegistrySettings) -> bool:
+    """Whether a check held the version against production; a score may have been against the base."""
+    return "better_than_production" in settings.checks or any(
+        f" of {production};" in check.detail for check in checks
     )
 
 

@@ -11,8 +11,7 @@ from llm_engineering.configuration.answers import ScorerSettings
 from llm_engineering.errors import ConfigError, ScoringError
 from llm_engineering.scoring.answers import Answers, Score
 from llm_engineering.scoring.require import is_installed
-from llm_engineering.scoring.score import SOURCE
-from llm_engineering.scoring.scorers import scorer
+from llm_engineering.scoring.scorers import SOURCE, scorer
 
 logger = logging.getLogger(__name__)
 

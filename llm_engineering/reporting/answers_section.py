@@ -46,6 +46,8 @@ class Moved:
     number: int
     prompt: str
     gain: float
+    is_shown: bool
+    """Whether it is among the answers that the page has room for."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +109,20 @@ def _section(answers: Answers) -> AnswersSection:
     leading = answers.scores[0] if answers.scores else None
     gained = leading.gained() if leading else []
     lost = leading.lost() if leading else []
+    shown = _shown(answers, [number for number, _ in (*gained, *lost)])
+    numbers = {one.number for one in shown}
+
+    def moved(number: int, gain: float) -> Moved:
+        prompt = _cut(" ".join(answers.rows[number].prompt.split()), 120)
+        return Moved(number + 1, prompt, gain, number + 1 in numbers)
+
     return AnswersSection(
         answers=answers,
-        shown=_shown(answers, [number for number, _ in (*gained, *lost)]),
-        gained=[_moved(answers, *one) for one in gained],
-        lost=[_moved(answers, *one) for one in lost],
+        shown=shown,
+        gained=[moved(*one) for one in gained],
+        lost=[moved(*one) for one in lost],
         leading=leading.name if leading else "",
     )
-
-
-def _moved(answers: Answers, number: int, gain: float) -> Moved:
-    return Moved(number + 1, _cut(" ".join(answers.rows[number].prompt.split()), 120), gain)
 
 
 def _shown(answers: Answers, first: list[int]) -> list[ShownRow]:
@@ -134,7 +139,7 @@ def _shown(answers: Answers, first: list[int]) -> list[ShownRow]:
         texts = {name: _cut(text, LONGEST_TEXT) for name, text in texts.items()}
         size = sum(len(str(escape(text)).encode()) for text in texts.values()) + 1_000
         if size > left:
-            break
+            continue
         left -= size
         scores = [(one.name, one.before[number], one.after[number]) for one in answers.scores]
         chosen.append(ShownRow(number + 1, row, texts, scores))

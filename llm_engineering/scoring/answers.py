@@ -9,10 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.scoring.bootstrap import Difference
+from llm_engineering.scoring.bootstrap import Difference, paired_difference
 
 SHOWN_ROWS = 10
 """Rows that a report lists of those that gained most, and of those that lost most."""
+
+CONFIDENCE = 0.95
+"""Of the interval that reports show; the gate asks by registry.confidence."""
 
 Call = dict[str, Any]
 """A tool's call: ``{"name": ..., "arguments": {...}}``."""
@@ -52,6 +55,19 @@ class Score(BaseModel):
     after: list[float | None] = Field(description="Of the adapter's.")
     difference: Difference | None = Field(None, description="None: no row has both scores.")
     note: str = Field("", description="What is to be known of it, such as rows without a score.")
+
+    def compared(self) -> Score:
+        """The same with its paired bootstrap, over the rows that have both scores."""
+        pairs = [
+            (before, after)
+            for before, after in zip(self.before, self.after, strict=True)
+            if before is not None and after is not None
+        ]
+        if not pairs:
+            return self
+        before, after = zip(*pairs, strict=True)
+        found = paired_difference(before, after, confidence=CONFIDENCE)
+        return self.model_copy(update={"difference": found})
 
     def gains(self) -> list[tuple[int, float]]:
         """Rows that have both scores, each with what the adapter gained on it."""

@@ -11,6 +11,7 @@ from llm_engineering.configuration.answers import AnswersSettings, JudgeSettings
 from llm_engineering.data.progress import row_bar
 from llm_engineering.scoring.answers import AnsweredRow, Score
 from llm_engineering.scoring.judge_endpoint import JudgeEndpoint, UnansweredError
+from llm_engineering.scoring.scorers import told
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,6 @@ def judged(
         settings: With the judge.
         endpoint: Default: the configured one.
     """
-    from llm_engineering.scoring.score import told, with_difference
-
     judge = settings.judge
     if judge is None:
         raise ValueError("no judge is configured")
@@ -87,15 +86,13 @@ def judged(
     named = told(scorer) | {
         "judge": judge.model_dump(mode="json", include={"model", "criterion", "parameters"})
     }
-    return with_difference(
-        Score(
-            name=scorer.name,
-            settings=named,
-            before=[*before],
-            after=after,
-            note=_note(own, course, len(rows), sum(one is None for one in after), why),
-        )
-    )
+    return Score(
+        name=scorer.name,
+        settings=named,
+        before=[*before],
+        after=after,
+        note=_note(own, course, len(rows), sum(one is None for one in after), why),
+    ).compared()
 
 
 def _compare(

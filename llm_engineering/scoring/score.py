@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from llm_engineering.configuration.answers import AnswersSettings, ScorerSettings
 from llm_engineering.scoring.answers import AnsweredRow, Answers, Score
-from llm_engineering.scoring.bootstrap import paired_difference
+from llm_engineering.scoring.judge import judged
 from llm_engineering.scoring.require import is_installed
-from llm_engineering.scoring.scorers import scorer
-from llm_engineering.scoring.user_function import load_function, source_digest
+from llm_engineering.scoring.scorers import scorer, told
 
 logger = logging.getLogger(__name__)
-
-CONFIDENCE = 0.95
-"""Of the interval that reports show; the gate asks by registry.confidence."""
-SOURCE = "source"
-"""Key of the SHA-256 of the file that a function of the user's own is in."""
 
 
 def scored(answers: Answers, settings: AnswersSettings, *, elsewhere: bool = False) -> Answers:
@@ -40,8 +33,6 @@ def scored(answers: Answers, settings: AnswersSettings, *, elsewhere: bool = Fal
             continue
         key = f"evaluate.answers.scorers.{number}"
         if one.scorer == "judge":
-            from llm_engineering.scoring.judge import judged
-
             scores.append(judged(answers.rows, one, settings))
         else:
             scores.append(_scored(answers.rows, one, key))
@@ -54,31 +45,9 @@ def _scored(rows: list[AnsweredRow], settings: ScorerSettings, key: str) -> Scor
     score = scorer(settings, key)
     before = [score(row.before, row) for row in rows]
     after = [score(row.after, row) for row in rows]
-    return with_difference(
-        Score(name=settings.name, settings=told(settings), before=[*before], after=[*after])
-    )
-
-
-def with_difference(score: Score) -> Score:
-    """The score with its paired bootstrap, over the rows that have both."""
-    pairs = [
-        (before, after)
-        for before, after in zip(score.before, score.after, strict=True)
-        if before is not None and after is not None
-    ]
-    if not pairs:
-        return score
-    before, after = zip(*pairs, strict=True)
-    found = paired_difference(before, after, confidence=CONFIDENCE)
-    return score.model_copy(update={"difference": found})
-
-
-def told(settings: ScorerSettings) -> dict[str, Any]:
-    """A scorer's settings as they are kept beside its numbers; with the digest of a user's function."""
-    kept = settings.model_dump(mode="json", exclude_defaults=True) | {"name": settings.name}
-    if settings.function is not None:
-        kept[SOURCE] = source_digest(load_function(settings.function, settings.name))
-    return kept
+    return Score(
+        name=settings.name, settings=told(settings), before=[*before], after=[*after]
+    ).compared()
 
 
 def tell(score: Score) -> None:

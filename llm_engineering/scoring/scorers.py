@@ -14,6 +14,8 @@ from llm_engineering.scoring.rouge import rouge_l
 
 Scorer = Callable[[Answer, AnsweredRow], float]
 """The score of an answer to a row; more is better."""
+SOURCE = "source"
+"""Key of the SHA-256 of the file that a function of the user's own is in."""
 
 
 def scorer(settings: ScorerSettings, key: str) -> Scorer:
@@ -27,6 +29,15 @@ def scorer(settings: ScorerSettings, key: str) -> Scorer:
         ConfigError: A function of the user's own cannot be imported.
     """
     return SCORERS[settings.scorer](settings, key)
+
+
+def told(settings: ScorerSettings) -> dict[str, Any]:
+    """A scorer's settings as they are kept beside its numbers; with the digest of a user's function."""
+    kept = settings.model_dump(mode="json", exclude_defaults=True) | {"name": settings.name}
+    if settings.function is not None:
+        function = user_function.load_function(settings.function, settings.name)
+        kept[SOURCE] = user_function.source_digest(function)
+    return kept
 
 
 def _exact(settings: ScorerSettings, key: str) -> Scorer:

@@ -33,7 +33,7 @@ def load_function(named: str, key: str) -> Callable[..., Any]:
     try:
         with _current_folder_first():
             found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever the user's module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(
             f"{key}: {named} cannot be imported from {Path.cwd()} ({reason}); name a module there, or "

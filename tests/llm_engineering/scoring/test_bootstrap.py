@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 
+import numpy
 import pytest
 
-from llm_engineering.scoring.bootstrap import paired_bootstrap
+from llm_engineering.scoring.bootstrap import paired_bootstrap, paired_difference
 
 
 def test_the_share_is_that_of_the_summed_losses() -> None:
@@ -82,3 +83,28 @@ def test_equal_losses_give_equal_bounds() -> None:
 def test_rows_that_do_not_pair(old: list[float], new: list[float]) -> None:
     with pytest.raises(ValueError, match="cannot pair"):
         paired_bootstrap(old, new, confidence=0.95)
+
+
+def test_the_difference_is_that_of_the_means() -> None:
+    found = paired_difference([0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 1.0], confidence=0.95)
+    assert (found.to_beat, found.candidate, found.mean, found.rows) == (0.25, 0.75, 0.5, 4)
+    assert found.low == 0.0
+    assert found.high == 1.0
+    assert found.low <= found.at_least <= found.mean
+
+
+def test_a_difference_within_noise_has_zero_in_its_interval() -> None:
+    draw = numpy.random.default_rng(1)
+    old = draw.normal(0.5, 0.2, 200)
+    noise = paired_difference(old, old + draw.normal(0.0, 0.2, 200), confidence=0.95)
+    assert noise.low < 0 < noise.high
+    real = paired_difference(old, old + draw.normal(0.1, 0.2, 200), confidence=0.95)
+    # The normal interval of a mean: 0.1 +- 1.96 * 0.2 / sqrt(200) = 0.072 to 0.128
+    assert real.low == pytest.approx(real.mean - 0.0277, abs=0.003)
+    assert real.high == pytest.approx(real.mean + 0.0277, abs=0.003)
+    assert real.at_least > 0
+
+
+def test_scores_that_cannot_be_paired_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot pair 1 rows with 2"):
+        paired_difference([1.0], [1.0, 2.0], confidence=0.95)

@@ -120,3 +120,66 @@ def test_what_was_evaluated_where_it_was_trained_is_taken_as_it_is(trained):
     live.release()
     nothing = config.evaluate.model_copy(update={"samples": 0})
     assert evaluate(lora, adapter, dataset, record, nothing) is record.evaluation
+
+
+ANSWERS = {"rows": 5, "max_new_tokens": 8, "batch_size": 2, "scorers": ["rouge_l"]}
+
+
+def test_both_models_answer_the_same_rows_by_weights_that_are_loaded_once(
+    trained, tiny_model, monkeypatch
+):
+    from transformers import AutoModelForCausalLM
+
+    from llm_engineering.model.evaluation.held_out_answers import answer_rows
+    from llm_engineering.model.finetuning import load
+
+    config, lora, dataset, adapter, record = trained(**{"evaluate.answers": ANSWERS})
+    held = live_trained_model(lora, adapter)
+    monkeypatch.setattr(load, "backend", lambda: pytest.fail("weights are loaded again"))
+    state = torch.get_rng_state()
+    found = evaluate(lora, adapter, dataset, record, config.evaluate)
+    assert torch.equal(torch.get_rng_state(), state), "random numbers were drawn"
+    assert found.answers is not None
+    assert len(found.answers.rows) == 5
+    assert found.answers.generation["max_new_tokens"] == 8
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    asked = config.evaluate.answers
+    prompts = choose_prompts(dataset.split("held_out"), 5, held.tokenizer)
+    stops = frozenset(lora.model.stop_ids)
+    for model, said in (
+        (base, [row.before for row in found.answers.rows]),
+        (held.model, [row.after for row in found.answers.rows]),
+    ):
+        assert said == answer_rows(
+            model, held.tokenizer, prompts, asked, stop_ids=stops, whose="test"
+        )
+    assert [row.before for row in found.answers.rows] != [row.after for row in found.answers.rows]
+    assert found.answers.figures["score_rouge_l_after"] == pytest.approx(
+        sum(found.answers.scores[0].after) / 5
+    )
+
+
+def test_answers_of_elsewhere_are_scored_as_the_configuration_says_now(
+    trained, tmp_path, monkeypatch
+):
+    config, lora, dataset, adapter, record = trained(**{"evaluate.answers": ANSWERS})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "score_of_evaluate.py").write_text("def length(*, answer, **o): return len(answer)")
+    scorers = ["exact", {"python": "score_of_evaluate:length"}]
+    settings = (
+        type(config)
+        .model_validate(
+            config.model_dump() | {"evaluate": {"answers": ANSWERS | {"scorers": scorers}}}
+        )
+        .evaluate
+    )
+    there = evaluate(lora, adapter, dataset, record, settings, elsewhere=True)
+    assert [one.name for one in there.answers.scores] == ["exact"], "the function is not there"
+    record.evaluation = there
+    live.release()
+    monkeypatch.setattr("llm_engineering.training.evaluate.measure", None)  # no model is needed
+    found = evaluate(lora, adapter, dataset, record, settings)
+    assert [one.name for one in found.answers.scores] == ["exact", "length"]
+    lengths = [float(len(row.after.text)) for row in there.answers.rows]
+    assert found.answers.scores[1].after == lengths

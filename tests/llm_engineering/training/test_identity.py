@@ -93,6 +93,23 @@ def test_a_setting_that_teaches_nothing_does_not_train_again(same):
     assert deciding(**same) == deciding()
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_how_answers_are_scored_trains_nothing_again_wherever_they_are_made(there):
+    judge = {"endpoint": "http://127.0.0.1:1/v1", "model": "m"}
+    asked = [
+        {"answers": {"scorers": scorers, **others}}
+        for scorers, others in (
+            (["exact"], {}),
+            (["rouge_l", {"python": "a:b"}], {}),
+            (["judge"], {"judge": judge}),
+        )
+    ]
+    first, *others = (deciding(one, there=there) for one in asked)
+    assert [first] * len(others) == others
+    longer = deciding({"answers": {"scorers": ["exact"], "max_new_tokens": 9}}, there=there)
+    assert (longer != first) == there, "answers are made where it is trained"
+
+
 @pytest.mark.parametrize("same", [*NOTHING_TAUGHT, {"batch_size": 2}])
 def test_nor_does_what_only_the_evaluation_heeds(same):
     assert deciding(same) == deciding()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm_engineering.data.prepare import prepare_data
-from llm_engineering.model.evaluation.samples import choose_prompts
+from llm_engineering.errors import DataError
+from llm_engineering.model.evaluation.samples import (
+    choose_prompts,
+    require_tool_calls,
+    with_references,
+)
 from llm_engineering.model.tokenizer import load_tokenizer
 
 TURNS = [("user", "1 + 1?"), ("assistant", "Two."), ("user", "2 + 2?"), ("assistant", "Four.")]
@@ -61,3 +67,37 @@ def prompts_of(
     prepared = prepare_data(config.data, config.model, folder=tmp_path / "data")
     tokenizer = load_tokenizer(config.model)
     return choose_prompts(prepared.split("held_out"), 1, tokenizer), tokenizer
+
+
+def test_rows_without_what_tool_call_compares_are_named() -> None:
+    import datasets
+
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+
+    def row(number: int, **changes: Any) -> dict[str, Any]:
+        answer = {"role": "assistant", "content": "", **changes.pop("answer", {})}
+        messages = [{"role": "user", "content": "Add."}, answer]
+        text = json.dumps({"messages": messages, **changes})
+        return {
+            "origin": f"a.jsonl:{number}",
+            "conversation": text,
+            "answer": 1,
+            "prompt_tokens": 1,
+        }
+
+    offered = [row(1, tools=tools), row(2, answer={"tool_calls": [call]}), row(3, tools=tools)]
+    require_tool_calls(datasets.Dataset.from_list(offered), 3)
+    plain = datasets.Dataset.from_list([*offered, row(4)])
+    require_tool_calls(plain, 0)
+    with pytest.raises(DataError, match=r"a.jsonl:4: has no tools, .* tool_call compares"):
+        require_tool_calls(plain, 4)
+
+
+def test_of_judged_answers_the_good_ones_are_references() -> None:
+    import datasets
+
+    judged = datasets.Dataset.from_dict({"label": [True, False, True], "origin": ["a", "b", "c"]})
+    assert with_references(judged)["origin"] == ["a", "c"]
+    others = datasets.Dataset.from_dict({"origin": ["a", "b"]})
+    assert with_references(others) is others
