@@ -46,8 +46,8 @@ def test_a_table_becomes_a_configuration_that_passes_its_dry_run(
     assert "1 row cannot be learned from" in text
     assert "not read: column origin (29)" in " ".join(text.split())
     assert (
-        config.model.max_seq_length == 128
-    )  # the tiny model's positions, and the longest fits not
+        config.model.max_seq_length == 256
+    )  # the tiny model has no more positions
     assert "all that the model was made for" in text
     shown = capsys.readouterr().out
     assert f"tools/run.py --finetune --config {path} --dry-run" in shown
