@@ -45,10 +45,8 @@ def test_a_table_becomes_a_configuration_that_passes_its_dry_run(
     text = path.read_text(encoding="utf-8")
     assert "1 row cannot be learned from" in text
     assert "not read: column origin (29)" in " ".join(text.split())
-    assert (
-        config.model.max_seq_length == 256
-    )  # the tiny model has no more positions
-    assert "all that the model was made for" in text
+    assert config.model.max_seq_length == 256
+    assert "the longest row has " in text
     shown = capsys.readouterr().out
     assert f"tools/run.py --finetune --config {path} --dry-run" in shown
 
