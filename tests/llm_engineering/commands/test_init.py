@@ -79,6 +79,12 @@ def test_what_can_be_learned_is_told_by_the_rows(
     assert json.loads((path.parent / schema).read_text())["$schema"]
 
 
+def test_what_is_not_read_is_told_without_a_tokenizer_too(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    init.run(path, str(rows(tmp_path / "rows.jsonl", {"text": "a {i}", "meta": "b"})), HUB)
+    assert "not read: column meta (30)" in path.read_text(encoding="utf-8")
+
+
 def test_the_estimate_holds_the_longest_row(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     init.run(path, str(rows(tmp_path / "rows.jsonl", {"text": "x" * 3000 + "{i}"})), HUB)
