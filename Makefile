@@ -9,7 +9,7 @@
 # make setup-launcher    set up what --target sagemaker needs, 51 MB; alone, on a fresh host, without PyTorch
 # make setup-sagemaker   set up AWS's whole SDK too, which tests compare with, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
-# make docs     the pages as a site in site/, checked strictly; sets up what that needs, 19 MB fetched
+# make docs     the pages as a site in site/, checked strictly; sets up what that needs, 28 MB fetched
 # make image IMAGE=NAME  build the image that a ZenML stack's pods run; BUILD=cpu without CUDA; needs Docker
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
 

@@ -25,6 +25,7 @@ from llm_engineering.commands.interruption import (
 )
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config, to_yaml
+from llm_engineering.configuration.load import without_schedule
 from llm_engineering.errors import (
     ConfigError,
     DataError,
@@ -193,7 +194,7 @@ def run(
         if cause is None:
             raise
         raise cause from None
-    _report(config, name)
+    _report(config, name, _by_the_clock(config_path, overrides))
 
 
 def _check_host(config: FinetuningConfig, gpus: str, *, resume: Resume) -> None:
@@ -479,7 +480,7 @@ def _failed_elsewhere(name: str) -> FinetuningError | None:
     return failure_of(name)
 
 
-def _report(config: FinetuningConfig, name: str) -> None:
+def _report(config: FinetuningConfig, name: str, command: list[str]) -> None:
     """Say what came of a run, from its artifacts: they are there wherever its steps ran."""
     from zenml.client import Client
     from zenml.utils.dashboard_utils import get_run_url
@@ -530,15 +531,34 @@ def _report(config: FinetuningConfig, name: str) -> None:
     print(f"production     {outcome}: {decision.reason}")
     if cached:
         print(f"from cache     {', '.join(cached)}  (--no-cache runs them again)")
-    print("\n".join(["", *_next_commands(config, name, promoted=decision.promoted)]))
+    print("\n".join(["", *_next_commands(config, name, command, promoted=decision.promoted)]))
 
 
-def _next_commands(config: FinetuningConfig, name: str, *, promoted: bool) -> list[str]:
-    """The three commands that help most now, as they can be typed."""
+def _by_the_clock(config_path: Path, overrides: Sequence[str]) -> list[str]:
+    """This command as a schedule's: without a name, which each of its runs needs of its own."""
+    path = config_path.relative_to(ROOT) if config_path.is_relative_to(ROOT) else config_path
+    words = ["tools/run.py", "--finetune", "--config", str(path)]
+    for override in without_schedule(overrides):
+        if override.partition("=")[0].strip() != "run.name":
+            words += ["--set", override]
+    return [*words, "--schedule", "0 3 * * 1"]
+
+
+def _next_commands(
+    config: FinetuningConfig, name: str, command: list[str], *, promoted: bool
+) -> list[str]:
+    """The three commands that help most now, as they can be typed.
+
+    Args:
+        config: The run's.
+        name: The run.
+        command: That which makes it again by the clock, in words.
+        promoted: Whether it is production; if not, another run may say why.
+    """
     elsewhere = config.run.output_dir != "outputs"
     run = shlex.quote(str(Path(config.run.output_dir) / name) if elsewhere else name)
     last = (
-        "next time      tools/run.py --finetune --config FILE --schedule '0 3 * * 1'"
+        f"by the clock   {shlex.join(command)}"
         if promoted
         else f"beside another tools/run.py --compare OTHER_RUN {run}"
     )

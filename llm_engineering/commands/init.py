@@ -120,11 +120,12 @@ def configuration(path: Path, source: str, model: str, look: Look) -> str:
 
 
 def _seen(look: Look) -> str:
-    what = {"dpo": "pairs of answers", "kto": "judged answers"}.get(
+    what = {"dpo": "of pairs of answers", "kto": "of judged answers"}.get(
         look.objective, f"of the form {look.form}"
     )
     about = "about " if look.why_estimated else ""
-    parts = [f"{look.rows:,} rows {what}", f"the longest has {about}{look.longest:,} tokens"]
+    rows = "1 row" if look.rows == 1 else f"{look.rows:,} rows"
+    parts = [f"{rows} {what}", f"the longest has {about}{look.longest:,} tokens"]
     if look.columns:
         parts.append(", ".join(f"{theirs} is the {ours}" for ours, theirs in look.columns.items()))
     if look.bad_rows:

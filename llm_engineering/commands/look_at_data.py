@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from llm_engineering.data.rows.columns import map_columns, proposed_columns
 from llm_engineering.data.rows.conversations import LABELS, to_conversation
 from llm_engineering.data.rows.forms import form_of, is_preference
 from llm_engineering.data.rows.preferences import to_preferences
+from llm_engineering.data.rows.unread import Unread, count_unread
 from llm_engineering.data.rows.unusable import UnusableRowError
 from llm_engineering.errors import DataError, ModelError
 from llm_engineering.model.base_model import known_positions
@@ -168,22 +170,25 @@ def _estimated(
 ) -> Look:
     """By the characters of each row's texts."""
     rows, longest, bad = 0, 0, []
-    for row in read_rows(source):
+    unread: Counter[str] = Counter()
+    for row in read_rows(source, unread=unread):
         if not isinstance(row, Row):
             bad.append(f"{row.origin}: {row.reason}")
             continue
         try:
-            values = map_columns(row.values, columns, set())
+            names: Unread = set()
+            values = map_columns(row.values, columns, names)
             if objective == "sft":
-                to_conversation(values, form)
+                to_conversation(values, form, names)
             else:
-                to_preferences(values, objective)
+                to_preferences(values, objective, names)
         except UnusableRowError as reason:
             bad.append(f"{row.origin}: {reason}")
             continue
+        count_unread(unread, names)
         rows += 1
         longest = max(longest, -(-_characters(row.values) // CHARACTERS_A_TOKEN))
-    return Look(objective, form, columns, rows, bad, longest, 0, why, None)
+    return Look(objective, form, columns, rows, bad, longest, 0, why, None, dict(unread))
 
 
 @contextmanager

@@ -212,11 +212,11 @@ def better(name: str, first: str, share: float, at_least: float, confidence: flo
         confidence: From 0.5 to 1.
     """
     course = f"its loss is {formats.change(-share)} against {first}"
+    sure = f"{formats.trimmed(100 * confidence)} % confidence"
     if at_least > 0:
         return Verdict(
             name,
-            f"{course}, and beyond noise: at {formats.percent(confidence)} confidence lower by "
-            f"{formats.percent(at_least)} or more",
+            f"{course}, and beyond noise: at {sure} lower by {formats.percent(at_least)} or more",
         )
     return Verdict(
         name, f"{course}, which may be noise at {formats.percent(confidence)} confidence"

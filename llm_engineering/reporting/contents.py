@@ -31,10 +31,11 @@ def with_contents(body: str) -> Markup:
 
     body = _EMPTY.sub("", body)
     marked = Markup(_HEADING.sub(name, body))  # noqa: S704 - what came in, with ids
+    grouped = any(is_group for is_group, _, _ in entries)
     groups: list[tuple[Markup, list[Markup]]] = []
     for is_group, anchor, text in entries:
         link = Markup('<a href="#{}">{}</a>').format(anchor, text)
-        if is_group or not groups:
+        if is_group or not grouped or not groups:
             groups.append((link, []))
         else:
             groups[-1][1].append(link)

@@ -11,7 +11,9 @@ import pytest
 from llm_engineering.configuration.schema import keys
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+)
 OTHERS = {"--help"}
 """Flags that are not ours."""
 FILES = {"model.safetensors", "model.tar.gz", "train.jsonl", "sagemaker.core.image_uris"}

@@ -59,7 +59,9 @@ def map_columns(
 def proposal(values: Mapping[str, object]) -> str | None:
     """The mapping to try where a row is of no form, as YAML: which column asks, which answers."""
     found = proposed_columns(values)
-    return found and f"{{prompt: {found['prompt']}, completion: {found['completion']}}}"
+    if found is None:
+        return None
+    return f"{{prompt: {found['prompt']}, completion: {found['completion']}}}"
 
 
 def proposed_columns(values: Mapping[str, object]) -> dict[Column, str] | None:

@@ -93,9 +93,14 @@ def test_a_plan_ends_with_what_differs_from_the_defaults(make_config, tmp_path, 
 @pytest.mark.parametrize("promoted", [True, False])
 def test_the_next_commands_are_ones_that_there_are(make_config, promoted):
     config = make_config()
-    commands = finetune._next_commands(config, "run-1", promoted=promoted)
+    clock = finetune._by_the_clock(Path("my config.yaml"), ["lora.r=4", "run.name=run-1"])
+    commands = finetune._next_commands(config, "run-1", clock, promoted=promoted)
     assert len(commands) == 3
     assert f"--chat {config.run.output_dir}/run-1" in commands[0]
+    asked = (
+        "tools/run.py --finetune --config 'my config.yaml' --set lora.r=4 --schedule '0 3 * * 1'"
+    )
+    assert commands[2].endswith(asked) == promoted
     help_text = (Path(finetune.ROOT) / "tools" / "run.py").read_text(encoding="utf-8")
     for flag in re.findall(r"--[a-z-]+", " ".join(commands)):
         assert f'"{flag}"' in help_text

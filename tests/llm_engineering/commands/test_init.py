@@ -45,10 +45,8 @@ def test_a_table_becomes_a_configuration_that_passes_its_dry_run(
     text = path.read_text(encoding="utf-8")
     assert "1 row cannot be learned from" in text
     assert "not read: column origin (29)" in " ".join(text.split())
-    assert (
-        config.model.max_seq_length == 128
-    )  # the tiny model's positions, and the longest fits not
-    assert "all that the model was made for" in text
+    assert config.model.max_seq_length == 256
+    assert "the longest row has " in text
     shown = capsys.readouterr().out
     assert f"tools/run.py --finetune --config {path} --dry-run" in shown
 
@@ -79,6 +77,12 @@ def test_what_can_be_learned_is_told_by_the_rows(
     assert "the model's tokenizer is not here" in text  # so the length is an estimate, and said so
     schema = text.splitlines()[0].partition("$schema=")[2]
     assert json.loads((path.parent / schema).read_text())["$schema"]
+
+
+def test_what_is_not_read_is_told_without_a_tokenizer_too(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    init.run(path, str(rows(tmp_path / "rows.jsonl", {"text": "a {i}", "meta": "b"})), HUB)
+    assert "not read: column meta (30)" in path.read_text(encoding="utf-8")
 
 
 def test_the_estimate_holds_the_longest_row(tmp_path: Path) -> None:

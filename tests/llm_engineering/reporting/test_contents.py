@@ -24,5 +24,10 @@ def test_a_group_without_a_section_goes() -> None:
     assert "<ul></ul>" not in page
 
 
+def test_without_groups_all_sections_are_of_one_level() -> None:
+    page = with_contents("<h2>a</h2><h2>b</h2>")
+    assert '<ul><li><a href="#a">a</a></li><li><a href="#b">b</a></li></ul></nav>' in page
+
+
 def test_a_page_without_headings_has_no_list() -> None:
     assert with_contents("<p>text</p>") == "<p>text</p>"
