@@ -99,8 +99,8 @@ def _stored(manifest: dict[str, Any]) -> tuple[Any, Any]:
 
 def _verdicts(runs: Sequence[Any]) -> list[Any]:
     """Each run held against the first by a paired bootstrap, where the rows are the same."""
-    from llm_engineering.scoring.bootstrap import paired_bootstrap
     from llm_engineering.reporting.comparison import better, same_rows
+    from llm_engineering.scoring.bootstrap import paired_bootstrap
 
     first, *others = runs
     found = []

@@ -161,7 +161,7 @@ class ScorerSettings(Section):
             for kind in KINDS
             if kind not in _ARGUMENTS
         }
-        brief = {
+        brief: dict[str, Any] = {
             "type": "object",
             "additionalProperties": False,
             "properties": {**short, **plain, **others},
