@@ -78,7 +78,7 @@ def promote(version: str, config_path: Path, overrides: Sequence[str]) -> None:
     print(f"{name} is the production version of {model}")
     if replaced is not None:
         print(f"{replaced} is archived; --rollback puts it back")
-    print(SERVED_STILL)
+        print(SERVED_STILL)
 
 
 def rollback(config_path: Path, overrides: Sequence[str]) -> None:

@@ -44,9 +44,9 @@ def test_forward_and_back_and_what_is_listed(
     assert command("--promote", "1").endswith(
         f"Llama-qa-20261125-030000 is the production version of {model}\n"
     )
-    assert "Llama-qa-20261125-030000 is archived; --rollback puts it back" in command(
-        "--promote", "Llama-qa-20261202-030000"
-    )
+    promoted = command("--promote", "Llama-qa-20261202-030000")
+    assert "Llama-qa-20261125-030000 is archived; --rollback puts it back" in promoted
+    assert "what serves keeps its version" in promoted
     assert f"Llama-qa-20261125-030000 is the production version of {model} again" in command(
         "--rollback"
     )
