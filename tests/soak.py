@@ -404,15 +404,18 @@ def _jump(days: int) -> None:
 
 
 def _processes() -> list[psutil.Process]:
-    """What is alive of all that was started; the dead are buried."""
+    """What is alive of all that was started; the dead are buried.
+
+    A process whose first thread has ended is a zombie already, and holds its files until its last has.
+    """
     alive = []
     for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.status() != psutil.STATUS_ZOMBIE:
+        with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
+            ended = process.status() == psutil.STATUS_ZOMBIE
+            if ended and process.ppid() == os.getpid():
+                ended = os.waitpid(process.pid, os.WNOHANG)[0] == process.pid
+            if not ended:
                 alive.append(process)
-            elif process.ppid() == os.getpid():
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(process.pid, os.WNOHANG)
     return alive
 
 

@@ -143,7 +143,8 @@ class _Writer:
             if self._over.is_set():
                 return
             try:
-                self.write()
+                with _retries_untold(told=failed):
+                    self.write()
             except Exception as error:  # whatever it is, training matters more
                 if not failed:
                     logger.warning(
@@ -176,7 +177,8 @@ def _insist(write: Callable[[], None]) -> None:
     end, pause, told = time.monotonic() + PATIENCE_S, 1.0, False
     while True:
         try:
-            return write()
+            with _retries_untold(told=told):
+                return write()
         except Exception as error:
             if not _is_outage(error) or time.monotonic() > end:
                 logger.warning("ZenML does not take this step's figures: %s", _first_line(error))
@@ -189,6 +191,19 @@ def _insist(write: Callable[[], None]) -> None:
             told = True
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+@contextmanager
+def _retries_untold(*, told: bool) -> Iterator[None]:
+    """Keep ZenML's client from telling each of its five attempts, once an outage has been told."""
+    of_requests = logging.getLogger("urllib3.connectionpool")
+    before = of_requests.level
+    if told:
+        of_requests.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        of_requests.setLevel(before)
 
 
 def _is_outage(error: Exception) -> bool:

@@ -60,6 +60,7 @@ def command(tmp_path: Path, server: ZenMLServer) -> Callable[..., subprocess.Pop
             "ZENML_CONFIG_PATH": str(tmp_path / "own-settings"),
             "ZENML_ANALYTICS_OPT_IN": "false",
             "ZENML_STORE_URL": server.url,
+            "ZENML_CUSTOM_SOURCE_ROOT": str(ROOT),
             "OMP_NUM_THREADS": "1",
         }
         return subprocess.Popen(
@@ -90,7 +91,7 @@ def test_a_server_that_dies_while_training_costs_nothing(
         {
             "run.name": "team",
             "registry.model": "team",
-            "train.max_steps": 40,
+            "train.max_steps": 120,
             "train.learning_rate": 0.003,
             "evaluate.parity_rows": 0,
             "registry.checks": ["finite_losses", "intact_adapter"],
@@ -101,7 +102,7 @@ def test_a_server_that_dies_while_training_costs_nothing(
     run = command("tools/run.py", "--finetune", "--config", str(path), **account)
     try:
         work = Path(config.run.output_dir) / ".work" / "team"
-        while not any(work.glob("checkpoint-*")):
+        while not any(work.glob("checkpoints/*/complete.json")):
             assert run.poll() is None, run.communicate()[0][-6000:]
             time.sleep(0.05)
         server.kill()
@@ -121,7 +122,7 @@ def test_a_server_that_dies_while_training_costs_nothing(
     assert seen["status"] == "completed"
     assert set(seen["steps"].values()) == {"completed"}
     assert seen["production"] == "team"
-    assert seen["training"]["train_steps"] == 40
+    assert seen["training"]["train_steps"] == 120
     metrics = json.loads((Path(config.run.output_dir) / "team" / "metrics.json").read_text())
     assert seen["training"]["held_out_loss_after"] == pytest.approx(
         metrics["held_out_loss_after"], rel=1e-4

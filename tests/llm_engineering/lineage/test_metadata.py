@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from urllib.parse import urlparse
 
 import pytest
 from zenml.metadata.metadata_types import StorageSize, Uri
+from zenml.zen_stores.rest_zen_store import RestZenStore
 
 from llm_engineering.lineage import metadata
 from llm_engineering.lineage.links import not_a_link
@@ -42,6 +46,8 @@ class Server:
     def log_metadata(self, metadata, **_):
         self.asked += 1
         if not self.up:
+            for _attempt in range(5):
+                logging.getLogger("urllib3.connectionpool").warning("Retrying")
             raise self.error
         self.written.append(metadata)
 
@@ -84,6 +90,7 @@ def test_training_goes_on_while_the_server_is_gone_and_says_so_once(server, capl
     assert len(told) == 1
     assert "ConnectionError: connection refused" in told[0]
     assert "ZenML takes this step's figures again" in caplog.messages
+    assert caplog.messages.count("Retrying") == 5, "those of the first request alone"
 
 
 def test_a_step_that_ends_waits_for_the_server(server, monkeypatch, caplog):
@@ -101,6 +108,8 @@ def test_a_step_that_ends_waits_for_the_server(server, monkeypatch, caplog):
     assert server.written[-1]["training"]["train_steps"] == 2
     assert len(pauses) == 3
     assert sum("waiting for it" in line for line in caplog.messages) == 1
+    assert caplog.messages.count("Retrying") <= 10
+    assert not logging.getLogger("urllib3.connectionpool").level
 
 
 def test_what_zenml_refuses_is_told_and_not_tried_again(server, caplog):
@@ -150,3 +159,41 @@ def test_no_sentence_reads_as_a_link_that_leads_nowhere(text, shown_as):
 @pytest.mark.parametrize("name", ["arn:aws:sagemaker:us-east-1:1:training-job/x", "sha256:0f"])
 def test_a_name_with_colons_can_be_copied(name):
     assert not_a_link(name) == name
+
+
+class Starting(BaseHTTPRequestHandler):
+    """A gateway whose server has not started yet."""
+
+    def do_POST(self):
+        self.send_response(503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(params=["nobody listens", "a gateway without its server"])
+def gone(request):
+    """Address of a server that is not there, or not yet."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Starting) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        if request.param == "nobody listens":
+            server.server_close()
+            yield url
+            return
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield url
+        server.shutdown()
+
+
+def test_what_zenmls_client_raises_in_an_outage_is_one(gone, monkeypatch):
+    """Its own session, with its own retries, of which only the pauses are left out."""
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
+    settings = SimpleNamespace(verify_ssl=True, connection_pool_size=1)
+    client = SimpleNamespace(_session_lock=threading.RLock(), _session=None, config=settings)
+    session = RestZenStore.session.fget(client)
+    with pytest.raises(Exception, match="Max retries exceeded") as raised:
+        session.post(f"{gone}/api/v1/run-metadata", json={})
+    assert metadata._is_outage(raised.value)
+    assert not metadata._is_outage(RuntimeError("500 HTTP Error received from server"))
