@@ -107,10 +107,10 @@ EXAMPLES = (instruction, tool_calling, preferences, continued_pretraining)
 
 
 def main() -> None:
-    """Write rows.jsonl of each example."""
+    """Write data.jsonl of each example."""
     for rows in EXAMPLES:
         lines = [json.dumps(row, ensure_ascii=False) for row in rows()]
-        file = HERE / rows.__name__ / "rows.jsonl"
+        file = HERE / rows.__name__ / "data.jsonl"
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

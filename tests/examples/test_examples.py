@@ -25,7 +25,7 @@ def test_its_rows_are_those_that_the_script_makes(folder: Path) -> None:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     made = {rows.__name__: list(rows()) for rows in script.EXAMPLES}
-    stored = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    stored = (folder / "data.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in stored] == made[folder.name]
 
 
@@ -38,7 +38,7 @@ def test_its_configuration_passes_its_dry_run(
     monkeypatch.chdir(ROOT)
     finetune.run(folder / "config.yaml", [], dry_run=True)
     plan = capsys.readouterr().out
-    assert f"examples/{folder.name}/rows.jsonl, 1 file of " in plan
+    assert f"examples/{folder.name}/data.jsonl, 1 file of " in plan
     assert "a run would stop here" not in plan
     assert "dry run: nothing was loaded or written" in plan
 
