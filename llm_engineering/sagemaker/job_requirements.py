@@ -27,14 +27,18 @@ ROOTS = (
     "httpx",
     "huggingface-hub",
     "jinja2",
+    "jsonschema",
     "markupsafe",
+    "openai",
     "packaging",
     "peft",
     "psutil",
     "pyarrow",
     "pydantic",
     "pyyaml",
+    "referencing",
     "rich",
+    "sacrebleu",
     "safetensors",
     "transformers",
     "trl",
@@ -49,7 +53,7 @@ ROOTS = (
 BROUGHT_BY_IMAGE = re.compile(
     r"torch|torchvision|torchaudio|torchao|triton(-windows)?|xformers|nvidia-.*|cuda-.*"
 )
-GROUPS = frozenset({"main", "train"})
+GROUPS = frozenset({"main", "scoring", "train"})
 MLFLOW, MLFLOW_GROUP = "sagemaker-mlflow", "sagemaker"
 """Teaches MLflow's client the ARN of a managed server; comes with that client."""
 

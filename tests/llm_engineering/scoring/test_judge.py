@@ -160,7 +160,7 @@ def test_a_key_that_is_refused_is_told_once_and_never_shown(
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
-    secret = "sk-a-wrong-key-987654321"
+    secret = "a-wrong-key-987654321"
     monkeypatch.setenv("A_JUDGES_KEY", secret)
     caplog.set_level(logging.DEBUG)
     score = ask([make_row("a", "bb", number=number) for number in range(3)])
