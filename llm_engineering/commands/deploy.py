@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_engineering.commands.command_line import command_line, typed
 from llm_engineering.commands.terminal import set_up_terminal
@@ -197,9 +197,9 @@ def _print_plan(staged: _Staged, costs: Costs) -> None:
 
 
 def _try(staged: _Staged, region: str) -> str:
-    body = {"messages": [{"role": "user", "content": "What is a list?"}]}
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "What is a list?"}]}
     if (staged.folder / "adapters").is_dir():
-        body |= {"adapters": [_plain(staged.version.model)]}  # type: ignore[dict-item]
+        body |= {"adapters": [_plain(staged.version.model)]}
     return (
         f"aws sagemaker-runtime invoke-endpoint --region {region} --endpoint-name "
         f"{staged.deployment.name} --content-type application/json --cli-binary-format "

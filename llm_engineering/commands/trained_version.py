@@ -71,9 +71,10 @@ def trained_version(where: str, config: FinetuningConfig) -> Iterator[TrainedVer
     if where in ("", PRODUCTION):
         text += f", {PRODUCTION}"
     with tempfile.TemporaryDirectory(prefix="version-") as folder:
-        here = Path(config.run.output_dir) / version.name
+        name = str(version.name)
+        here = Path(config.run.output_dir) / name
         if not (here / "manifest.json").is_file():
-            here = Path(folder) / version.name
+            here = Path(folder) / name
             logger.info("taking %s out of the store", version.name)
             write_version(version, here)
         run = find_run(str(here), config)

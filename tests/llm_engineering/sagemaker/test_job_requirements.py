@@ -19,7 +19,7 @@ from llm_engineering.sagemaker.job_requirements import BROUGHT_BY_IMAGE, ROOTS, 
 ROOT = Path(__file__).resolve().parents[3]
 LOCK = ROOT / "poetry.lock"
 # Parts of the package that run beside a job, not in it.
-BESIDE_THE_JOB = {"commands", "lineage", "registry", "sagemaker", "scheduling"}
+BESIDE_THE_JOB = {"commands", "lineage", "registry", "sagemaker", "scheduling", "serving"}
 # The launcher prepares the data, resolves where an adapter of the registry lies, and keeps the section
 # of ZenML, which asks ZenML only where it says something.
 ONLY_BEFORE_THE_JOB = {"artifacts.py", "near.py", "starting_adapter.py", "zenml.py"}
