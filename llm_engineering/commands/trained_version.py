@@ -67,15 +67,15 @@ def trained_version(where: str, config: FinetuningConfig) -> Iterator[TrainedVer
             )
     else:
         version = find_version(model, where)
-    name = str(version.name)
-    text = f"{name}, version {version.number} of {model}"
+    text = f"{version.name}, version {version.number} of {model}"
     if where in ("", PRODUCTION):
         text += f", {PRODUCTION}"
     with tempfile.TemporaryDirectory(prefix="version-") as folder:
+        name = str(version.name)
         here = Path(config.run.output_dir) / name
         if not (here / "manifest.json").is_file():
             here = Path(folder) / name
-            logger.info("taking %s out of the store", name)
+            logger.info("taking %s out of the store", version.name)
             write_version(version, here)
         run = find_run(str(here), config)
         yield TrainedVersion(run, model, f"{text}: {run.kind} on {run.base.id}")

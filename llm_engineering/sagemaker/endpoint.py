@@ -71,7 +71,12 @@ def deploy(
         AwsUnavailableError: As that, where the same command may succeed later.
         KeyboardInterrupt: It was given up waiting; the endpoint goes on, which is told.
     """
-    former = _describe(aws, wanted.name, pace)
+    former = _describe(
+        aws,
+        wanted.name,
+        pace,
+        f"nothing was sent; if {wanted.name} runs already, it {costs.text()}",
+    )
     if former is not None:
         _require_own(aws, former, costs)
         status, serves = former["EndpointStatus"], former["EndpointConfigName"]
@@ -136,7 +141,8 @@ def undeploy(aws: Aws, name: str, costs: Costs, pace: Pace) -> bool:
         LaunchError: It is another's, or may not be removed; says that it still costs.
         AwsUnavailableError: AWS cannot be asked now.
     """
-    found = _describe(aws, name, pace)
+    unknown = f"whether endpoint {name} is gone is not known: if not, it {costs.text()}"
+    found = _describe(aws, name, pace, unknown)
     if found is None:
         return False
     _require_own(aws, found, costs)
@@ -146,16 +152,15 @@ def undeploy(aws: Aws, name: str, costs: Costs, pace: Pace) -> bool:
                 break
             logger.info("%s is %s: AWS removes it after that", name, found["EndpointStatus"])
             time.sleep(pace.poll_s)
-            found = _describe(aws, name, pace)
+            found = _describe(aws, name, pace, unknown)
         if found is None:
             return True
         if found["EndpointStatus"] != "Deleting":
             _call(aws, "delete_endpoint", {"EndpointName": name}, f"endpoint {name} {costs.text()}")
-        while _describe(aws, name, pace) is not None:
+        while _describe(aws, name, pace, unknown) is not None:
             time.sleep(pace.poll_s)
     except KeyboardInterrupt:
-        logger.warning("given up waiting: whether endpoint %s is gone is not known. It %s", name,
-                       costs.text())  # fmt: skip
+        logger.warning("given up waiting: %s", unknown)
         raise
     _remove_parts(aws, found["EndpointConfigName"])
     return True
@@ -164,22 +169,18 @@ def undeploy(aws: Aws, name: str, costs: Costs, pace: Pace) -> bool:
 def _follow(aws: Aws, wanted: Deployment, costs: Costs, pace: Pace) -> None:
     """Wait until the endpoint serves what is wanted."""
     told = ""
-    try:
-        while True:
-            found = _describe(aws, wanted.name, pace)
-            if found is None:
-                raise LaunchError(f"endpoint {wanted.name} was removed meanwhile; nothing runs")
-            status = str(found["EndpointStatus"])
-            if status != told:
-                told = status
-                logger.info("%s: %s", wanted.name, status)
-            if status not in MOVING:
-                break
-            time.sleep(pace.poll_s)
-    except AwsUnavailableError as error:
-        raise AwsUnavailableError(
-            f"{error}; endpoint {wanted.name} goes on. It {costs.text()}"
-        ) from None
+    goes_on = f"endpoint {wanted.name} goes on. It {costs.text()}"
+    while True:
+        found = _describe(aws, wanted.name, pace, goes_on)
+        if found is None:
+            raise LaunchError(f"endpoint {wanted.name} was removed meanwhile; nothing runs")
+        status = str(found["EndpointStatus"])
+        if status != told:
+            told = status
+            logger.info("%s: %s", wanted.name, status)
+        if status not in MOVING:
+            break
+        time.sleep(pace.poll_s)
     if status == SERVING and found["EndpointConfigName"] == wanted.part:
         return
     reason = str(found.get("FailureReason", "AWS gives no reason"))
@@ -197,8 +198,8 @@ def _follow(aws: Aws, wanted: Deployment, costs: Costs, pace: Pace) -> None:
     )
 
 
-def _describe(aws: Aws, name: str, pace: Pace) -> Mapping[str, Any] | None:
-    """The endpoint as AWS tells it; None: there is none."""
+def _describe(aws: Aws, name: str, pace: Pace, standing: str) -> Mapping[str, Any] | None:
+    """The endpoint as AWS tells it; None: there is none. ``standing``: as of ``_call``."""
     try:
         return dict(
             aws.surviving(
@@ -207,12 +208,12 @@ def _describe(aws: Aws, name: str, pace: Pace) -> Mapping[str, Any] | None:
                 pause_s=pace.poll_s,
             )
         )
-    except AwsUnavailableError:
-        raise
+    except AwsUnavailableError as error:
+        raise AwsUnavailableError(f"{error}; {standing}") from None
     except Exception as error:
         if error_code(error) == "ValidationException" and "Could not find" in str(error):
             return None
-        raise _refusal(error, "DescribeEndpoint", f"whether {name} runs is not known") from None
+        raise _refusal(error, "DescribeEndpoint", standing) from None
 
 
 def _require_own(aws: Aws, endpoint: Mapping[str, Any], costs: Costs) -> None:

@@ -9,10 +9,12 @@ what a request asks for and the engine would pass over is refused.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import socket
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from llm_engineering.data.rows.conversations import read_form
@@ -27,6 +29,8 @@ from llm_engineering.talk.sampling import Sampling, sampling_of
 
 PACKAGES = ("fastapi", "uvicorn", "openai")
 _ROUTE = "/v1/chat/completions"
+_PATIENCE = 3
+"""Seconds that an answer under way has to be complete after Ctrl-C."""
 _NOTHING = {
     "n": (1,),
     "logprobs": (False,),
@@ -94,8 +98,10 @@ def serve(
             await super().startup(sockets)
             on_ready()
 
-    app = build_app(model, endpoint.model)
-    Server(uvicorn.Config(app, log_level="warning")).run(sockets=[taken])
+    config = uvicorn.Config(
+        build_app(model, endpoint.model), log_level="warning", timeout_graceful_shutdown=_PATIENCE
+    )
+    Server(config).run(sockets=[taken])
 
 
 def build_app(model: AnsweringModel, name: str) -> Any:
@@ -167,10 +173,9 @@ def sampling_for(body: Mapping[str, Any], stated: Sampling) -> Sampling:
         values["temperature"] = body["temperature"]
     if body.get("top_p") is not None:
         values["others"] = {**values["others"], "top_p": body["top_p"]}
-    longest = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
-    values["max_new_tokens"] = next((one for one in longest if one is not None), 0) or (
-        stated.max_new_tokens if longest == [None, None] else 0
-    )
+    for name in ("max_tokens", "max_completion_tokens"):  # the newer one counts
+        if body.get(name) is not None:
+            values["max_new_tokens"] = body[name]
     try:
         return Sampling.model_validate(values)
     except ValueError as error:
@@ -251,6 +256,28 @@ def _state(model: AnsweringModel) -> Any:
     return OneThread()
 
 
+@lru_cache(maxsize=1)
+def _without_stops(tokenizer: Any, stop_ids: frozenset[int]) -> Any:
+    """The tokenizer, or a copy for decoding alone, of which every stop token is special.
+
+    The engine leaves special tokens out of an answer, and a run may stop at others.
+    """
+    from tokenizers import AddedToken
+
+    known = tokenizer.added_tokens_decoder
+    plain = [one for one in stop_ids if one not in known or not known[one].special]
+    if not plain:
+        return tokenizer
+    decoding = copy.deepcopy(tokenizer)
+    decoding._tokenizer.add_special_tokens(
+        [
+            AddedToken(text, special=True, normalized=False)
+            for text in tokenizer.convert_ids_to_tokens(plain)
+        ]
+    )
+    return decoding
+
+
 def _chat_handler(model: AnsweringModel, manager: Any, state: Any) -> Any:
     from fastapi import HTTPException
     from transformers import GenerationConfig
@@ -280,7 +307,7 @@ def _chat_handler(model: AnsweringModel, manager: Any, state: Any) -> Any:
             given = answer(
                 request_id,
                 model.model,
-                model.tokenizer,
+                _without_stops(model.tokenizer, model.stop_ids),
                 name,
                 inputs,
                 config,

@@ -170,7 +170,7 @@ def test_one_that_is_moving_elsewhere_is_not_touched(world: World) -> None:
         ("CreateEndpoint", client_error("ExpiredTokenException"), AwsUnavailableError,
          "have expired: renew them .*; nothing runs"),
         ("DescribeEndpoint", client_error("AccessDeniedException"), LaunchError,
-         "whether finetuning-helper runs is not known"),
+         f"nothing was sent; if finetuning-helper runs already, it {COSTING}"),
     ],
 )  # fmt: skip
 def test_what_aws_refuses_says_that_nothing_runs(
@@ -210,6 +210,23 @@ def test_whoever_stops_waiting_is_told_that_it_goes_on_and_costs(
     with caplog.at_level(logging.WARNING), pytest.raises((KeyboardInterrupt, LaunchError)) as told:
         world.deploy()
     assert "finetuning-helper goes on. It costs 1.50 USD" in caplog.text + str(told.value)
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), client_error("ExpiredTokenException")])
+def test_whoever_stops_waiting_for_a_removal_is_told_that_it_may_cost_on(
+    ending: BaseException, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.deploy()
+    delete = world.service._delete
+
+    def ends(call: Any) -> dict[str, Any]:
+        world.client.failures["DescribeEndpoint"] = [ending] * 50
+        return delete(call)
+
+    world.service._delete = ends  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING), pytest.raises((KeyboardInterrupt, LaunchError)) as told:
+        undeploy(world.aws, NAME, COSTS, QUICK)
+    assert "gone is not known: if not, it costs 1.50 USD" in caplog.text + str(told.value)
 
 
 def test_a_refused_removal_says_that_it_still_costs(world: World) -> None:
