@@ -16,7 +16,7 @@ from typing import Any
 
 import requests
 
-ADMIN, ADMIN_PASSWORD = "admin", "the-admins-own"  # noqa: S105
+ADMIN, ADMIN_PASSWORD = "admin", "the-admins-own"
 _SECONDS_TO_START = 240.0
 
 

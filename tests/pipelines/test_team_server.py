@@ -19,7 +19,7 @@ from llm_engineering.configuration import to_yaml
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
-USER, PASSWORD = "ada", "the-second-users-own"  # noqa: S105
+USER, PASSWORD = "ada", "the-second-users-own"
 OUTAGE_S = 45.0  # ZenML's client gives up after some 30
 
 LOOK = """
