@@ -16,6 +16,7 @@ from typing import Any
 from llm_engineering.lineage.links import not_a_link
 from llm_engineering.lineage.loss_curve import LossCurve
 from llm_engineering.model.finetuning.record import TrainingRecord
+from llm_engineering.reporting import formats
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def show(group: str, figures: Mapping[str, Any], **target: Any) -> None:
     """Show figures of the running step, or of what ``target`` names, as ``log_metadata`` does.
 
     Numbers are rounded. Sizes (``..._bytes``) and links stand beside the group: only there ZenML
-    has types for them.
+    has types for them. Its dashboard shows a size as bare bytes, so the group has it in words too.
 
     Args:
         group: Their title.
@@ -50,7 +51,8 @@ def shown(group: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name, value in figures.items():
         if name.endswith("_bytes"):
-            typed[name.removesuffix("_bytes")] = StorageSize(value)
+            size = name.removesuffix("_bytes")
+            typed[size], plain[size] = StorageSize(value), formats.size(value)
         elif isinstance(value, str) and value.startswith(("https://", "http://")):
             typed[name] = Uri(value)
         elif isinstance(value, float):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from llm_engineering.outputs import unproven
 from llm_engineering.scheduling.changes import Inputs
+from llm_engineering.scheduling.whole_file import write_whole
 
 KEPT_LINES = 500
 """Newest lines kept when the history is shortened; runs whose output is there stay too."""
@@ -86,9 +86,8 @@ def shorten_history(folder: Path) -> None:
     newest = last_success(ticks)
     old, new = ticks[:-KEPT_LINES], ticks[-KEPT_LINES:]
     kept = [t for t in old if t is newest or any(map(_is_there, t.folders))]
-    part = folder / "history.jsonl.part"
-    part.write_text("".join(t.model_dump_json() + "\n" for t in [*kept, *new]), encoding="utf-8")
-    os.replace(part, folder / "history.jsonl")
+    lines = "".join(t.model_dump_json() + "\n" for t in [*kept, *new])
+    write_whole(folder / "history.jsonl", lines)
 
 
 def _is_there(folder: Path) -> bool:

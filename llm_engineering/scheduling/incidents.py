@@ -7,7 +7,6 @@ it still going on writes beside that run.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from llm_engineering.configuration.schedule import ScheduleSettings
 from llm_engineering.scheduling.alert import send_alert
 from llm_engineering.scheduling.table import span
+from llm_engineering.scheduling.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +95,7 @@ class Incidents:
     def _write(self, kind: Kind, incident: Incident) -> None:
         try:
             self._folder.mkdir(exist_ok=True)
-            part = self._file(kind).with_suffix(".part")
-            part.write_text(incident.model_dump_json(), encoding="utf-8")
-            os.replace(part, self._file(kind))
+            write_whole(self._file(kind), incident.model_dump_json())
         except OSError as error:  # a full disk: then it is told at every call
             logger.warning("what was told cannot be noted in %s: %s", self._folder, error)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from llm_engineering.configuration.schedule import ScheduleSettings
 from llm_engineering.errors import ConfigError
+from llm_engineering.scheduling.whole_file import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".schedules"
@@ -59,11 +59,7 @@ def schedule_folder(name: str) -> Path:
 def write_schedule(schedule: Schedule) -> None:
     """Write a schedule, whole or not at all; for its user alone, since an alert may name a secret."""
     schedule.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = schedule.folder / "schedule.json.part"
-    part.touch(mode=0o600)
-    part.chmod(0o600)
-    part.write_text(schedule.model_dump_json(indent=1), encoding="utf-8")
-    os.replace(part, schedule.folder / "schedule.json")
+    write_whole(schedule.folder / "schedule.json", schedule.model_dump_json(indent=1))
 
 
 def find_schedule(name: str) -> Schedule | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from llm_engineering.commands import schedule as command
 from llm_engineering.configuration import to_yaml
 from llm_engineering.errors import ConfigError, LaunchError, SetupError
-from llm_engineering.scheduling import clock, schedules, tick
-from llm_engineering.scheduling.history import Tick, append_tick
+from llm_engineering.scheduling import clock, host_queue, schedules, tick
+from llm_engineering.scheduling.history import Tick, append_tick, read_history
 from llm_engineering.scheduling.lock import schedule_lock
 from llm_engineering.scheduling.schedules import read_schedule, schedule_names, write_schedule
 
@@ -201,3 +204,31 @@ def test_a_call_in_the_users_own_words_is_told_when_it_is_removed(
     monkeypatch.setattr(clock, "leftovers", lambda schedule: ["0 3 * * * ./mine.sh"])
     command.remove("weekly")
     assert "the crontab may still call it: 0 3 * * * ./mine.sh" in capsys.readouterr().err
+
+
+def test_a_call_that_is_asked_to_stop_is_recorded_and_says_by_what(
+    config_path, clocks, monkeypatch
+):
+    """systemd and a shutdown ask by SIGTERM; what is not recorded would be a call without a trace."""
+    add(config_path)
+
+    def asked(*_: Any) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        return 0
+
+    monkeypatch.setattr(tick, "run_attempt", asked)
+    monkeypatch.setattr(host_queue, "FOLDERS", (config_path.parent.resolve(),))
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[3]))
+    from tools.run import main
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGTERM, lambda *_: None)  # of a test that fails, the session goes on
+    try:
+        done = CliRunner().invoke(main, ["--run-scheduled", "tiny-stdlib_qa"])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert done.exit_code == 128 + signal.SIGTERM, done.output
+    (call,) = read_history(read_schedule("tiny-stdlib_qa").folder)
+    assert (call.outcome, call.reason) == ("interrupted", "first run; stopped on request")

@@ -130,11 +130,11 @@ def test_a_training_that_fails_is_not_kept_waiting(server):
 def test_figures_are_in_groups_rounded_and_of_zenmls_types():
     found = shown(
         "training",
-        {"loss": 1.23456789, "steps": 3, "peak_memory_bytes": 7, "console": "https://a.b/c"},
+        {"loss": 1.23456789, "steps": 3, "peak_memory_bytes": 7e9, "console": "https://a.b/c"},
     )
     assert found == {
-        "training": {"loss": 1.2346, "steps": 3},
-        "peak_memory": 7,
+        "training": {"loss": 1.2346, "steps": 3, "peak_memory": "7.0 GB"},
+        "peak_memory": 7e9,
         "console": "https://a.b/c",
     }
     assert (type(found["peak_memory"]), type(found["console"])) == (StorageSize, Uri)
