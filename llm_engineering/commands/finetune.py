@@ -128,9 +128,16 @@ def run(
 
     here = runs_here()
     if here:
+        from llm_engineering.model.evaluation.benchmark_tasks import require_benchmarks
         from llm_engineering.scoring.require import require_scorers
 
         require_scorers(config.evaluate.answers)  # before anything is read, or paid for
+        require_benchmarks(config.evaluate.benchmarks)
+    if target == "sagemaker" and config.evaluate.benchmarks:
+        raise ConfigError(
+            f"evaluate.benchmarks ({', '.join(config.evaluate.benchmarks)}): a SageMaker job does not "
+            "install lm-evaluation-harness; leave them out, or train on a host of your own"
+        )
     for note in require_stack(config):
         click.secho(f"note: {note}", fg="yellow", err=True)
     trained_here = target == "local" and trains_here(config)

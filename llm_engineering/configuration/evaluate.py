@@ -36,6 +36,14 @@ class EvaluateSettings(Section):
         description="Held-out rows that base model and adapter answer, and how the answers are "
         "scored; default: none are.",
     )
+    benchmarks: list[Annotated[str, Field(min_length=1)]] = Field(
+        [],
+        description="Tasks of EleutherAI's lm-evaluation-harness, evaluated before and after: names, or "
+        "paths of tasks' YAML files, which can read local data.",
+    )
+    benchmark_limit: PositiveInt | None = Field(
+        None, description="The first so many rows of each benchmark; default: all."
+    )
 
     @property
     def needing_the_model(self) -> dict[str, Any]:

@@ -86,7 +86,13 @@ class FinetuningConfig(Section):
 
 
 def _require_scores_that_checks_name(config: FinetuningConfig) -> None:
-    """Refuse a check by a score that nothing measures."""
+    """Refuse a check by a score, or by a benchmark, that nothing measures."""
+    forgotten = config.registry.most_forgotten_tasks
+    if forgotten and not config.evaluate.benchmarks:
+        raise ValueError(
+            f"registry.max_forgetting names {', '.join(forgotten)}, and evaluate.benchmarks measures "
+            "none; add that task there, or name general_text alone"
+        )
     answers = config.evaluate.answers
     known = [] if answers is None else [one.name for one in answers.scorers]
     unknown = [name for name in config.registry.scores if name not in known]

@@ -38,6 +38,14 @@ CheckSetting = Annotated[
     Discriminator(_kind_of_check),
 ]
 
+_Share = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+MaxForgetting = Annotated[
+    Annotated[_Share, Tag("number")] | Annotated[dict[str, _Share], Tag("by_name")],
+    Discriminator(lambda value: "by_name" if isinstance(value, dict) else "number"),
+]
+GENERAL_TEXT = "general_text"
+_MOST_FORGOTTEN = 0.25
+
 
 class RegistrySettings(Section):
     """The registered model that a run adds a version to, and what makes a version production."""
@@ -61,10 +69,25 @@ class RegistrySettings(Section):
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = Field(
         0.95, description="Confidence that the decrease is real (paired bootstrap over rows)."
     )
-    max_forgetting: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
-        0.25,
-        description="Largest increase of the loss on general text, as a share of the base model's.",
+    max_forgetting: MaxForgetting = Field(
+        _MOST_FORGOTTEN,
+        description="Largest increase of the loss on general text, as a share of the base model's; or a "
+        "mapping, {general_text: 0.25, TASK: 0.05}, where a benchmark's figure may get worse by its "
+        "share.",
     )
+
+    @property
+    def most_forgotten_text(self) -> float:
+        """Largest increase of the loss on general text that is let pass."""
+        asked = self.max_forgetting
+        return asked.get(GENERAL_TEXT, _MOST_FORGOTTEN) if isinstance(asked, dict) else asked
+
+    @property
+    def most_forgotten_tasks(self) -> dict[str, float]:
+        """Largest loss by benchmark that is let pass, as a share of the base model's figure."""
+        asked = self.max_forgetting
+        by_name = asked if isinstance(asked, dict) else {}
+        return {name: share for name, share in by_name.items() if name != GENERAL_TEXT}
 
     @property
     def scores(self) -> list[str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.lineage.fingerprints import take_fingerprints
 from llm_engineering.lineage.run_order import RunOrder
+from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.evaluation.benchmark_tasks import is_file, require_benchmarks
 from llm_engineering.planning.hardware import device_kind, resolve_dtype
 from llm_engineering.scoring.require import require_scorers, scorer_digests
 
@@ -25,7 +28,7 @@ class StepFingerprints:
     training: list[str]
     """The train step's."""
     scoring: list[str]
-    """The evaluate step's: functions of the user's own that score answers."""
+    """The evaluate step's: functions of the user's own that score answers, files of benchmarks."""
 
 
 def look_at_inputs(
@@ -44,6 +47,7 @@ def look_at_inputs(
     """
     # Here too: a run that a stack or a schedule starts was looked at by no command.
     require_scorers(config.evaluate.answers)
+    require_benchmarks(config.evaluate.benchmarks)
     now = take_fingerprints(config)
     device, evaluated = [], []
     if order.launch is not None:
@@ -60,5 +64,10 @@ def look_at_inputs(
         model=[now.model, *code],
         code=code,
         training=[now.start, *code, *evaluated],
-        scoring=scorer_digests(config.evaluate.answers),
+        scoring=[*scorer_digests(config.evaluate.answers), *_task_files(config)],
     )
+
+
+def _task_files(config: FinetuningConfig) -> list[str]:
+    names = filter(is_file, config.evaluate.benchmarks)
+    return [file_digest(Path(name).expanduser()) for name in names]

@@ -88,6 +88,7 @@ _SUBJECTS = {
     "reward_": "held-out rows",
     "generic_": "general text",
     "score_": "scores",
+    "benchmark_": "benchmarks",
     "train_": "training",
     "trainable_": "adapter",
     "total_": "adapter",

@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.model.evaluation.benchmarks import Measured, compared, measure_benchmarks
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.generic import GenericLoss, generic_metrics
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
@@ -130,9 +131,22 @@ def measure(
             model, rows, pad_id=pad_id, stop_ids=stop_ids, same_as=same_as, answer=same_as is None
         )
 
+    def benchmarks(model: Any, whose: str) -> Measured:
+        if not settings.benchmarks:
+            return {}
+        logger.info("benchmarks, %s: %s", whose, ", ".join(settings.benchmarks))
+        return measure_benchmarks(
+            model,
+            trained.tokenizer,
+            settings.benchmarks,
+            batch_size=settings.batch_size,
+            limit=settings.benchmark_limit,
+        )
+
     after, generic_after = answer(trained.model), generic(trained.model)
     probed = probe(trained.model)
     answers_after = answer_questions(trained.model, "adapter")
+    tasks_after = benchmarks(trained.model, "adapter")
     tensors = (
         trained_tensors(trained.model, backend().whole_adapter(trained.model)) if rows else None
     )
@@ -141,11 +155,13 @@ def measure(
             before, generic_before = answer(trained.model), generic(trained.model)
             bare = probe(trained.model, probed)
             answers_before = answer_questions(trained.model, "base model")
+            tasks_before = benchmarks(trained.model, "base model")
     else:  # trained biases are the base model's own and stay when the adapter is switched off
         base = live_base_model(lora.model).model
         before, generic_before = answer(base), generic(base)
         bare = probe(base, probed)
         answers_before = answer_questions(base, "base model")
+        tasks_before = benchmarks(base, "base model")
     return Evaluation(
         before=record.before,
         after=record.after,
@@ -172,4 +188,5 @@ def measure(
             vocabulary=vocabulary_digest(trained.tokenizer),
         ),
         answers=answered(questions, answers_before, answers_after, asked) if asked else None,
+        benchmarks=compared(tasks_before, tasks_after),
     )

@@ -292,6 +292,7 @@ def metrics(
     }
     if evaluation.generic is not None:
         figures |= evaluation.generic.figures
+    figures |= evaluation.benchmark_figures
     if evaluation.answers is not None:
         figures |= evaluation.answers.figures
     for proof in parity:

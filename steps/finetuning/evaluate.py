@@ -41,4 +41,6 @@ def evaluate(
         show("general text", result.generic.figures)
     if result.answers is not None:
         show("scores", result.answers.figures)
+    if result.benchmarks:
+        show("benchmarks", result.benchmark_figures)
     return result

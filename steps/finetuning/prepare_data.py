@@ -37,6 +37,6 @@ def prepare_data(
         validates=validates,
         tokens=trainable_tokens,
     )
-    require_tool_calls(dataset.split("held_out"), scored_tool_calls)
+    require_tool_calls(dataset, scored_tool_calls)
     show("data", dataset.summary.figures)
     return dataset

@@ -227,6 +227,7 @@ def test_a_setting_that_teaches_nothing_does_not_train_again(make_config, run_pi
         "evaluate.samples": 1,
         "evaluate.max_new_tokens": 4,
         "evaluate.parity_rows": 1,
+        "evaluate.answers": {"rows": 4, "max_new_tokens": 4, "scorers": ["rouge_l"]},
         "export.merged_16bit": True,
     }
     config = make_config({**own, **nothing_taught})
@@ -236,9 +237,25 @@ def test_a_setting_that_teaches_nothing_does_not_train_again(make_config, run_pi
     evaluation = second.steps["evaluate"].outputs["evaluation"][0].load()
     assert len(evaluation.samples) == 1
     assert len(evaluation.trained_probe.rows) == 1
+    _require_scores_everywhere(second, config, "rouge_l")
     on_the_way = make_config({**own, "evaluate.samples_every": 2})
     third = run_pipeline(on_the_way, "samples-on-the-way")
     assert statuses(third)["train"] == "completed", "only training can give them"
+
+
+def _require_scores_everywhere(run, config, name):
+    """A score's figures are in the step's and the run's metadata, the version, the folder."""
+    shown = run.steps["evaluate"].run_metadata["scores"]
+    folder = Path(config.run.output_dir) / run.name
+    metrics = json.loads((folder / "metrics.json").read_text())
+    answers = json.loads((folder / "answers.json").read_text())
+    after = answers["scores"][0]["difference"]["candidate"]
+    (version,) = [one for one in all_versions(model_name(config)) if one.name == run.name]
+    for found in (shown, metrics, version.run_metadata, run.run_metadata["scores"]):
+        assert found[f"score_{name}_after"] == pytest.approx(after, abs=1e-4)
+    assert len(answers["rows"]) == 4
+    assert "Gained most" in (folder / "report.html").read_text()
+    assert "Score of answers to 4 held-out rows" in (folder / "adapter" / "README.md").read_text()
 
 
 def test_changed_data_under_an_unchanged_path_is_noticed(make_config, run_pipeline):

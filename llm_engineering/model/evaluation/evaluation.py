@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from llm_engineering.model.evaluation.benchmarks import Benchmark
 from llm_engineering.model.evaluation.generic import GenericLoss
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
 from llm_engineering.model.evaluation.probe import TrainedProbe
@@ -25,6 +26,17 @@ class Evaluation(BaseModel):
     answers: Answers | None = Field(
         None, description="Of the rows of evaluate.answers, and their scores; None: none were made."
     )
+
+    benchmarks: list[Benchmark] = Field([], description="Those of evaluate.benchmarks.")
+
+    @property
+    def benchmark_figures(self) -> dict[str, float]:
+        """Benchmarks by the names that metrics.json uses."""
+        return {
+            f"benchmark_{one.task}_{one.metric}_{when}": value
+            for one in self.benchmarks
+            for when, value in (("before", one.before), ("after", one.after))
+        }
 
     @property
     def loss_change(self) -> float:

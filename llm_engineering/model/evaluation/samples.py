@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.data.rows.message import TEXT_ROLE, Conversation
 from llm_engineering.data.tokens.tokenization import IGNORED, prompt_of
 from llm_engineering.errors import DataError
@@ -82,17 +83,19 @@ def with_references(rows: datasets.Dataset) -> datasets.Dataset:
     return rows.select([index for index, good in enumerate(rows["label"]) if good])
 
 
-def require_tool_calls(rows: datasets.Dataset, count: int) -> None:
+def require_tool_calls(dataset: PreparedDataset, count: int) -> None:
     """Check that the rows that will be answered have what the scorer tool_call compares.
 
     Args:
-        rows: The held-out split.
+        dataset: Its held-out rows are answered.
         count: As in ``choose_prompts``; 0: nothing is compared.
 
     Raises:
         DataError: A row offers no tools, and its answer calls none; names ``file:line``.
     """
-    for row in _spread(with_references(rows), count):
+    if not count:
+        return
+    for row in _spread(with_references(dataset.split("held_out")), count):
         conversation = Conversation.from_dict(json.loads(row["conversation"]))
         if _calls(conversation, _answer_of(row, conversation)) is None:
             raise DataError(

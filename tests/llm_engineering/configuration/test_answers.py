@@ -188,3 +188,15 @@ def test_editors_know_both_ways_of_writing_a_scorer(scorers: list[Any], is_right
         "registry": {"checks": ["parity", {"better_at": "exact"}]},
     }
     assert Draft202012Validator(json_schema()).is_valid(values) == is_right
+
+
+def test_a_benchmark_that_may_be_forgotten_is_one_that_is_measured(load: Any) -> None:
+    limits = "registry.max_forgetting={general_text: 0.1, sums: 0.2}"
+    with pytest.raises(ConfigError, match=r"max_forgetting names sums, and evaluate.benchmarks"):
+        load("exact", "parity", limits)
+    registry = load("exact", "parity", limits, "evaluate.benchmarks=[sums.yaml]").registry
+    assert (registry.most_forgotten_text, registry.most_forgotten_tasks) == (0.1, {"sums": 0.2})
+    plain = load("exact", "parity", "registry.max_forgetting=0.3").registry
+    assert (plain.most_forgotten_text, plain.most_forgotten_tasks) == (0.3, {})
+    with pytest.raises(ConfigError, match=r"max_forgetting: .*greater than or equal to 0"):
+        load("exact", "parity", "registry.max_forgetting=-1")

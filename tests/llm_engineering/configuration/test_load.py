@@ -456,7 +456,7 @@ def test_a_file_that_is_no_configuration(text: str, message: str, tmp_path: Path
         (
             "evaluate:\n  metric: bleu",
             7,
-            "evaluate.metric: unknown key; known here: batch_size, samples, samples_every, max_new_tokens, generic_passages, parity_rows, answers",
+            "evaluate.metric: unknown key; known here: batch_size, samples, samples_every, max_new_tokens, generic_passages, parity_rows, answers, benchmarks, benchmark_limit",
         ),
         ("train: 3", 6, "train: expected a section with keys such as train.objective (got 3)"),
         ("train:", 6, "train: expected a section with keys such as train.objective (got null)"),

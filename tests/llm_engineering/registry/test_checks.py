@@ -13,6 +13,7 @@ from llm_engineering.configuration.registry import CheckName, RegistrySettings
 from llm_engineering.data.summary import DatasetSummary
 from llm_engineering.data.tokens.audit import LabelAudit
 from llm_engineering.model.base_model import file_digest
+from llm_engineering.model.evaluation.benchmarks import Benchmark
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.evaluation.generic import GenericLoss
 from llm_engineering.model.evaluation.held_out import HeldOutMetrics
@@ -320,3 +321,27 @@ def test_a_handful_of_rows_proves_nothing(candidate: Any) -> None:
 
     enough = Evaluation(before=metrics(BASE[:8]), after=metrics(OURS[:8]), samples=[])
     assert outcome("better_than_base", candidate(evaluation=enough))[0]
+
+
+@pytest.mark.parametrize(
+    ("limits", "passed", "says"),
+    [
+        ({"sums": 0.25}, True, "sums acc 0.500 -> 0.400 (20.0% lost; up to 25.0% is let pass)"),
+        ({"sums": 0.1}, False, "sums acc 0.500 -> 0.400 (20.0% lost; up to 10.0% is let pass)"),
+        ({"others": 0.1}, False, "others was not measured (measured: sums)"),
+        ({"general_text": 0.0, "sums": 0.5}, False, "+1.0%; up to +0.0% is let pass"),
+        ({"sums": 0.5}, True, "+1.0%; up to +25.0% is let pass"),
+    ],
+)
+def test_a_benchmark_that_is_forgotten(
+    limits: dict[str, float], passed: bool, says: str, candidate: Any
+) -> None:
+    measured = evaluation(BASE, OURS, generic=0.01)
+    lost = Benchmark(task="sums", metric="acc", before=0.5, after=0.4, rows=16)
+    found = outcome(
+        "forgetting",
+        candidate(evaluation=measured.model_copy(update={"benchmarks": [lost]})),
+        max_forgetting=limits,
+    )
+    assert found[0] is passed
+    assert says in found[1]

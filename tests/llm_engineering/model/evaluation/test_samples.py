@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,8 +88,12 @@ def test_rows_without_what_tool_call_compares_are_named() -> None:
         }
 
     offered = [row(1, tools=tools), row(2, answer={"tool_calls": [call]}), row(3, tools=tools)]
-    require_tool_calls(datasets.Dataset.from_list(offered), 3)
-    plain = datasets.Dataset.from_list([*offered, row(4)])
+
+    def prepared(rows: Any) -> Any:
+        return SimpleNamespace(split=lambda name: datasets.Dataset.from_list(rows))
+
+    require_tool_calls(prepared(offered), 3)
+    plain = prepared([*offered, row(4)])
     require_tool_calls(plain, 0)
     with pytest.raises(DataError, match=r"a.jsonl:4: has no tools, .* tool_call compares"):
         require_tool_calls(plain, 4)
