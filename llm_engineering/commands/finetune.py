@@ -40,6 +40,7 @@ from llm_engineering.planning.learning_rate import choose_learning_rate
 from llm_engineering.planning.step_size import step_warnings
 
 if TYPE_CHECKING:
+    from llm_engineering.registry.decision import Decision
     from llm_engineering.sagemaker.launch_order import Launch
     from llm_engineering.training.run import Resume
 
@@ -538,7 +539,7 @@ def _report(config: FinetuningConfig, name: str, command: list[str]) -> None:
     print(f"production     {outcome}: {decision.reason}")
     if cached:
         print(f"from cache     {', '.join(cached)}  (--no-cache runs them again)")
-    print("\n".join(["", *_next_commands(config, name, command, promoted=decision.promoted)]))
+    print("\n".join(["", *_next_commands(config, name, command, decision)]))
 
 
 def _by_the_clock(config_path: Path, overrides: Sequence[str]) -> list[str]:
@@ -552,7 +553,7 @@ def _by_the_clock(config_path: Path, overrides: Sequence[str]) -> list[str]:
 
 
 def _next_commands(
-    config: FinetuningConfig, name: str, command: list[str], *, promoted: bool
+    config: FinetuningConfig, name: str, command: list[str], decision: Decision
 ) -> list[str]:
     """The three commands that help most now, as they can be typed.
 
@@ -560,14 +561,18 @@ def _next_commands(
         config: The run's.
         name: The run.
         command: That which makes it again by the clock, in words.
-        promoted: Whether it is production; if not, another run may say why.
+        decision: Whether it is production; if not, the run that it was held against may say why.
     """
-    elsewhere = config.run.output_dir != "outputs"
-    run = shlex.quote(str(Path(config.run.output_dir) / name) if elsewhere else name)
+
+    def named(which: str) -> str:
+        elsewhere = config.run.output_dir != "outputs"
+        return shlex.quote(str(Path(config.run.output_dir) / which) if elsewhere else which)
+
+    run, other = named(name), decision.production
     last = (
         f"by the clock   {shlex.join(command)}"
-        if promoted
-        else f"beside another tools/run.py --compare OTHER_RUN {run}"
+        if decision.promoted
+        else f"side by side   tools/run.py --compare {named(other) if other else 'OTHER_RUN'} {run}"
     )
     return [
         f"talk to it     tools/run.py --chat {run}",

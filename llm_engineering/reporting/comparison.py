@@ -218,6 +218,4 @@ def better(name: str, first: str, share: float, at_least: float, confidence: flo
             name,
             f"{course}, and beyond noise: at {sure} lower by {formats.percent(at_least)} or more",
         )
-    return Verdict(
-        name, f"{course}, which may be noise at {formats.percent(confidence)} confidence"
-    )
+    return Verdict(name, f"{course}, which may be noise at {sure}")

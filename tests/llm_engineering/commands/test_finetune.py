@@ -13,6 +13,7 @@ from llm_engineering.commands import finetune
 from llm_engineering.commands.finetune import _check_elsewhere, _free_name
 from llm_engineering.configuration import to_yaml
 from llm_engineering.errors import ConfigError
+from llm_engineering.registry.decision import Decision
 
 
 @pytest.fixture
@@ -94,13 +95,18 @@ def test_a_plan_ends_with_what_differs_from_the_defaults(make_config, tmp_path, 
 def test_the_next_commands_are_ones_that_there_are(make_config, promoted):
     config = make_config()
     clock = finetune._by_the_clock(Path("my config.yaml"), ["lora.r=4", "run.name=run-1"])
-    commands = finetune._next_commands(config, "run-1", clock, promoted=promoted)
+    decision = Decision(
+        model="m", version="run-1", promoted=promoted, reason="so", production="run-0"
+    )
+    commands = finetune._next_commands(config, "run-1", clock, decision)
     assert len(commands) == 3
     assert f"--chat {config.run.output_dir}/run-1" in commands[0]
     asked = (
         "tools/run.py --finetune --config 'my config.yaml' --set lora.r=4 --schedule '0 3 * * 1'"
     )
     assert commands[2].endswith(asked) == promoted
+    output = config.run.output_dir
+    assert commands[2].endswith(f"--compare {output}/run-0 {output}/run-1") != promoted
     help_text = (Path(finetune.ROOT) / "tools" / "run.py").read_text(encoding="utf-8")
     for flag in re.findall(r"--[a-z-]+", " ".join(commands)):
         assert f'"{flag}"' in help_text

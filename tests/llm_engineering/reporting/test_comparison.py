@@ -70,7 +70,9 @@ def test_other_held_out_rows_are_warned_of(run: RunReport) -> None:
 
 @pytest.mark.parametrize(("at_least", "says"), [(0.01, "beyond noise"), (-0.01, "may be noise")])
 def test_a_lower_loss_may_be_noise(at_least: float, says: str) -> None:
-    assert says in better("two", "one", 0.02, at_least, 0.95).text
+    text = better("two", "one", 0.02, at_least, 0.95).text
+    assert says in text
+    assert "at 95 % confidence" in text
 
 
 def test_the_gates_decision_in_a_word() -> None:
