@@ -102,7 +102,7 @@ def _rouge_l(settings: ScorerSettings, key: str) -> Scorer:
 
 
 def _chrf(settings: ScorerSettings, key: str) -> Scorer:
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     chrf = CHRF()  # character 6-grams, beta 2 (Popović, WMT 2015)
 

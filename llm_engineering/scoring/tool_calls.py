@@ -58,7 +58,7 @@ def _call(value: Any) -> Call | None:
     if isinstance(value.get("function"), dict):  # OpenAI's form
         value = value["function"]
     name = next((value[key] for key in _NAME if isinstance(value.get(key), str)), None)
-    arguments = next((value[key] for key in _ARGUMENTS if key in value), {})
+    arguments: Any = next((value[key] for key in _ARGUMENTS if key in value), {})
     if isinstance(arguments, str):
         arguments = _first_json(arguments)
     if name is None or not isinstance(arguments, dict):
