@@ -366,7 +366,7 @@ def _plan(
     output = Path(config.run.output_dir) / name
     lines = ["# objective"]
     lines += [f"  {_objective(config)}; learning rate {rate}", *_step(config), ""]
-    lines += ["# data, not read here", *_sources(config), "", "# steps"]
+    lines += ["# data, not read here", *_sources(config), "", *_scores(config), "# steps"]
     lines += [f"  {step:<14} {what}" for step, what in STEPS.items()]
     lines += [
         "",
@@ -429,6 +429,25 @@ def _sources(config: FinetuningConfig) -> Iterator[str]:
         else:
             size = sum(file.size for file in files)
             yield f"  {key}: {source}, {len(files)} file{'s' * (len(files) > 1)} of {size:,} bytes"
+
+
+def _scores(config: FinetuningConfig) -> Iterator[str]:
+    """What base model and adapter will answer, and what that asks of others."""
+    answers, benchmarks = config.evaluate.answers, config.evaluate.benchmarks
+    if answers is not None:
+        yield "# answers"
+        yield (
+            f"  {answers.rows} held-out rows, at most {answers.max_new_tokens} tokens each, before and "
+            f"after; scored by {', '.join(one.name for one in answers.scorers)}"
+        )
+        if answers.judge is not None:
+            yield (
+                f"  questions, references and answers go to {answers.judge.endpoint}, in at most "
+                f"{answers.judge.max_calls} requests"
+            )
+        yield ""
+    if benchmarks:
+        yield from ("# benchmarks", f"  {', '.join(benchmarks)}, before and after", "")
 
 
 def _objective(config: FinetuningConfig) -> str:

@@ -150,13 +150,13 @@ class ScorerSettings(Section):
         properties = full["properties"]
         schema = properties["json_schema"]
         schema["anyOf"] = [{"type": "string"}, *schema["anyOf"]]
-        short = {kind: {**properties[key]} for kind, key in _ARGUMENTS.items()}
+        short: dict[str, Any] = {kind: {**properties[key]} for kind, key in _ARGUMENTS.items()}
         for kind, said in short.items():
             said.pop("title", None)
             said.pop("default", None)
             said["description"] = f"The scorer {kind}, with its {_ARGUMENTS[kind]}."
-        others = {key: properties[key] for key in ("name", "ignore_case")}
-        plain = {
+        others: dict[str, Any] = {key: properties[key] for key in ("name", "ignore_case")}
+        plain: dict[str, Any] = {
             kind: {"const": None, "description": f"The scorer {kind}, where keys stand beside it."}
             for kind in KINDS
             if kind not in _ARGUMENTS
@@ -214,11 +214,8 @@ class JudgeSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _holds_no_secret(cls, value: Any) -> Any:
-        named, address = (
-            (value.get("key_variable"), value.get("endpoint"))
-            if isinstance(value, dict)
-            else (None, None)
-        )
+        given = value if isinstance(value, dict) else {}
+        named, address = given.get("key_variable"), given.get("endpoint")
         # Here no message repeats the value, which may be a secret.
         if isinstance(address, str) and re.search(r"^[^/]*//[^/]*@|[?]", address):
             raise ValueError(

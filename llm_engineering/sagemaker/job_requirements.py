@@ -29,7 +29,6 @@ ROOTS = (
     "jinja2",
     "jsonschema",
     "markupsafe",
-    "openai",
     "packaging",
     "peft",
     "psutil",
@@ -38,7 +37,6 @@ ROOTS = (
     "pyyaml",
     "referencing",
     "rich",
-    "sacrebleu",
     "safetensors",
     "transformers",
     "trl",
@@ -53,7 +51,7 @@ ROOTS = (
 BROUGHT_BY_IMAGE = re.compile(
     r"torch|torchvision|torchaudio|torchao|triton(-windows)?|xformers|nvidia-.*|cuda-.*"
 )
-GROUPS = frozenset({"main", "scoring", "train"})
+GROUPS = frozenset({"main", "train"})
 MLFLOW, MLFLOW_GROUP = "sagemaker-mlflow", "sagemaker"
 """Teaches MLflow's client the ARN of a managed server; comes with that client."""
 
