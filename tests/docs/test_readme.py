@@ -16,7 +16,13 @@ PAGES = sorted(
 )
 OTHERS = {"--help"}
 """Flags that are not ours."""
-FILES = {"model.safetensors", "model.tar.gz", "train.jsonl", "sagemaker.core.image_uris"}
+FILES = {
+    "model.safetensors",
+    "model.tar.gz",
+    "train.jsonl",
+    "data.jsonl",
+    "sagemaker.core.image_uris",
+}
 """What has a section's name before its dot, and is no key."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -15,11 +15,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from error_classes import error_classes
 
 from llm_engineering.configuration.schema import Key, keys
 from llm_engineering.errors import FinetuningError
 from llm_engineering.scheduling.attempt import may_be_cured
-from tests.docs.error_classes import error_classes
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "reference"

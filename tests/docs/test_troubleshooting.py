@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
-from tests.docs.error_classes import class_definitions
+from error_classes import class_definitions
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

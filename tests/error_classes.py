@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llm_engineering.errors import FinetuningError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def class_definitions() -> Iterator[tuple[str, ast.ClassDef]]:
