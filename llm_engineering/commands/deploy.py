@@ -15,6 +15,7 @@ from llm_engineering.commands.command_line import command_line, typed
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config
 from llm_engineering.errors import LaunchError, SecretError
+from llm_engineering.outputs import model_and_data
 
 if TYPE_CHECKING:
     from llm_engineering.commands.trained_version import TrainedVersion
@@ -33,6 +34,8 @@ class _Staged:
     deployment: Deployment
     folder: Path
     layout: str
+    adapter: str
+    """Its name in requests."""
 
 
 def deploy(
@@ -97,7 +100,6 @@ def undeploy(name: str, config_path: Path, overrides: Sequence[str]) -> None:
     config = load_config(config_path, overrides)
     set_up_terminal()
 
-    from llm_engineering.registry.versions import model_name
     from llm_engineering.sagemaker.aws import Aws
     from llm_engineering.sagemaker.endpoint import undeploy as undeploy_endpoint
     from llm_engineering.sagemaker.endpoint_request import endpoint_name
@@ -105,7 +107,7 @@ def undeploy(name: str, config_path: Path, overrides: Sequence[str]) -> None:
     from llm_engineering.sagemaker.launch_order import sagemaker_settings
 
     settings = sagemaker_settings(config)
-    name = name or endpoint_name(settings, model_name(config))
+    name = name or endpoint_name(settings, config.registry.model or model_and_data(config))
     aws = Aws(settings)
     stop = typed(command_line(config_path, overrides), "--undeploy", name)
     there = undeploy_endpoint(aws, name, _costs(settings, stop, aws), Pace())
@@ -140,11 +142,13 @@ def _staged(where: str, config: FinetuningConfig) -> Iterator[_Staged]:
                 "a run of this project"
             )
         folder = Path(temporary) / "files"
-        digest, layout = stage_files(version.run, trained, settings, _plain(version.model), folder)
-        name = endpoint_name(settings, version.model)
+        # Of the configuration, whatever the version's run was named by: --undeploy asks it too.
+        model = config.registry.model or model_and_data(config)
+        digest, layout = stage_files(version.run, trained, settings, _plain(model), folder)
+        name = endpoint_name(settings, model)
         tags = {"run": version.run.name}
         deployment = build_deployment(settings, name, digest, tags)
-        yield _Staged(version, settings, deployment, folder, layout)
+        yield _Staged(version, settings, deployment, folder, layout, _plain(model))
 
 
 def _require_no_secret(variable: str, value: str) -> None:
@@ -199,7 +203,7 @@ def _print_plan(staged: _Staged, costs: Costs) -> None:
 def _try(staged: _Staged, region: str) -> str:
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "What is a list?"}]}
     if (staged.folder / "adapters").is_dir():
-        body |= {"adapters": [_plain(staged.version.model)]}
+        body |= {"adapters": [staged.adapter]}
     return (
         f"aws sagemaker-runtime invoke-endpoint --region {region} --endpoint-name "
         f"{staged.deployment.name} --content-type application/json --cli-binary-format "

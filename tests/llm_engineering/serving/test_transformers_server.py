@@ -88,7 +88,8 @@ def test_an_answer_ends_with_the_runs_own_stop_tokens(client: Any, model: Answer
         max_new_tokens=LIMIT,
         pad_token_id=0,
     )[0, len(prompt) :].tolist()
-    model.stop_ids = frozenset([*model.stop_ids, ids[2]])  # no special token
+    said = [one for one in ids if model.tokenizer.decode([one], skip_special_tokens=True).strip()]
+    model.stop_ids = frozenset([*model.stop_ids, said[-1]])  # no special token
     request = {"model": NAME, "messages": asked("Why?"), "temperature": 0}
 
     cut = client.chat.completions.create(**request)
@@ -96,7 +97,7 @@ def test_an_answer_ends_with_the_runs_own_stop_tokens(client: Any, model: Answer
 
     expected = answer_of_ask(model, "Why?").text
     assert cut.choices[0].finish_reason == "stop"
-    assert cut.usage.completion_tokens <= 3 < whole
+    assert cut.usage.completion_tokens < whole
     assert (cut.choices[0].message.content or "").strip() == expected
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert streamed.strip() == expected
