@@ -29,7 +29,7 @@ if Path.cwd().name == "docs":  # Jupyter starts where the notebook is
 
 
 def test_the_notebook_is_made_of_the_page() -> None:
-    text = json.dumps(_notebook(), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(_notebook(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     if os.environ.get("UPDATE_TUTORIAL"):
         NOTEBOOK.write_text(text, encoding="utf-8")
     assert NOTEBOOK.read_text(encoding="utf-8") == text, "UPDATE_TUTORIAL=1 writes it anew"
