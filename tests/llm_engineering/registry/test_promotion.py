@@ -21,6 +21,7 @@ from llm_engineering.registry import promotion
 from llm_engineering.registry.decision import Decision
 from llm_engineering.registry.stages import promote_by_hand, roll_back
 from llm_engineering.registry.versions import all_versions, artifact, find_version
+from llm_engineering.reporting.formats import prose
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +89,7 @@ def test_better_is_promoted_equal_and_worse_are_not(run: Run, model: str, tmp_pa
     # The decision is told where a user looks for it.
     report = (tmp_path / "outputs" / f"{model}-worse" / "report.html").read_text()
     assert "Not promoted" in report
-    assert worse.reason in report
+    assert prose(worse.reason) in report
     finished = Client().get_pipeline_run(f"{model}-better")
     assert finished.steps["promote"].run_metadata["decision"]["promoted"] is True
     version = find_version(model, f"{model}-better")
