@@ -101,7 +101,12 @@ def serve(
     config = uvicorn.Config(
         build_app(model, endpoint.model), log_level="warning", timeout_graceful_shutdown=_PATIENCE
     )
-    Server(config).run(sockets=[taken])
+    server = Server(config)
+    server.run(sockets=[taken])
+    # uvicorn raises the signal again once it has shut down; asyncio, seen on a busy host, may take it
+    # for one of its own tasks' and end in silence, as if nobody had asked.
+    if server.should_exit:
+        raise KeyboardInterrupt
 
 
 def build_app(model: AnsweringModel, name: str) -> Any:

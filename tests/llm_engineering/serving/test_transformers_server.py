@@ -17,6 +17,7 @@ from llm_engineering.serving.transformers_server import (
     build_app,
     read_request,
     sampling_for,
+    serve,
 )
 from llm_engineering.talk.answering_model import AnsweringModel, load_answering_model
 from llm_engineering.talk.finished_run import find_run
@@ -189,3 +190,16 @@ def test_a_port_that_is_taken_is_told_before_a_model_is_loaded() -> None:
         listen(LOCAL, taken.getsockname()[1])
     with pytest.raises(TalkError, match="cannot listen there"):
         listen("192.0.2.1", 0)  # an address of no host (RFC 5737)
+
+
+def test_an_end_by_a_signal_that_asyncio_swallows_is_told_as_one(
+    monkeypatch: pytest.MonkeyPatch, model: AnsweringModel
+) -> None:
+    import uvicorn
+
+    def swallow(server: uvicorn.Server, **_: Any) -> None:
+        server.should_exit = True
+
+    monkeypatch.setattr(uvicorn.Server, "run", swallow)
+    with listen(LOCAL, 0) as taken, pytest.raises(KeyboardInterrupt):
+        serve(model, Endpoint(LOCAL, 0, NAME), taken)
