@@ -50,7 +50,7 @@ test-long: setup .venv/.sagemaker
 	.venv/bin/python -m pytest -n auto --dist worksteal -m long
 
 test-quick: setup lint types
-	.venv/bin/python -m pytest -n auto --dist worksteal -m "not slow"
+	.venv/bin/python -m pytest -n auto --dist worksteal -m "not slow and not long"
 
 test-gpu: setup
 	.venv/bin/python -m pytest -n4 -m gpu tests/gpu

@@ -114,6 +114,7 @@ def test_a_training_killed_with_9_is_told_failed_in_zenml_and_resumed_by_the_nex
     assert tick.version in [version.name for version in versions]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount a small file system")
 def test_a_full_disk_is_told_although_nothing_can_be_written(schedule, tmp_path):
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:

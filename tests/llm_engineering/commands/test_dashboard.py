@@ -104,6 +104,7 @@ def shown_preview(page: Any, artifact: str) -> str:
     return text
 
 
+@pytest.mark.long
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
 def test_a_run_from_before_the_server_is_all_there(
     make_config: Callable[..., FinetuningConfig], tmp_path: Path, command: Callable[..., str]

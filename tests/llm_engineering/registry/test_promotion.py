@@ -141,6 +141,7 @@ def test_production_is_measured_again_when_the_held_out_rows_changed(
     assert seen == [pytest.approx(expected.row_losses, rel=1e-5)]
 
 
+@pytest.mark.long
 def test_production_is_not_judged_on_rows_that_it_was_trained_on(run: Run, model: str) -> None:
     share = {"data.held_out": {"fraction": 0.4}}
     run("first", {**BAD, **share})
@@ -162,6 +163,7 @@ def test_another_base_model_is_not_compared(run: Run, model: str, tiny_model: Pa
     assert f"it adapts another base model ({tiny_model})" in decision.reason
 
 
+@pytest.mark.long
 def test_an_evaluation_that_cannot_be_read_is_made_again(run: Run, model: str) -> None:
     """An upgrade of this project may change what is stored with a version."""
     run("first", GOOD)

@@ -21,6 +21,7 @@ from llm_engineering.training.evaluate import evaluate
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 def test_it_learns_what_16_bit_weights_learn_and_is_proven(run, make_config, tmp_path, monkeypatch):
     monkeypatch.setattr(hardware, "what_prevents_quantisation", lambda settings: None)
     losses = {}

@@ -224,6 +224,7 @@ def test_ranks_that_share_the_weights_learn_what_one_process_learns(
         {
             **STEPS, "train.effective_batch": 4, "train.micro_batch": 1, "train.max_steps": 4,
             "train.checkpoint_every": 2, "model.dtype": dtype,
+            "evaluate.answers": {"rows": 3, "max_new_tokens": 5, "scorers": ["exact"]},
         }
     )  # fmt: skip
     first, whole = run(config, tmp_path / "one")
@@ -247,6 +248,9 @@ def test_ranks_that_share_the_weights_learn_what_one_process_learns(
     assert losses(record) == pytest.approx(losses(whole), rel=close)
     assert record.after.loss == pytest.approx(whole.after.loss, rel=close)
     assert len(record.evaluation.samples) == 2
+    answered = record.evaluation.answers.rows  # by all ranks at once, before any is scored
+    assert len(answered) == 3
+    assert all(row.before.text and row.after.text for row in answered)
     weights = load_file(adapter.folder / "adapter_model.safetensors")
     assert sum(tensor.numel() for tensor in weights.values()) == 71680  # whole, not a rank's part
 

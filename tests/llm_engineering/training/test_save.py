@@ -36,6 +36,7 @@ def trained(config: Any, folder: Path) -> tuple[Any, ...]:
     return dataset, lora, adapter, record, evaluation
 
 
+@pytest.mark.long
 def test_a_run_with_a_merged_model_and_one_whose_adapter_was_altered(
     make_config: Any, tmp_path: Path
 ) -> None:
