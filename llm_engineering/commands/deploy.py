@@ -15,7 +15,7 @@ from llm_engineering.commands.command_line import command_line, typed
 from llm_engineering.commands.terminal import set_up_terminal
 from llm_engineering.configuration import FinetuningConfig, load_config
 from llm_engineering.errors import LaunchError, SecretError
-from llm_engineering.outputs import model_and_data
+from llm_engineering.registry.versions import model_name
 
 if TYPE_CHECKING:
     from llm_engineering.commands.trained_version import TrainedVersion
@@ -107,7 +107,7 @@ def undeploy(name: str, config_path: Path, overrides: Sequence[str]) -> None:
     from llm_engineering.sagemaker.launch_order import sagemaker_settings
 
     settings = sagemaker_settings(config)
-    name = name or endpoint_name(settings, config.registry.model or model_and_data(config))
+    name = name or endpoint_name(settings, model_name(config))
     aws = Aws(settings)
     stop = typed(command_line(config_path, overrides), "--undeploy", name)
     there = undeploy_endpoint(aws, name, _costs(settings, stop, aws), Pace())
@@ -143,7 +143,7 @@ def _staged(where: str, config: FinetuningConfig) -> Iterator[_Staged]:
             )
         folder = Path(temporary) / "files"
         # Of the configuration, whatever the version's run was named by: --undeploy asks it too.
-        model = config.registry.model or model_and_data(config)
+        model = model_name(config)
         digest, layout = stage_files(version.run, trained, settings, _plain(model), folder)
         name = endpoint_name(settings, model)
         tags = {"run": version.run.name}

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import RegistryError
-from llm_engineering.outputs import model_and_data
-from llm_engineering.registry.versions import PRODUCTION
+from llm_engineering.registry.versions import PRODUCTION, model_name
 from llm_engineering.talk.finished_run import FinishedRun, find_run, own_configuration
 
 logger = logging.getLogger(__name__)
@@ -50,12 +49,12 @@ def trained_version(where: str, config: FinetuningConfig) -> Iterator[TrainedVer
     if is_folder_or_run(where, config):
         run = find_run(where, config)
         own = own_configuration(run)
-        model = run.name if own is None else own.registry.model or model_and_data(own)
+        model = run.name if own is None else model_name(own)
         yield TrainedVersion(run, model, f"{run.kind} of {run.name}, on {run.base.id}")
         return
 
     from llm_engineering.registry.version_files import write_version
-    from llm_engineering.registry.versions import find_version, model_name, production_version
+    from llm_engineering.registry.versions import find_version, production_version
 
     model = model_name(config)
     if where in ("", PRODUCTION):

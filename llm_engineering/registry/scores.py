@@ -68,12 +68,8 @@ def compare_scores(
 
 
 def _against_base(score: Score, why: str) -> ScorePairs:
-    pairs = [
-        (after, before)
-        for before, after in zip(score.before, score.after, strict=True)
-        if before is not None and after is not None
-    ]
-    return ScorePairs([one for one, _ in pairs], [other for _, other in pairs], BASE, why)
+    pairs = score.pairs()
+    return ScorePairs([one for _, _, one in pairs], [other for _, other, _ in pairs], BASE, why)
 
 
 def _scores_of(production: Answers, score: Score) -> dict[str, float | None] | None:

@@ -58,24 +58,23 @@ class Score(BaseModel):
 
     def compared(self) -> Score:
         """The same with its paired bootstrap, over the rows that have both scores."""
-        pairs = [
-            (before, after)
-            for before, after in zip(self.before, self.after, strict=True)
-            if before is not None and after is not None
-        ]
-        if not pairs:
+        if not (pairs := self.pairs()):
             return self
-        before, after = zip(*pairs, strict=True)
+        _, before, after = zip(*pairs, strict=True)
         found = paired_difference(before, after, confidence=CONFIDENCE)
         return self.model_copy(update={"difference": found})
 
-    def gains(self) -> list[tuple[int, float]]:
-        """Rows that have both scores, each with what the adapter gained on it."""
+    def pairs(self) -> list[tuple[int, float, float]]:
+        """Rows that have both scores, each with the base model's and the adapter's."""
         return [
-            (row, after - before)
+            (row, before, after)
             for row, (before, after) in enumerate(zip(self.before, self.after, strict=True))
             if before is not None and after is not None
         ]
+
+    def gains(self) -> list[tuple[int, float]]:
+        """The same rows, each with what the adapter gained on it."""
+        return [(row, after - before) for row, before, after in self.pairs()]
 
     def gained(self) -> list[tuple[int, float]]:
         """Rows that gained most, with how much, at most ``SHOWN_ROWS``; none that gained nothing."""

@@ -12,7 +12,7 @@ from llm_engineering.errors import TalkError
 from llm_engineering.export.reload import Export, load_export, stated_stops
 from llm_engineering.model.base_model import model_folder
 from llm_engineering.model.chat_template import TemplateInputs, for_template, takes_parts
-from llm_engineering.model.evaluation.greedy import padded_left
+from llm_engineering.model.evaluation.greedy import padded_left, read_answer
 from llm_engineering.model.evaluation.inference import inference
 from llm_engineering.model.evaluation.probe import render
 from llm_engineering.planning.hardware import resolve_dtype
@@ -116,10 +116,7 @@ class AnsweringModel:
         return int(self.tokenizer.eos_token_id if pad is None else pad)
 
     def _read(self, ids: list[int], limit: int) -> Answer:
-        end = next((i for i, token in enumerate(ids) if token in self.stop_ids), None)
-        said = ids if end is None else ids[:end]
-        text = str(self.tokenizer.decode(said, skip_special_tokens=True)).strip()
-        return Answer(text, len(said), is_cut=end is None and len(ids) >= limit)
+        return Answer(*read_answer(self.tokenizer, ids, limit=limit, stop_ids=self.stop_ids))
 
     @contextmanager
     def _only_base(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.errors import ScoringError
 from llm_engineering.model.evaluation.benchmark_tasks import is_file, task_of_file
-from llm_engineering.model.evaluation.inference import inference
+from llm_engineering.model.evaluation.inference import inference, random_numbers_kept
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def measure_benchmarks(
     from lm_eval.models.huggingface import HFLM
 
     tasks = [task_of_file(name) if is_file(name) else name for name in names]
-    with _random_numbers_kept(), inference(model):
+    with _all_random_numbers_kept(), inference(model):
         try:
             results = simple_evaluate(
                 model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
@@ -122,15 +122,13 @@ def _figures(results: Mapping[str, Any]) -> Measured:
 
 
 @contextmanager
-def _random_numbers_kept() -> Iterator[None]:
+def _all_random_numbers_kept() -> Iterator[None]:
     """The harness seeds Python's, NumPy's and PyTorch's generators."""
     import numpy
-    import torch
 
     python, arrays = random.getstate(), numpy.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     try:
-        with torch.random.fork_rng(devices=list(devices)):
+        with random_numbers_kept():
             yield
     finally:
         random.setstate(python)

@@ -75,6 +75,23 @@ def continue_prompts(
     return continued
 
 
+def read_answer(
+    tokenizer: Any, ids: list[int], *, limit: int, stop_ids: Collection[int]
+) -> tuple[str, int, bool]:
+    """What a continuation says: its text, its tokens before the stop token, and whether it was cut.
+
+    Args:
+        tokenizer: Its tokenizer.
+        ids: The continuation, padding behind it included.
+        limit: Tokens that it could have at most.
+        stop_ids: Token ids that end it.
+    """
+    end = next((place for place, token in enumerate(ids) if token in stop_ids), None)
+    said = ids[:end]
+    text = str(tokenizer.decode(said, skip_special_tokens=True)).strip()
+    return text, len(said), end is None and len(ids) >= limit
+
+
 def padded_left(prompts: Sequence[list[int]], pad_id: int) -> tuple[Any, Any]:
     """Prompts and their attention mask, of the shape ``(prompts, tokens)``: generation continues the right."""
     import torch

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
 from llm_engineering.configuration.answers import AnswersSettings
 from llm_engineering.data.progress import row_bar
-from llm_engineering.model.evaluation.greedy import continue_prompts
+from llm_engineering.model.evaluation.greedy import continue_prompts, read_answer
+from llm_engineering.model.evaluation.inference import random_numbers_kept
 from llm_engineering.model.evaluation.samples import Prompt
 from llm_engineering.scoring.answers import Answer, AnsweredRow, Answers, Call
 from llm_engineering.scoring.tool_calls import read_calls
@@ -42,6 +42,8 @@ def answer_rows(
     Returns:
         An answer each, in the prompts' order.
     """
+    import torch
+
     sampling: dict[str, Any] = {"do_sample": bool(settings.temperature)}
     if settings.temperature:
         sampling |= {
@@ -55,7 +57,8 @@ def answer_rows(
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].input_ids))
     found: dict[int, Answer] = {}
     bar = row_bar(f"answering, {whose}", len(prompts))
-    with _own_random_numbers(settings.seed):
+    with random_numbers_kept():
+        torch.manual_seed(settings.seed)
         for start in range(0, len(order), settings.batch_size):
             batch = order[start : start + settings.batch_size]
             width = max(len(prompts[index].input_ids) for index in batch)
@@ -112,14 +115,9 @@ def _read(
     stop_ids: frozenset[int],
     calls_of: Callable[[list[int]], list[Call]] | None,
 ) -> Answer:
-    end = next((place for place, token in enumerate(ids) if token in stop_ids), None)
-    said = ids if end is None else ids[:end]
-    return Answer(
-        text=str(tokenizer.decode(said, skip_special_tokens=True)).strip(),
-        tokens=len(said),
-        is_cut=end is None and len(ids) >= limit,
-        tool_calls=None if calls_of is None else calls_of(ids if end is None else ids[: end + 1]),
-    )
+    text, tokens, is_cut = read_answer(tokenizer, ids, limit=limit, stop_ids=stop_ids)
+    calls = None if calls_of is None else calls_of(ids[: tokens + 1])  # with its stop token
+    return Answer(text=text, tokens=tokens, is_cut=is_cut, tool_calls=calls)
 
 
 def _calls_reader(tokenizer: Any) -> Callable[[list[int]], list[Call]]:
@@ -146,13 +144,3 @@ def _calls_reader(tokenizer: Any) -> Callable[[list[int]], list[Call]]:
             return by_text(ids)
 
     return by_template
-
-
-@contextmanager
-def _own_random_numbers(seed: int) -> Iterator[None]:
-    import torch
-
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with torch.random.fork_rng(devices=list(devices)):
-        torch.manual_seed(seed)
-        yield

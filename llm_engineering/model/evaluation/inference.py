@@ -36,6 +36,16 @@ def inference(model: Any) -> Iterator[Any]:
         _restore(before)
 
 
+@contextmanager
+def random_numbers_kept() -> Iterator[None]:
+    """Whatever draws from PyTorch's generators meanwhile, they go on as if nothing had."""
+    import torch
+
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=list(devices)):
+        yield
+
+
 _FLAGS = ("training", "gradient_checkpointing", "_flag_for_generation")
 _ABSENT = object()
 _ROUTER_LOGITS = "output_router_logits"
