@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -54,8 +57,9 @@ class SeparateHosts(BaseOrchestrator):
                     variables["REHEARSED"] = "1"
                 told = (name, str(snapshot.id), variables, disk, config.hidden, kill_at)
                 process = _hosts(config.rehearsed).Process(target=be_a_host, args=told)
-                process.start()
-                process.join()
+                with _nothing_left_in(config.hidden, disk):
+                    process.start()
+                    process.join()
                 kill_at = 0
                 if process.exitcode == 0:
                     break
@@ -69,6 +73,16 @@ class SeparateHostsFlavor(BaseOrchestratorFlavor):
     name = "separate_hosts"
     config_class = SeparateHostsConfig
     implementation_class = SeparateHosts
+
+
+@contextmanager
+def _nothing_left_in(folder: str, disk: str) -> Iterator[None]:
+    """Where a host may not mount, what it made in the hidden folder still goes with its disk."""
+    before = set(os.listdir(folder)) if folder and os.path.isdir(folder) else set()
+    yield
+    if folder and os.path.isdir(folder):
+        for name in set(os.listdir(folder)) - before:
+            shutil.move(os.path.join(folder, name), os.path.join(disk, "private", name))
 
 
 def _hosts(rehearsed: bool) -> Any:
