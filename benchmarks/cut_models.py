@@ -2,18 +2,25 @@
 
 Configurations are those of the Hub's models; the names and shapes of the weights are what transformers
 builds from them, under the names that a checkpoint has.
+
+    python benchmarks/cut_models.py qwen3-30b-a3b 12 FOLDER [--tokenizer FOLDER]
+
+writes such a model with weights drawn at random, for the whole command; in memory they are drawn anew.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
 from random_llama import write_weights
 
 _VOCABULARY = 32000
+_POSITIONS = {"phi3-mini": 4096, "llama-3.1-8b": 131072}
 _TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, "dtype": "bfloat16"}
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -102,7 +109,7 @@ def write_cut_model(name: str, layers: int, tokenizer: Path, folder: Path) -> Pa
     config = MODELS[name] | _TOKENS
     cut = {
         "num_hidden_layers": layers,
-        "max_position_embeddings": 4096 if name == "phi3-mini" else 32768,
+        "max_position_embeddings": _POSITIONS.get(name, 32768),
     }
     if "text_config" in config:
         config["text_config"] = config["text_config"] | cut
@@ -142,3 +149,40 @@ def _stored_tensors(model: Path) -> dict[str, list[int]]:
     state = revert_weight_conversion(built, dict(built.state_dict()))
     tied = set(getattr(built, "all_tied_weights_keys", {}) or {})
     return {name: list(tensor.shape) for name, tensor in state.items() if name not in tied}
+
+
+def fill_weights(model: Path) -> None:
+    """Draw the weights of a written model into its file; norms are one, biases zero."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    with (model / "model.safetensors").open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        for name, tensor in header.items():
+            if name == "__metadata__" or name.endswith("bias"):
+                continue
+            begin, end = tensor["data_offsets"]
+            drawn = torch.empty((end - begin) // 2, dtype=torch.bfloat16, device=device)
+            drawn = drawn.fill_(1.0) if "norm" in name else drawn.normal_(0.0, 0.02)
+            file.seek(8 + length + begin)
+            file.write(memoryview(drawn.cpu().view(torch.uint8).numpy()))
+
+
+def main() -> None:
+    """Write a model."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("name", choices=MODELS)
+    parser.add_argument("layers", type=int)
+    parser.add_argument("folder", type=Path)
+    embedded = Path(__file__).resolve().parents[1] / "models" / "SmolLM2-135M-Instruct"
+    parser.add_argument("--tokenizer", type=Path, default=embedded)
+    options = parser.parse_args()
+    model = write_cut_model(options.name, options.layers, options.tokenizer, options.folder)
+    fill_weights(model)
+    print(model)
+
+
+if __name__ == "__main__":
+    main()

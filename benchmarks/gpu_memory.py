@@ -53,7 +53,13 @@ SETTINGS: list[tuple[str, int, int, int, str, dict[str, Any]]] = [
     ("llama-3.1-8b", 6, 2048, 4, "none", {"quantisation": "fp8"}),
     ("qwen3-8b", 6, 2048, 4, "none", {"quantisation": "fp8", "packing": True}),
     ("qwen3-0.6b", 28, 2048, 8, "plain", {"quantisation": "fp8"}),
+    ("llama-3.1-8b", 32, 32768, 1, "unsloth", {}),
+    ("llama-3.1-8b", 32, 32768, 1, "tiled", {"quantisation": "nf4"}),
+    ("llama-3.1-8b", 32, 131072, 1, "tiled", {}),
+    ("llama-3.1-8b", 32, 131072, 1, "tiled", {"quantisation": "nf4"}),
+    ("llama-3.1-8b", 32, 131072, 1, "unsloth", {"quantisation": "nf4"}),
 ]
+_LONG = 100_000  # a step of such rows takes a minute
 _TRAIN = ("packing", "optimizer")
 _MODEL = ("quantisation",)
 _COLUMNS = ("model", "plan", "planned_gb", "reserved_gb", "error")
@@ -102,6 +108,7 @@ def measure(
     from llm_engineering.configuration.model import ModelSettings
     from llm_engineering.configuration.train import TrainSettings
     from llm_engineering.model import live
+    from llm_engineering.model.evaluation.held_out import held_out_metrics
     from llm_engineering.model.finetuning.inject import inject_lora, live_lora_model
     from llm_engineering.model.finetuning.load import live_base_model, load_model
     from llm_engineering.model.finetuning.record import TrainingRecord
@@ -113,6 +120,7 @@ def measure(
     from llm_engineering.training.measured_step import measure_step
 
     name, layers, row, micro_batch, checkpointing, changes = setting
+    accumulation = 2 if row < _LONG else 1
     model = ModelSettings(
         id=str(write_cut_model(name, layers, tokenizer, folder)),
         dtype="bfloat16",
@@ -122,7 +130,7 @@ def measure(
     train = TrainSettings.model_validate(
         {
             "micro_batch": micro_batch,
-            "gradient_accumulation": 2,
+            "gradient_accumulation": accumulation,
             "gradient_checkpointing": checkpointing,
             "optimizer": "adamw_8bit",
             **{k: v for k, v in changes.items() if k in _TRAIN},
@@ -144,7 +152,7 @@ def measure(
     estimate = estimate_memory(work, micro_batch, checkpointing)
     plan = BatchPlan(
         micro_batch=micro_batch,
-        gradient_accumulation=2,
+        gradient_accumulation=accumulation,
         gradient_checkpointing=checkpointing,
         estimate=estimate,
     )
@@ -163,6 +171,11 @@ def measure(
         plan=plan, checkpoint=None, record=TrainingRecord(), folder=folder / "run",
     )  # fmt: skip
     step = measure_step(attempt, live_lora_model(lora), _rows(row, 4 * micro_batch), plan)
+    stepped = time.perf_counter() - started - loaded
+    torch.cuda.reset_peak_memory_stats()
+    held_out = _rows(row, 1 if row >= _LONG else 4)
+    held_out_metrics(live_lora_model(lora).model, held_out, batch_size=len(held_out), pad_id=2)
+    evaluating = torch.cuda.max_memory_reserved()
     parts = {key: round(value / 1e9, 2) for key, value in estimate.model_dump().items()}
     return {
         "model": f"{name}, {layers} layers",
@@ -176,7 +189,10 @@ def measure(
         "parts_gb": parts,
         "trainable": lora.trainable_parameters,
         "load_seconds": round(loaded, 1),
-        "step_seconds": round(time.perf_counter() - started - loaded, 1),
+        "step_seconds": round(stepped, 1),
+        "evaluating_gb": round((evaluating - left) / 1e9, 2),
+        "evaluating_planned_gb": round(estimate.evaluating / 1e9, 2),
+        "evaluation_seconds": round(time.perf_counter() - started - loaded - stepped, 1),
     }
 
 

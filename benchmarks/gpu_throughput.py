@@ -17,6 +17,7 @@ import gc
 import importlib.metadata
 import itertools
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -51,6 +52,9 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, help="a file for the kernels of one more step")
     parser.add_argument("--run", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--micro-batch", type=int, help="instead of the plan's; of NAME@SHAPE:N too"
+    )
     parser.add_argument("--together", action="store_true", help="all variants in this process")
     parser.add_argument("--table", type=Path, help="print the table of what a run printed")
     options = parser.parse_args()
@@ -99,7 +103,8 @@ def run_together(options: argparse.Namespace) -> None:
         options.folder = Path(folder)
         for name in options.only or VARIANTS:
             variant, _, shape = name.partition("@")
-            options.shape = shape or default
+            shape, _, micro_batch = shape.partition(":")
+            options.shape, options.micro_batch = shape or default, int(micro_batch or 0) or None
             model = write_model(options.shape, options.tokenizer, options.folder)
             if options.profile:
                 with options.profile.open("a", encoding="utf-8") as file:
@@ -239,6 +244,7 @@ def ours(model: Path, options: argparse.Namespace, quantisation: Any = "none") -
     lora = inject_lora(reference, LoraSettings(**LORA))
     train = TrainSettings(
         effective_batch=ROWS_IN_STEP.get(options.shape, 16),
+        micro_batch=options.micro_batch or "auto",
         max_steps=options.steps,
         warmup_steps=1,
         optimizer="adamw_8bit",
@@ -262,6 +268,29 @@ def ours(model: Path, options: argparse.Namespace, quantisation: Any = "none") -
     rows = documents(held.tokenizer, options)
     trainer = make_trainer(held, rows, lora, train, plan, 0, options.folder / "ours")
     return {"plan": str(plan), **timed(trainer, options.profile)}
+
+
+def ours_fa4(
+    model: Path, options: argparse.Namespace, quantisation: Any = "none"
+) -> dict[str, Any]:
+    """The same with FlashAttention 4, where its package is in the folder that FLASH_ATTENTION_4 names.
+
+    unsloth and transformers take the name of its package for FlashAttention 2, so that it must not be
+    found before they have looked.
+    """
+    from llm_engineering.training_stack import import_unsloth
+
+    import_unsloth()
+    sys.path.append(os.environ["FLASH_ATTENTION_4"])
+    from torch.nn.attention import activate_flash_attention_impl
+
+    activate_flash_attention_impl("FA4")
+    return ours(model, options, quantisation)
+
+
+def ours_fp8_fa4(model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Both."""
+    return ours_fa4(model, options, "fp8")
 
 
 def ours_fp8(model: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -383,6 +412,8 @@ VARIANTS = {
     "peft_trl_liger": peft_trl_liger,
     "ours": ours,
     "ours_fp8": ours_fp8,
+    "ours_fa4": ours_fa4,
+    "ours_fp8_fa4": ours_fp8_fa4,
 }
 WORDS = {
     "peft_trl": "peft + trl",

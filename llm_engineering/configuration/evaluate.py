@@ -13,7 +13,11 @@ from llm_engineering.configuration.section import NonNegativeInt, PositiveInt, S
 class EvaluateSettings(Section):
     """What is measured beside the training loss."""
 
-    batch_size: PositiveInt = Field(4, description="Rows in one evaluation forward pass.")
+    batch_size: PositiveInt = Field(
+        4,
+        description="Rows in one evaluation forward pass at most; fewer where they have more than 32,768 "
+        "tokens together.",
+    )
     samples: NonNegativeInt = Field(4, description="Held-out prompts answered before and after.")
     samples_every: PositiveInt | None = Field(
         None,

@@ -80,10 +80,11 @@ class TrainSettings(Section):
     packing: bool = Field(
         False, description="Pack several rows into one of max_seq_length tokens; needs a GPU."
     )
-    gradient_checkpointing: Literal["auto", "unsloth", "plain", "none"] = Field(
+    gradient_checkpointing: Literal["auto", "tiled", "unsloth", "plain", "none"] = Field(
         "auto",
-        description="Recompute activations in the backward pass: offloaded to host memory, "
-        "plain, or not at all; auto: not at all where that fits the device.",
+        description="Recompute activations in the backward pass: offloaded to host memory (unsloth), so "
+        "with the feed-forward part in tiles of tokens (tiled, for the longest rows), plain, or not at all; "
+        "auto: not at all where that fits the device.",
     )
     trackers: list[Tracker] = Field(
         default_factory=list,

@@ -27,7 +27,7 @@ class BatchPlan(BaseModel):
 
     micro_batch: int = Field(description="Rows in one forward pass.")
     gradient_accumulation: int = Field(description="Forward passes in one optimizer step.")
-    gradient_checkpointing: str = Field(description='"none", "plain" or "unsloth".')
+    gradient_checkpointing: str = Field(description='"none", "plain", "unsloth" or "tiled".')
     sharded: bool = Field(False, description="Whether the ranks share the weights (FSDP).")
     estimate: MemoryEstimate | None = Field(None, description="None on a CPU.")
     measured_bytes: int | None = Field(
@@ -44,6 +44,7 @@ class BatchPlan(BaseModel):
             "none": "no checkpointing",
             "plain": "plain checkpointing",
             "unsloth": "unsloth's checkpointing",
+            "tiled": "unsloth's checkpointing, feed-forward in tiles",
         }[self.gradient_checkpointing]
         shared = ", weights shared" if self.sharded else ""
         return f"micro-batch {self.micro_batch} x {self.gradient_accumulation}, {recompute}{shared}"
@@ -62,7 +63,7 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
     """The ways to make a step on a GPU that the settings allow, fastest first.
 
     The order is measured (benchmarks/NOTES.md): not recomputing beats recomputing, plain
-    checkpointing beats unsloth's at a like micro-batch, and a forward pass should hold enough
+    checkpointing beats unsloth's at a like micro-batch, which beats tiles, and a forward pass should hold enough
     tokens to keep the GPU busy (16,000, or 8,192 of a large model), but not many more.
     """
     train = work.train
@@ -72,7 +73,8 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
     useful = [size for size in sizes if size * row <= _busy_tokens(work)]
     if not useful or useful[-1] * row < _enough_tokens(work):
         useful = sizes[: len(useful) + 1]
-    for checkpointing in ("none", "plain", "unsloth") if chosen == "auto" else (chosen,):
+    kinds = ("none", "plain", "unsloth", *["tiled"] * work.shape.has_tiles)
+    for checkpointing in kinds if chosen == "auto" else (chosen,):
         plans += [
             BatchPlan(
                 micro_batch=size,

@@ -82,6 +82,7 @@ def shape_of_config(config: dict[str, Any], lora: LoraSettings) -> TrainedShape 
         parameters=linear + norms + biases,
         linear_parameters=linear,
         kept=kept,
+        kept_in_tiles=0 if experts is not None else 2 * inner,
         attention=queries,
         inner=inner,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from llm_engineering.objectives import OBJECTIVES
+from llm_engineering.planning.held_out_batch import LOGIT_BYTES, PIECE_BYTES, rows_in_a_pass
 from llm_engineering.planning.shape import LayerShape
 from llm_engineering.planning.workload import Workload
 
@@ -80,7 +81,8 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     0.3 hidden widths more, as measured; where rows are not packed, the attention's output once more.
     The backward pass of a layer needs 1.6 inner widths more. With plain checkpointing one
     hidden state a layer is kept and one layer is recomputed at a time; unsloth's kind keeps the
-    states in host memory, and three of them on the GPU at a time. Where an adapter is not on all
+    states in host memory, and three of them on the GPU at a time; in tiles, of the dense feed-forward
+    part only what as many tokens keep as the model is wide, and five states. Where an adapter is not on all
     projections, or drops out, unsloth's fused kernels are not used, and more is kept; more still where
     the family is not one whose layers unsloth writes itself. DoRA keeps four 32-bit numbers for each
     output of a projection.
@@ -91,7 +93,7 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     Args:
         work: What is trained.
         micro_batch: Rows in one forward pass.
-        checkpointing: "none", "plain" or "unsloth".
+        checkpointing: "none", "plain", "unsloth" or "tiled".
     """
     shape = work.shape
     width = WEIGHT_BYTES[work.dtype]
@@ -99,10 +101,17 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     state = tokens * width * shape.hidden
     kept = [(layer.count, tokens * _kept_bytes(work, layer, width)) for layer in shape.layers]
     largest = max(size for _, size in kept)
+    tile = min(tokens, shape.hidden)  # unsloth's own choice of a tile
+    tiled = [
+        tokens * _kept_bytes(work, layer, width)
+        - max(tokens - tile, 0) * layer.kept_in_tiles * width
+        for layer in shape.layers
+    ]
     activations = {
         "none": sum(count * size for count, size in kept),
         "plain": shape.depth * state + largest,
         "unsloth": 3 * state + largest,
+        "tiled": 5 * state + max(tiled),
     }[checkpointing]
     inner = max(layer.inner for layer in shape.layers)
     in_fp8 = work.quantisation == "fp8"
@@ -111,7 +120,8 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
         adapter=work.adapter.parameters * (4 + 4 + _OPTIMIZER_BYTES[work.train.optimizer]),
         activations=activations,
         working=max(
-            tokens * width * 1.6 * inner + (2.0 * inner * shape.hidden if in_fp8 else 0.0),
+            (tile if checkpointing == "tiled" else tokens) * width * 1.6 * inner
+            + (2.0 * inner * shape.hidden if in_fp8 else 0.0),
             _loss_bytes(work, tokens),
         )
         + 2.0 * _matrices_with_rows(work, width),
@@ -165,8 +175,11 @@ def _loss_bytes(work: Workload, tokens: int) -> float:
 
 
 def _evaluation_bytes(work: Workload, width: float) -> float:
-    tokens = work.evaluate.batch_size * work.longest_row * work.sequences_per_row
+    rows = rows_in_a_pass(work.evaluate.batch_size, work.longest_row)
+    tokens = rows * work.longest_row * work.sequences_per_row
     logits = tokens * work.shape.vocabulary * width
+    if logits > LOGIT_BYTES:
+        logits = PIECE_BYTES + tokens * width * work.shape.hidden
     chunk = min(tokens, _EVALUATION_CHUNK) * work.shape.vocabulary * 12.0
     inner = max(layer.inner for layer in work.shape.layers)
     return logits + chunk + tokens * width * (4 * work.shape.hidden + 2 * inner)

@@ -78,7 +78,7 @@ def explain_refusal(work: Workload, card: str, capacity: float) -> str:
     """
     smallest = smallest_plan(gpu_plans(work))
     helps = ["a shorter model.max_seq_length"]
-    if work.train.gradient_checkpointing not in ("auto", "unsloth"):
+    if work.train.gradient_checkpointing not in ("auto", "tiled"):
         helps.insert(0, "train.gradient_checkpointing: auto")
     if work.train.micro_batch != "auto":
         helps.insert(0, "train.micro_batch: auto")

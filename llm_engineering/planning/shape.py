@@ -28,6 +28,9 @@ class LayerShape(BaseModel):
         "queries, keys, values, the attention's output, outputs of gate and up projections."
     )
     kept_by_experts: int = Field(0, description="Likewise, in all experts that it goes to.")
+    kept_in_tiles: int = Field(
+        0, description="Those of ``kept`` inside feed-forward blocks that can go through in tiles."
+    )
     attention: int = Field(description="Width of the attention's output; 0 where it has none.")
     inner: int = Field(
         description="Numbers of a token inside the feed-forward part, gate and up counted once; of all "
@@ -51,6 +54,11 @@ class ModelShape(BaseModel):
     def depth(self) -> int:
         """Layers."""
         return sum(layer.count for layer in self.layers)
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether every layer has a feed-forward block that can go through in tiles of tokens."""
+        return all(layer.kept_in_tiles for layer in self.layers)
 
     @property
     def linear_parameters(self) -> int:
@@ -173,7 +181,7 @@ def _layer_shape(layer: Any, hidden: int, seen: set[int]) -> LayerShape:
     own = {id(p): p for p in layer.parameters() if id(p) not in seen}
     seen.update(own)
     linears = [m for m in layer.modules() if isinstance(m, Linear) and id(m.weight) in own]
-    attention = inner = kept = by_experts = idle = in_experts = 0
+    attention = inner = kept = in_tiles = by_experts = idle = in_experts = 0
     for name, module in layer.named_modules():
         if (smallest := _experts(name, module)) is not None:
             numbers, picked = smallest // hidden, _experts_picked(layer)
@@ -199,6 +207,8 @@ def _layer_shape(layer: Any, hidden: int, seen: set[int]) -> LayerShape:
                 kept += width
             else:
                 inner += width
+            if is_feed_forward(name, module):
+                in_tiles += sum(m.out_features for m in into)
     return LayerShape(
         count=1,
         parameters=sum(p.numel() for p in own.values()),
@@ -207,9 +217,25 @@ def _layer_shape(layer: Any, hidden: int, seen: set[int]) -> LayerShape:
         expert_parameters=in_experts,
         kept=kept,
         kept_by_experts=by_experts,
+        kept_in_tiles=in_tiles,
         attention=attention,
         inner=inner,
     )
+
+
+def is_feed_forward(name: str, module: Any) -> bool:
+    """Whether a module is a dense feed-forward block: each token by itself, so that tiles of tokens can.
+
+    Args:
+        name: Its own, or with those of the modules that it is in.
+        module: With or without adapters in it.
+    """
+    block = name.rpartition(".")[2] in ("mlp", "feed_forward", "ffn", "shared_mlp")
+    return block and all(p.ndim < 3 for p in module.parameters()) and not _has_experts(module)
+
+
+def _has_experts(module: Any) -> bool:
+    return any(name.rpartition(".")[2] == "experts" for name, _ in module.named_modules())
 
 
 def _normed(name: str, module: Any, layer: Any, hidden: int) -> int:

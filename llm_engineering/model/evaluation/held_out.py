@@ -11,8 +11,11 @@ from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.inference import inference
 from llm_engineering.model.evaluation.rewards import Rewards
 from llm_engineering.peers import ALONE, Peers
+from llm_engineering.planning.held_out_batch import LOGIT_BYTES, rows_in_a_pass
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import datasets
 
 
@@ -64,7 +67,8 @@ def held_out_metrics(
         model: Called as ``model(input_ids, attention_mask, logits_to_keep)``; logits
             ``(batch, logits_to_keep, vocab)``.
         rows: Columns ``input_ids`` and ``labels``.
-        batch_size: Rows in one forward pass; rows of like length go together.
+        batch_size: Rows in one forward pass at most; rows of like length go together, and fewer of
+            long ones (``rows_in_a_pass``).
         pad_id: Fills short rows; masked, so any id does.
         peers: The processes that hold the model, or a part of it; all of them must ask, and all get
             the same figures, which are those of one process.
@@ -73,15 +77,15 @@ def held_out_metrics(
     """
     pairs = list(zip(rows["input_ids"], rows["labels"], strict=True))
     by_length = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]))
-    starts = range(0, len(pairs), batch_size)
+    batches = list(_batches([len(pairs[index][0]) for index in by_length], batch_size))
     found: dict[int, tuple[float, int]] = {}
     correct = 0
     with inference(model) as device:
         # Where each process holds a part of the weights, all must make equally many forward passes:
         # one that has no batch left repeats the last.
-        for turn in range(0, len(starts), peers.ranks()):
-            own = min(turn + peers.rank(), len(starts) - 1)
-            indices = by_length[starts[own] : starts[own] + batch_size]
+        for turn in range(0, len(batches), peers.ranks()):
+            own = min(turn + peers.rank(), len(batches) - 1)
+            indices = by_length[batches[own]]
             losses, hits = _batch_losses(model, [pairs[index] for index in indices], pad_id, device)
             if own == turn + peers.rank():
                 found |= dict(zip(indices, losses, strict=True))
@@ -102,6 +106,17 @@ def held_out_metrics(
     )
 
 
+def _batches(lengths: list[int], batch_size: int) -> Iterator[slice]:
+    """Parts of rows that are in the order of their lengths, each for one forward pass."""
+    start = 0
+    while start < len(lengths):
+        end = start + 1
+        while end < len(lengths) and end - start < rows_in_a_pass(batch_size, lengths[end]):
+            end += 1
+        yield slice(start, end)
+        start = end
+
+
 def _batch_losses(
     model: Any, batch: list[tuple[list[int], list[int]]], pad_id: int, device: Any
 ) -> tuple[list[tuple[float, int]], int]:
@@ -116,6 +131,11 @@ def _batch_losses(
         input_ids[position, : len(ids)] = torch.tensor(ids)
         labels[position, : len(ids)] = torch.tensor(row_labels)
         mask[position, : len(ids)] = 1
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    if device.type == "cuda" and 2 * vocabulary * labels.numel() > LOGIT_BYTES:
+        losses, correct = _by_pieces(model, input_ids.to(device), mask.to(device), labels)
+        counts = (labels != IGNORED).sum(1)
+        return list(zip(losses.tolist(), counts.tolist(), strict=True)), correct
     # Logits cost (batch, seq, vocab): none are made before the first labelled token.
     first = int((labels != IGNORED).any(0).nonzero()[0])
     kept = width - max(first - 1, 0)
@@ -135,3 +155,30 @@ def _batch_losses(
         correct += int((picked.argmax(-1) == wanted).sum())
     sums, counts = losses.double().sum(1).tolist(), chosen.sum(1).tolist()
     return list(zip(sums, counts, strict=True)), correct
+
+
+def _by_pieces(model: Any, input_ids: Any, mask: Any, labels: Any) -> tuple[Any, int]:
+    """Each row's summed loss, and how many tokens were the likeliest, without all logits at once.
+
+    trl's fused head goes through the labelled positions in tiles of 4,096 tokens by 32,768 of the
+    vocabulary; it is one of Triton's kernels, for GPUs. The logits of a row of 131,072 tokens would
+    be 34 GB for Llama 3's vocabulary.
+    """
+    from trl.trainer.utils import add_fused_lm_head
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = vars(base).get("forward")
+    add_fused_lm_head(base, outputs=("log_probs", "is_top1"))
+    try:
+        found = model(
+            input_ids=input_ids,
+            attention_mask=mask,
+            labels=labels.to(input_ids.device),
+            fused_lm_head=True,
+        )
+    finally:
+        if before is None:
+            del base.forward
+        else:
+            base.forward = before
+    return -found.log_probs.double().sum(1), int(found.is_top1.sum())

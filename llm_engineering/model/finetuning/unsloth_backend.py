@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.configuration.model import ModelSettings
+from llm_engineering.model.finetuning.tiles import tile_feed_forward
 from llm_engineering.model.finetuning.trainable_tokens import fitting_rows, tell_bias
 from llm_engineering.model.finetuning.varlen_attention import enable_varlen_attention
 from llm_engineering.model.stored_quantisation import dequantising
@@ -94,14 +95,16 @@ class UnslothBackend:
         """As ``Backend.set_checkpointing``; what is learned does not depend on it.
 
         "unsloth" keeps what it needs in host memory (and is plain for rows under 512 tokens, where
-        unsloth finds that faster).
+        unsloth finds that faster). "tiled" does so too, and goes through each dense feed-forward block a
+        tile of tokens at a time.
         """
         import_unsloth()
         if not has_gpu():
             return  # the trainer's own argument is all that unsloth's path for CPUs heeds
+        tile_feed_forward(model, kind == "tiled")
         from unsloth.models._utils import apply_unsloth_gradient_checkpointing
 
-        mode = {"none": False, "plain": True, "unsloth": "unsloth"}[kind]
+        mode = {"none": False, "plain": True, "unsloth": "unsloth", "tiled": "unsloth"}[kind]
         dtype = model.get_input_embeddings().weight.dtype
         # unsloth's trainer reads the attribute when training begins, and arms the layers by it.
         model._unsloth_gradient_checkpointing = apply_unsloth_gradient_checkpointing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llm_engineering.planning.batch_plan import gpu_plans
 from llm_engineering.planning.memory import estimate_memory
 from llm_engineering.planning.workload import Workload
 
@@ -95,6 +96,21 @@ def test_checkpointing_and_quantisation_take_less(work):
     assert none > plain > unsloth
     quantised = estimate_memory(work(quantisation="nf4"), 4, "unsloth")
     assert quantised.weights / 1e9 == pytest.approx(5.70, rel=0.02)  # as measured
+
+
+def test_tiles_take_the_least_of_long_rows_and_every_other_kind_is_faster(work):
+    row = work(row=131_072)
+    kinds = ("none", "plain", "unsloth", "tiled")
+    sizes = [estimate_memory(row, 1, kind).training for kind in kinds]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[2] - sizes[3] > 9e9
+    chosen = [plan.gradient_checkpointing for plan in gpu_plans(row)]
+    assert list(dict.fromkeys(chosen)) == list(kinds)
+
+
+def test_a_mixture_has_no_tiles():
+    layer = {"hidden": 64, "count": 1, "parameters": 9, "kept": 1, "attention": 1, "inner": 1}
+    assert "tiled" not in [p.gradient_checkpointing for p in gpu_plans(cut("m", 9, 9, 9, **layer))]
 
 
 def test_a_held_out_batch_counts_where_it_is_the_peak(work):

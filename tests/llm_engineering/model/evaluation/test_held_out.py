@@ -12,6 +12,7 @@ import pytest
 from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.held_out import held_out_metrics
 from llm_engineering.peers import Alone
+from llm_engineering.planning import held_out_batch
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,21 @@ def test_processes_share_the_batches_and_all_have_the_figures_of_one(
     assert sorted(index for part, _ in everyones for index in part) == [0, 1, 2, 3, 4]
     shared = held_out_metrics(model, rows, batch_size=2, pad_id=0, peers=OneOf(0, ranks, everyones))
     assert shared == alone
+
+
+def test_a_batch_of_long_rows_is_smaller_and_changes_nothing(
+    model: Any, rows: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = held_out_metrics(model, rows, batch_size=5, pad_id=0)
+    passes = []
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        passes.append(tuple(kwargs["input_ids"].shape))
+        return type(model).forward(model, *args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", noting)
+    monkeypatch.setattr(held_out_batch, "_MOST_TOKENS", 39)
+    found = held_out_metrics(model, rows, batch_size=5, pad_id=0)
+    assert passes == [(3, 12), (1, 20), (1, 31)]
+    assert found.row_losses == pytest.approx(whole.row_losses, rel=1e-5)
+    assert found.row_tokens == whole.row_tokens
