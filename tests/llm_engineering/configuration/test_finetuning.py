@@ -110,7 +110,12 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("train", "warmup_steps", [-1], [0]),
         ("train", "weight_decay", [-0.1, float("inf")], [0, 0.5]),
         ("train", "max_grad_norm", [0, -1], [0.5]),
-        ("train", "gradient_checkpointing", ["full"], ["auto", "tiled", "unsloth", "plain", "none"]),
+        (
+            "train",
+            "gradient_checkpointing",
+            ["full"],
+            ["auto", "tiled", "unsloth", "plain", "none"],
+        ),
         ("train", "log_every", [0], [1]),
         ("train", "evaluate_every", [0], [1, None]),
         ("train", "checkpoint_every", [0], [1, None]),
