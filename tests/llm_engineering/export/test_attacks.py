@@ -169,7 +169,9 @@ def test_every_attack_is_caught_and_the_sound_export_passes(
         allowed = TOLERANCES[proof.precision]
         told = effect > allowed.kl
         assert proof.proven_by == ("outputs and stored tensors" if told else "stored tensors")
-        assert proof.tolerated_kl == (min(allowed.kl, effect / 4) if told else allowed.kl)
+        assert proof.tolerated_kl == (
+            min(allowed.kl * max(1, effect / 0.88), effect / 4) if told else allowed.kl
+        )
         assert proof.tensors == (28 if proof.export == "adapter" else 21)
     if training.startswith(("dpo", "sft")):  # what this test is about
         assert effect < TOLERANCES["bfloat16"].kl

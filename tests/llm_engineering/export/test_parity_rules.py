@@ -363,6 +363,7 @@ def test_what_could_not_be_loaded_is_nothing_to_be_held_against(fault: Any, prov
         (ADAPTER, "bfloat16", "bfloat16"),
         (ADAPTER, "float32", "float32"),
         (ADAPTER, "float16", "float16"),
+        (ADAPTER.model_copy(update={"quantisation": "fp8"}), "bfloat16", "FP8 weights"),
         (MERGED, "float32", "16-bit weights"),
         (MERGED, "float16", "16-bit weights"),
         (MERGED, "bfloat16", "bfloat16"),
@@ -373,8 +374,11 @@ def test_what_could_not_be_loaded_is_nothing_to_be_held_against(fault: Any, prov
 )
 def test_an_export_is_judged_by_its_own_precision(export: Export, dtype: str, key: str) -> None:
     assert precision(export, a_recipe(dtype)) == key
-    allowed, told = tolerance(export, a_trained(effect=100.0), a_recipe(dtype))
+    allowed, told = tolerance(export, a_trained(effect=0.88), a_recipe(dtype))
     assert (allowed, told) == (TOLERANCES[key], True)
+    larger, _ = tolerance(export, a_trained(effect=8.8), a_recipe(dtype))
+    assert larger.kl == pytest.approx(10 * allowed.kl)
+    assert larger.logit == allowed.logit
 
 
 # --- stored tensors ----------------------------------------------------------------------------
