@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.train import TrainSettings
-from llm_engineering.planning.memory import MemoryEstimate, estimate_memory
+from llm_engineering.planning.memory import MemoryEstimate, estimate_memory, needs_mask
 from llm_engineering.planning.workload import Workload
 
 USABLE_SHARE = 0.92
@@ -19,6 +19,9 @@ _SMALLER = 0.95
 # tokens for as much work, up to a point. Recomputing saves memory that more tokens can use.
 _BUSY = 8192 * 8.0e9
 _MOST_TOKENS = 32768
+_MOST_MASKED = (
+    8192  # attention over all of them: at 16,384 a third of the work of Gemma-3-4b's layer
+)
 _ENOUGH_TOKENS = 16000  # in a forward pass, or what keeps the GPU busy where that is less
 
 
@@ -104,7 +107,8 @@ def _tokens_a_row(work: Workload) -> float:
 
 
 def _busy_tokens(work: Workload) -> float:
-    return min(_MOST_TOKENS, max(8192.0, _BUSY / work.shape.active_parameters))
+    most = _MOST_MASKED if needs_mask(work) else _MOST_TOKENS
+    return min(most, max(8192.0, _BUSY / work.shape.active_parameters))
 
 
 def _enough_tokens(work: Workload) -> float:

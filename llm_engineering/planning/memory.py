@@ -82,7 +82,7 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     The backward pass of a layer needs 1.6 inner widths more. With plain checkpointing one
     hidden state a layer is kept and one layer is recomputed at a time; unsloth's kind keeps the
     states in host memory, and three of them on the GPU at a time; in tiles, of the dense feed-forward
-    part only what as many tokens keep as the model is wide, and five states. Where an adapter is not on all
+    part only what as many tokens keep as the model is wide, and 10.7 states. Where an adapter is not on all
     projections, or drops out, unsloth's fused kernels are not used, and more is kept; more still where
     the family is not one whose layers unsloth writes itself. DoRA keeps four 32-bit numbers for each
     output of a projection.
@@ -99,19 +99,21 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     width = WEIGHT_BYTES[work.dtype]
     tokens = micro_batch * work.longest_row * work.sequences_per_row
     state = tokens * width * shape.hidden
-    kept = [(layer.count, tokens * _kept_bytes(work, layer, width)) for layer in shape.layers]
+    mask = tokens**2 * width if needs_mask(work) else 0.0
+    kept = [
+        (layer.count, tokens * _kept_bytes(work, layer, width) + mask) for layer in shape.layers
+    ]
     largest = max(size for _, size in kept)
     tile = min(tokens, shape.hidden)  # unsloth's own choice of a tile
     tiled = [
-        tokens * _kept_bytes(work, layer, width)
-        - max(tokens - tile, 0) * layer.kept_in_tiles * width
-        for layer in shape.layers
+        size - max(tokens - tile, 0) * layer.kept_in_tiles * width
+        for (_, size), layer in zip(kept, shape.layers, strict=True)
     ]
     activations = {
         "none": sum(count * size for count, size in kept),
         "plain": shape.depth * state + largest,
         "unsloth": 3 * state + largest,
-        "tiled": 5 * state + max(tiled),
+        "tiled": 10.7 * state + max(tiled),
     }[checkpointing]
     inner = max(layer.inner for layer in shape.layers)
     in_fp8 = work.quantisation == "fp8"
@@ -143,6 +145,15 @@ def _kept_bytes(work: Workload, layer: LayerShape, width: float) -> float:
     numbers += layer.kept_by_experts
     outputs = work.adapter.outputs / shape.depth if work.lora.use_dora else 0.0
     return numbers * width + 16.0 * outputs
+
+
+def needs_mask(work: Workload) -> bool:
+    """Whether packed rows go through attention with a mask over all tokens of a micro-batch.
+
+    The layers that unsloth writes have a kernel for rows of several documents; others' attention is
+    PyTorch's, which keeps the mask of each layer, in the type that it computes in.
+    """
+    return work.train.packing and work.shape.family not in _OWN_LAYERS
 
 
 def _is_fused(work: Workload) -> bool:

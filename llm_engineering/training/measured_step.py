@@ -115,12 +115,13 @@ def measure_step(
 
 
 def longest_rows(rows: datasets.Dataset, count: int, length: int | None) -> datasets.Dataset:
-    """The longest rows, again and again where there are fewer.
+    """The longest rows, or as many as packing fills so many rows with; again and again where there are fewer.
 
     Args:
         rows: The train split.
         count: How many are wanted.
-        length: Tokens to fill each row up to, as packing does; None: as they are.
+        length: Tokens of a row that is packed of several; None: rows are not packed. Where several
+            share a row, attention may need a mask over a whole micro-batch, which one alone does not.
     """
     import pyarrow.compute
 
@@ -133,15 +134,20 @@ def longest_rows(rows: datasets.Dataset, count: int, length: int | None) -> data
     tokens: Any = 0
     for name in lists:
         tokens = pyarrow.compute.add(tokens, pyarrow.compute.list_value_length(table[name]))
-    order = pyarrow.compute.sort_indices(tokens, sort_keys=[("", "descending")]).to_pylist()
-    chosen = rows.select([order[number % len(order)] for number in range(count)])
     if length is None:
-        return chosen
+        order = pyarrow.compute.sort_indices(tokens, sort_keys=[("", "descending")]).to_pylist()
+        return rows.select([order[number % len(order)] for number in range(count)])
+    left, chosen, sizes = count * length, [], pyarrow.compute.divide(tokens, len(lists)).to_pylist()
+    while left > 0:
+        number = len(chosen) % len(sizes)
+        chosen.append(number)
+        left -= sizes[number]
+    keep = sizes[chosen[-1]] + left  # the last one ends where the last row does
 
-    def fill(row: dict[str, Any]) -> dict[str, Any]:
-        return {name: (row[name] * -(-length // len(row[name])))[:length] for name in lists}
+    def cut(row: dict[str, Any], place: int) -> dict[str, Any]:
+        return {name: row[name][:keep] for name in lists} if place == len(chosen) - 1 else row
 
-    return chosen.map(fill, keep_in_memory=True)
+    return rows.select(chosen).map(cut, with_indices=True, keep_in_memory=True)
 
 
 def _largest(step: MeasuredStep) -> MeasuredStep:

@@ -18,6 +18,6 @@ def test_rows(asked, longest, rows):
 def test_long_rows_are_not_planned_with_all_their_logits(work):
     estimate = estimate_memory(work(row=131_072), 1, "tiled")
     logits = 2 * 131_072 * work().shape.vocabulary
-    assert estimate.evaluation < 0.4 * logits
+    assert estimate.evaluation < 0.45 * logits
     short = estimate_memory(work(row=512, batch_size=4), 1, "tiled")
     assert short.evaluation > 2 * 4 * 512 * work().shape.vocabulary, "all of them, being few"

@@ -30,6 +30,10 @@ LLAMA_1B = "Llama-3.2-1B"
         ({"quantisation": "fp8", "packing": True}, 4, "none", 40.21),
         ({"quantisation": "nf4", "lora": {"r": 16}}, 4, "unsloth", 8.06),
         ({"lora": {"use_dora": True}}, 2, "unsloth", 20.76),
+        ({"row": 32_768}, 1, "unsloth", 23.64),
+        ({"row": 131_072}, 1, "tiled", 38.63),
+        ({"row": 32_768, "quantisation": "nf4"}, 1, "tiled", 12.32),
+        ({"row": 131_072, "quantisation": "nf4"}, 1, "tiled", 27.24),
         ({"model": LLAMA_1B}, 8, "none", 20.34),
         ({"model": LLAMA_1B, "packing": True}, 4, "none", 11.00),
         ({"model": LLAMA_1B, "row": 1024, "lora": {"r": 8}}, 8, "none", 11.61),
@@ -89,6 +93,28 @@ def test_other_families_are_within_six_percent_of_what_was_measured(model):
     assert estimate.training / 1e9 == pytest.approx(measured_gb, rel=0.06)
 
 
+# Of whole runs of the command, packed, after the measured step; with what a mask takes in each layer.
+PACKED = {
+    "Qwen3-30B-A3B, 12 layers": (56.2, cut("qwen3_moe", 151936, 8_099_779_584, 321_257_472, hidden=2048,
+        count=12, parameters=623_120_640, kept=19_968, kept_by_experts=34_816, attention=4096, inner=6144,
+        expert_parameters=603_979_776)),
+    "Gemma-3-4b": (94.3, cut("gemma3_text", 262208, 4_300_079_472, 59_604_992, hidden=2560, count=34,
+        parameters=94_382_592, kept=45_056, attention=2048, inner=10_240)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", PACKED)
+def test_packed_rows_of_families_without_a_kernel_for_them_need_masks(model):
+    measured_gb, workload = PACKED[model]
+    train = workload.train.model_copy(update={"packing": True})
+    packed = workload.model_copy(update={"train": train})
+    estimate = estimate_memory(packed, 8, "none")
+    assert estimate.training / 1e9 == pytest.approx(measured_gb, rel=0.1)
+    assert estimate.training > 1.08 * estimate_memory(workload, 8, "none").training
+    assert max(plan.micro_batch for plan in gpu_plans(packed)) == 4
+    assert max(plan.micro_batch for plan in gpu_plans(workload)) > 4
+
+
 def test_checkpointing_and_quantisation_take_less(work):
     none, plain, unsloth = (
         estimate_memory(work(), 4, kind).total for kind in ("none", "plain", "unsloth")
@@ -103,7 +129,7 @@ def test_tiles_take_the_least_of_long_rows_and_every_other_kind_is_faster(work):
     kinds = ("none", "plain", "unsloth", "tiled")
     sizes = [estimate_memory(row, 1, kind).training for kind in kinds]
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[2] - sizes[3] > 9e9
+    assert sizes[2] - sizes[3] > 4e9
     chosen = [plan.gradient_checkpointing for plan in gpu_plans(row)]
     assert list(dict.fromkeys(chosen)) == list(kinds)
 

@@ -140,12 +140,26 @@ def rows():
     return datasets.Dataset.from_list(rows)
 
 
-def test_the_longest_rows_are_taken_and_packed_ones_filled(rows):
+def test_the_longest_rows_are_taken(rows):
     assert [len(ids) for ids in longest_rows(rows, 3, None)["input_ids"]] == [9, 5, 3]
     assert [len(ids) for ids in longest_rows(rows, 6, None)["input_ids"]] == [9, 5, 3, 1, 9, 5]
-    filled = longest_rows(rows, 2, 16)
-    assert [len(row["input_ids"]) for row in filled] == [16, 16]
-    assert [len(row["labels"]) for row in filled] == [16, 16]
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "sizes"),
+    [
+        (2, 16, [3, 9, 5, 1, 3, 9, 2]),
+        (1, 4, [3, 1]),
+        (2, 6, [3, 9]),
+        (1, 60, [3, 9, 5, 1] * 3 + [3, 3]),
+    ],
+)
+def test_packed_rows_are_measured_as_the_documents_that_fill_them(rows, count, length, sizes):
+    """One document a row would need no mask: 40 GiB were measured so of a mixture that then took 52."""
+    found = longest_rows(rows, count, length)
+    for name in ("input_ids", "labels"):
+        assert [len(ids) for ids in found[name]] == sizes
+    assert sum(sizes) == count * length
 
 
 def test_a_measured_step_leaves_no_trace(attempt, rows):
