@@ -137,7 +137,8 @@ def longest_rows(rows: datasets.Dataset, count: int, length: int | None) -> data
     if length is None:
         order = pyarrow.compute.sort_indices(tokens, sort_keys=[("", "descending")]).to_pylist()
         return rows.select([order[number % len(order)] for number in range(count)])
-    left, chosen, sizes = count * length, [], pyarrow.compute.divide(tokens, len(lists)).to_pylist()
+    sizes = pyarrow.compute.divide(tokens, len(lists)).to_pylist()
+    left, chosen = count * length, list[int]()
     while left > 0:
         number = len(chosen) % len(sizes)
         chosen.append(number)
