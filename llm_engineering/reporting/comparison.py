@@ -14,7 +14,7 @@ from llm_engineering.reporting import formats
 from llm_engineering.reporting.charts import Point, Series, line_chart, moving_mean
 from llm_engineering.reporting.contents import with_contents
 from llm_engineering.reporting.page import page_templates
-from llm_engineering.reporting.previous_run import figure_rows, setting_differences
+from llm_engineering.reporting.previous_run import FIGURES, figure_rows, setting_differences
 from llm_engineering.reporting.word_differences import word_differences
 
 MOST_RUNS = 6
@@ -22,18 +22,6 @@ MOST_RUNS = 6
 _STYLES = ("run1", "run2", "run3", "run4", "run5", "run6")
 _MOST_PROMPTS = 20
 _WIDE = 720
-_LOWER_IS_BETTER = {
-    "Held-out loss": "held_out_loss_after",
-    "Loss on general text, change": "generic_loss_change",
-    "Training time": "train_seconds",
-    "Peak memory": "peak_memory_bytes",
-}
-_HIGHER_IS_BETTER = {
-    "Token accuracy": "held_out_token_accuracy_after",
-    "Reward margin": "reward_margin_after",
-    "Reward accuracy": "reward_accuracy_after",
-    "Tokens per second": "tokens_per_second",
-}
 
 
 @dataclass(frozen=True)
@@ -104,16 +92,16 @@ def same_rows(one: ComparedRun, other: ComparedRun) -> bool:
 def _figures(runs: Sequence[ComparedRun]) -> list[tuple[str, list[tuple[str, bool]]]]:
     """Each figure of each run, and whether it is the best of them."""
     rows = []
-    for label, shown in figure_rows([run.figures for run in runs]):
-        key = _LOWER_IS_BETTER.get(label) or _HIGHER_IS_BETTER.get(label)
-        known = [run.figures[key] for run in runs if key in run.figures] if key else []
-        best = (min if label in _LOWER_IS_BETTER else max)(known) if known else None
+    for key, shown in figure_rows([run.figures for run in runs]):
+        figure = FIGURES[key]
+        known = [run.figures[key] for run in runs if key in run.figures]
+        best = {"lower": min, "higher": max, None: lambda _: None}[figure.better](known)
         is_told = len(set(shown)) > 1  # of equal ones none is the best
         rows.append(
             (
-                label,
+                figure.label,
                 [
-                    (text, is_told and best is not None and run.figures.get(str(key)) == best)
+                    (text, is_told and best is not None and run.figures.get(key) == best)
                     for text, run in zip(shown, runs, strict=True)
                 ],
             )
