@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import escape
 
 from llm_engineering.reporting import formats
 from llm_engineering.scoring.answers import AnsweredRow, Answers, Score
@@ -17,8 +13,6 @@ LONGEST_TEXT = 1_200
 """Characters of a prompt, a reference or an answer that a report shows."""
 MOST_TEXT = 160_000
 """Bytes of HTML that all of them may take: a report stays under 400 kB."""
-
-_SCRIPT = Path(__file__).parent / "templates" / "report" / "answers.js"
 
 
 @dataclass(frozen=True)
@@ -92,17 +86,9 @@ def how_made(answers: Answers) -> str:
     return f"{way}, at most {formats.count(made['max_new_tokens'])} tokens each"
 
 
-def answers_section(answers: Answers | None) -> dict[str, Any]:
-    """Variables of the templates; without answers all of them are None."""
-    if answers is None:
-        return {"scored": None, "answers_script": None, "script_hash": None}
-    script = _SCRIPT.read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return {
-        "scored": _section(answers),
-        "answers_script": Markup(script),  # noqa: S704  (a file of this project)
-        "script_hash": f"sha256-{digest}",
-    }
+def answers_section(answers: Answers | None) -> AnswersSection | None:
+    """What a report shows of them; None where none were made."""
+    return None if answers is None else _section(answers)
 
 
 def _section(answers: Answers) -> AnswersSection:

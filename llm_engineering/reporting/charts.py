@@ -53,7 +53,7 @@ def line_chart(
         x_label: What is on the horizontal axis, counted in whole numbers.
         from_zero: Let the vertical axis include zero.
     """
-    series = [Series(one.label, _finite(one.points), one.style) for one in series]
+    series = [Series(one.label, finite_points(one.points), one.style) for one in series]
     points = [point for one in series for point in one.points]
     series = [Series(one.label, thinned(one.points), one.style) for one in series]
     marked = any(one.style in _MARKED for one in series)
@@ -135,6 +135,11 @@ def moving_mean(points: Sequence[Point], window: int) -> list[Point]:
     ]
 
 
+def finite_points(points: Sequence[Point]) -> list[Point]:
+    """Those of which neither coordinate is infinite or NaN."""
+    return [point for point in points if all(map(math.isfinite, point))]
+
+
 def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
     """At most ``most`` points: the means of equal runs of neighbours."""
     length = math.ceil(len(points) / most) or 1
@@ -169,10 +174,6 @@ def tick_labels(values: Sequence[float]) -> list[str]:
         return [scientific(value) for value in values]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     return [f"{value:z,.{decimals}f}".replace("-", "\u2212") for value in values]
-
-
-def _finite(points: Sequence[Point]) -> list[Point]:
-    return [point for point in points if all(map(math.isfinite, point))]
 
 
 def _spread(values: Sequence[float]) -> Point:
