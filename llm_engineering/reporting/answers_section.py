@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from markupsafe import escape
 
 from llm_engineering.reporting import formats
+from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns
+from llm_engineering.reporting.production_answers import ProductionAnswers
 from llm_engineering.scoring.answers import AnsweredRow, Answers, Score
 
 LONGEST_TEXT = 1_200
@@ -22,10 +24,15 @@ class ShownRow:
     number: int
     """Its place among all rows, from 1."""
     row: AnsweredRow
-    texts: dict[str, str]
-    """``prompt``, ``reference``, ``before``, ``after``, each cut where it is too long."""
+    prompt: str
+    columns: list[AnswerColumn]
     scores: list[tuple[str, float | None, float | None]]
     """Name, before, after."""
+
+    @property
+    def is_markdown(self) -> bool:
+        """Whether an answer is shown rendered."""
+        return any(column.markdown for column in self.columns)
 
     @property
     def outcomes(self) -> str:
@@ -54,6 +61,11 @@ class AnswersSection:
     lost: list[Moved]
     leading: str
     """The score that rows are listed by: the first that is configured."""
+
+    @property
+    def is_markdown(self) -> bool:
+        """Whether any is shown rendered."""
+        return any(one.is_markdown for one in self.shown)
 
     @property
     def unseen(self) -> int:
@@ -86,16 +98,16 @@ def how_made(answers: Answers) -> str:
     return f"{way}, at most {formats.count(made['max_new_tokens'])} tokens each"
 
 
-def answers_section(answers: Answers | None) -> AnswersSection | None:
-    """What a report shows of them; None where none were made."""
-    return None if answers is None else _section(answers)
-
-
-def _section(answers: Answers) -> AnswersSection:
+def answers_section(
+    answers: Answers | None, production: ProductionAnswers | None
+) -> AnswersSection | None:
+    """What a report shows of them, beside production's; None where none were made."""
+    if answers is None:
+        return None
     leading = answers.scores[0] if answers.scores else None
     gained = leading.gained() if leading else []
     lost = leading.lost() if leading else []
-    shown = _shown(answers, [number for number, _ in (*gained, *lost)])
+    shown = _shown(answers, production, [number for number, _ in (*gained, *lost)])
     numbers = {one.number for one in shown}
 
     def moved(number: int, gain: float) -> Moved:
@@ -111,24 +123,33 @@ def _section(answers: Answers) -> AnswersSection:
     )
 
 
-def _shown(answers: Answers, first: list[int]) -> list[ShownRow]:
+def _shown(
+    answers: Answers, production: ProductionAnswers | None, first: list[int]
+) -> list[ShownRow]:
     """Rows in their order, as many as fit; those that moved most come first into it."""
     left, chosen = MOST_TEXT, list[ShownRow]()
     for number in dict.fromkeys([*first, *range(len(answers.rows))]):
         row = answers.rows[number]
-        texts = {
-            "prompt": row.prompt,
-            "reference": row.reference,
-            "before": row.before.text,
-            "after": row.after.text,
-        }
-        texts = {name: _cut(text, LONGEST_TEXT) for name, text in texts.items()}
-        size = sum(len(str(escape(text)).encode()) for text in texts.values()) + 1_000
+        theirs = production.answers[number] if production else None
+        prompt = _cut(row.prompt, LONGEST_TEXT)
+        texts = [prompt, row.reference, row.before.text, row.after.text]
+        if sum(len(str(escape(text[:LONGEST_TEXT])).encode()) for text in texts) + 1_000 > left:
+            continue  # before it is rendered: most of many rows do not fit
+        columns = answer_columns(
+            row.reference,
+            row.before.text,
+            row.after.text,
+            longest=LONGEST_TEXT,
+            version=production.version if production else "",
+            production=theirs.text if theirs else None,
+            cuts=(row.before.is_cut, bool(theirs and theirs.is_cut), row.after.is_cut),
+        )
+        size = len(str(escape(prompt)).encode()) + sum(one.size for one in columns) + 1_500
         if size > left:
             continue
         left -= size
         scores = [(one.name, one.before[number], one.after[number]) for one in answers.scores]
-        chosen.append(ShownRow(number + 1, row, texts, scores))
+        chosen.append(ShownRow(number + 1, row, prompt, columns, scores))
     return sorted(chosen, key=lambda one: one.number)
 
 

@@ -18,9 +18,9 @@ from llm_engineering.reporting.contents import with_contents
 from llm_engineering.reporting.data_page import data_section
 from llm_engineering.reporting.page import page_templates
 from llm_engineering.reporting.run_report import RunReport
+from llm_engineering.reporting.samples_section import samples_section
 from llm_engineering.reporting.scripts import page_scripts
 from llm_engineering.reporting.use import how_to_use
-from llm_engineering.reporting.word_differences import word_differences
 from llm_engineering.reporting.zoom import zooming_figure, zooms
 
 _WIDE, _NARROW = 720, 350  # view boxes of a chart over the page's width, and over half of it
@@ -49,7 +49,6 @@ def render_report(run: RunReport) -> str:
             tiles=headline_tiles(run),
             outcome=outcome(run.evaluation),
             verdict=_gates_verdict(run),
-            word_differences=word_differences,
             with_contents=with_contents,
             use=how_to_use(run),
             memory=_memory(run.record),
@@ -57,7 +56,8 @@ def render_report(run: RunReport) -> str:
             small_charts=_small_charts(run.record),
             margin_figure=margin,
             **data_section(run.summary),
-            scored=answers_section(run.evaluation.answers),
+            scored=answers_section(run.evaluation.answers, run.production),
+            told=samples_section(run.evaluation.samples, run.production),
             **page_scripts(zooms=zooms(loss, margin), answers=run.evaluation.answers is not None),
             config_yaml=to_yaml(run.config),
         )

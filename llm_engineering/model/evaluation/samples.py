@@ -28,6 +28,10 @@ class Sample(BaseModel):
     reference: str = Field(description="The answer in the data.")
     before: str = Field(description="The base model's answer, greedy.")
     after: str = Field(description="The trained adapter's answer, greedy.")
+    key: str = Field(
+        "", description="By which the row is known again in another run; empty: not stored."
+    )
+    max_new_tokens: int = Field(0, description="Of an answer at most; 0: not stored.")
 
 
 class Prompt(BaseModel):

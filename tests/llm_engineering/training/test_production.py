@@ -5,6 +5,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
+from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.errors import RegistryError
 from llm_engineering.model import live
 from llm_engineering.model.base_model import file_digest
@@ -35,7 +36,9 @@ def trained(run, make_config, tmp_path):
 
 def test_it_has_the_losses_that_it_had_itself_and_the_run_keeps_its_own(trained):
     lora, dataset, adapter, own, production, theirs = trained
-    found = measure_production(lora, adapter, production, dataset, own, batch_size=4)
+    found = measure_production(
+        lora, adapter, production, dataset, own, EvaluateSettings(samples=2, max_new_tokens=6)
+    )
     assert found.version == "first"
     assert found.metrics.row_losses == pytest.approx(theirs.after.row_losses, rel=1e-5)
     assert found.metrics.loss != pytest.approx(own.after.loss, rel=1e-3)
@@ -55,7 +58,9 @@ def test_the_runs_own_adapter_comes_back_after_an_error_too(trained, monkeypatch
 
     monkeypatch.setattr("llm_engineering.training.production.objective_metrics", fail)
     with pytest.raises(ZeroDivisionError):
-        measure_production(lora, adapter, production, dataset, own, batch_size=4)
+        measure_production(
+            lora, adapter, production, dataset, own, EvaluateSettings(samples=2, max_new_tokens=6)
+        )
     held = live_trained_model(lora, adapter)
     assert list(held.model.peft_config) == ["default"]
     assert held.model.active_adapters == ["default"]
@@ -94,7 +99,9 @@ def test_another_adapter_gives_other_losses(trained, tmp_path):
         "second", AdapterFolder(folder, file_digest(folder / ADAPTER_WEIGHTS))
     )
     one, two = (
-        measure_production(lora, adapter, each, dataset, own, batch_size=4).metrics.loss
+        measure_production(
+            lora, adapter, each, dataset, own, EvaluateSettings(samples=2, max_new_tokens=6)
+        ).metrics.loss
         for each in (production, other)
     )
     assert abs(one - two) > 0.05

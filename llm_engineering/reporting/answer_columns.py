@@ -1,0 +1,70 @@
+"""A row's answers beside each other: as text, in which the words are marked that changed, and as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from llm_engineering.reporting.markdown import rendered
+from llm_engineering.reporting.word_differences import side_by_side
+
+
+@dataclass(frozen=True)
+class AnswerColumn:
+    """One answer."""
+
+    label: str
+    text: Markup
+    """The text itself, with ``<ins>`` and ``<del>``."""
+    markdown: Markup | None
+    """The same rendered; None where that shows nothing else, or is too large."""
+    note: str = ""
+    style: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of HTML."""
+        return len(self.text.encode()) + len((self.markdown or "").encode())
+
+
+def answer_columns(
+    reference: str,
+    base: str,
+    new: str,
+    *,
+    longest: int,
+    version: str = "",
+    production: str | None = None,
+    cuts: tuple[bool, bool, bool] = (False, False, False),
+) -> list[AnswerColumn]:
+    """Reference, base model, production and adapter, in this order.
+
+    Args:
+        reference: The answer of the data.
+        base: The base model's.
+        new: The adapter's.
+        longest: Characters of each that are shown.
+        version: Of production; empty: it has no column.
+        production: Its answer; None: it has none that was made alike, and the column says so.
+        cuts: Whether the answers of base model, production and adapter reached their limit of tokens.
+    """
+    known = None if production is None else production[:longest]
+    before, current, after = side_by_side(base[:longest], known, new[:longest])
+
+    def column(label: str, whole: str, text: Markup, style: str, is_cut: bool) -> AnswerColumn:
+        notes = [f"… ({len(whole):,} characters)"] * (len(whole) > longest) + ["[cut]"] * is_cut
+        return AnswerColumn(label, text, rendered(whole[:longest]), " ".join(notes), style)
+
+    columns = [
+        column("Reference", reference, escape(reference[:longest]), "reference", False),
+        column("Before · base model", base, before, "", cuts[0]),
+    ]
+    if version:
+        label = f"Production · {version}"
+        columns.append(
+            AnswerColumn(label, Markup(""), None, "(none that was made alike)")
+            if production is None or current is None
+            else column(label, production, current, "", cuts[1])
+        )
+    return [*columns, column("After · adapter", new, after, "after", cuts[2])]
