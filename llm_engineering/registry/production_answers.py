@@ -41,7 +41,7 @@ def answers_of_production(
             return None
         name, figures = str(current.name), current.run_metadata
         if figures.get(BASE_WEIGHTS_DIGEST) != weights_digest(lora.model):
-            notes.append(f"it adapts another base model ({figures.get('base_model')})")
+            notes.append(f"It adapts another base model ({figures.get('base_model')}).")
         stored = artifact(current, "evaluation")
     except RegistryError as reason:
         missing = str(reason)

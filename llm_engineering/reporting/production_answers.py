@@ -126,11 +126,9 @@ def _answers(
 def _notes(why: dict[str, list[str]], rows: int, what: str) -> list[str]:
     told = []
     for reason, origins in why.items():
-        which = f"none of the {formats.count(rows)} {what}"
+        which = f"any of the {formats.count(rows)} {what}"
         if len(origins) < rows:
             named = ", ".join(origins[:_NAMED]) + (", …" if len(origins) > _NAMED else "")
-            which = (
-                f"{formats.count(len(origins))} of the {formats.count(rows)} {what} not ({named})"
-            )
-        told.append(f"{which}: {reason}")
+            which = f"{formats.count(len(origins))} of the {formats.count(rows)} {what} ({named})"
+        told.append(f"It has no answer to {which}: {reason}.")
     return told

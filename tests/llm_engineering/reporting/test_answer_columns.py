@@ -34,7 +34,7 @@ def test_production_without_an_answer_is_told_from_an_empty_one() -> None:
 
 def test_long_answers_are_cut_and_say_so() -> None:
     reference, base, production, new = answer_columns(
-        "**r**" * 10,
+        "**r** " * 10,
         "<" * 20,
         "b" * 30,
         longest=10,
@@ -42,9 +42,9 @@ def test_long_answers_are_cut_and_say_so() -> None:
         production="c" * 40,
         cuts=(True, False, True),
     )
-    assert reference.note == "… (50 characters)"
+    assert reference.note == "… (60 characters)"
     assert reference.markdown is not None
-    assert reference.markdown.count("<strong>r") == 2
+    assert reference.markdown.count("<strong>r</strong>") == 1  # and what is left of the second
     assert (base.text, base.note) == ("&lt;" * 10, "… (20 characters) [cut]")
     assert (production.text, production.note) == ("c" * 10, "… (40 characters)")
     assert new.note == "… (30 characters) [cut]"
