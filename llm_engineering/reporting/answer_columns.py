@@ -19,6 +19,8 @@ class AnswerColumn:
     """The text itself, with ``<ins>`` and ``<del>``."""
     markdown: Markup | None
     """The same rendered; None where that shows nothing else, or is too large."""
+    source: str = ""
+    """The text that is shown, without marks."""
     note: str = ""
     style: str = ""
 
@@ -34,7 +36,7 @@ def answer_columns(
     new: str,
     *,
     longest: int,
-    version: str = "",
+    has_production: bool = False,
     production: str | None = None,
     cuts: tuple[bool, bool, bool] = (False, False, False),
 ) -> list[AnswerColumn]:
@@ -45,7 +47,7 @@ def answer_columns(
         base: The base model's.
         new: The adapter's.
         longest: Characters of each that are shown.
-        version: Of production; empty: it has no column.
+        has_production: Whether there is a version in production, which then has a column.
         production: Its answer; None: it has none that was made alike, and the column says so.
         cuts: Whether the answers of base model, production and adapter reached their limit of tokens.
     """
@@ -54,17 +56,23 @@ def answer_columns(
 
     def column(label: str, whole: str, text: Markup, style: str, is_cut: bool) -> AnswerColumn:
         notes = [f"… ({len(whole):,} characters)"] * (len(whole) > longest) + ["[cut]"] * is_cut
-        return AnswerColumn(label, text, rendered(whole[:longest]), " ".join(notes), style)
+        shown = whole[:longest]
+        return AnswerColumn(label, text, rendered(shown), shown, " ".join(notes), style)
 
     columns = [
         column("Reference", reference, escape(reference[:longest]), "reference", False),
         column("Before · base model", base, before, "", cuts[0]),
     ]
-    if version:
-        label = f"Production · {version}"
+    if has_production:
+        label = "Production"
         columns.append(
-            AnswerColumn(label, Markup(""), None, "(none that was made alike)")
+            AnswerColumn(label, Markup(""), None, note="(none that was made alike)")
             if production is None or current is None
             else column(label, production, current, "", cuts[1])
         )
     return [*columns, column("After · adapter", new, after, "after", cuts[2])]
+
+
+def cut(text: str, most: int) -> str:
+    """At most so many characters of a text, and how many it has where it is cut."""
+    return text if len(text) <= most else f"{text[:most]} … ({len(text):,} characters)"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import escape
 
 from llm_engineering.reporting import formats
-from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns
+from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns, cut
 from llm_engineering.reporting.production_answers import ProductionAnswers
 from llm_engineering.scoring.answers import AnsweredRow, Answers, Score
 
@@ -111,7 +111,7 @@ def answers_section(
     numbers = {one.number for one in shown}
 
     def moved(number: int, gain: float) -> Moved:
-        prompt = _cut(" ".join(answers.rows[number].prompt.split()), 120)
+        prompt = cut(" ".join(answers.rows[number].prompt.split()), 120)
         return Moved(number + 1, prompt, gain, number + 1 in numbers)
 
     return AnswersSection(
@@ -131,7 +131,7 @@ def _shown(
     for number in dict.fromkeys([*first, *range(len(answers.rows))]):
         row = answers.rows[number]
         theirs = production.answers[number] if production else None
-        prompt = _cut(row.prompt, LONGEST_TEXT)
+        prompt = cut(row.prompt, LONGEST_TEXT)
         texts = [prompt, row.reference, row.before.text, row.after.text]
         if sum(len(str(escape(text[:LONGEST_TEXT])).encode()) for text in texts) + 1_000 > left:
             continue  # before it is rendered: most of many rows do not fit
@@ -140,7 +140,7 @@ def _shown(
             row.before.text,
             row.after.text,
             longest=LONGEST_TEXT,
-            version=production.version if production else "",
+            has_production=production is not None,
             production=theirs.text if theirs else None,
             cuts=(row.before.is_cut, bool(theirs and theirs.is_cut), row.after.is_cut),
         )
@@ -151,10 +151,6 @@ def _shown(
         scores = [(one.name, one.before[number], one.after[number]) for one in answers.scores]
         chosen.append(ShownRow(number + 1, row, prompt, columns, scores))
     return sorted(chosen, key=lambda one: one.number)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]} … ({len(text):,} characters)"
 
 
 def _outcome(before: float | None, after: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_engineering.model.evaluation.samples import Sample
-from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns
+from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns, cut
 from llm_engineering.reporting.production_answers import ProductionAnswers
 
 LONGEST_TEXT = 4_000
@@ -20,6 +20,8 @@ class ShownSample:
     """One prompt with its answers."""
 
     sample: Sample
+    prompt: str
+    """As shown: cut, where it is very long."""
     columns: list[AnswerColumn]
     number: int
     """Its place among all samples, from 0."""
@@ -50,16 +52,17 @@ def samples_section(
     """Prompts in their order, as many as fit."""
     shown, left = list[ShownSample](), MOST_TEXT
     for number, sample in enumerate(samples):
+        prompt = cut(sample.prompt, LONGEST_TEXT)
         columns = answer_columns(
             sample.reference,
             sample.before,
             sample.after,
             longest=LONGEST_TEXT,
-            version=production.version if production else "",
+            has_production=production is not None,
             production=production.samples[number] if production else None,
         )
-        left -= sum(column.size for column in columns) + len(sample.prompt) + 1_000
+        left -= sum(column.size for column in columns) + len(prompt.encode()) + 1_000
         if left < 0:
             break
-        shown.append(ShownSample(sample, columns, number))
+        shown.append(ShownSample(sample, prompt, columns, number))
     return SamplesSection(shown, len(samples) - len(shown))

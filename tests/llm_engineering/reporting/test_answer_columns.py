@@ -15,9 +15,9 @@ def test_without_production_there_are_three() -> None:
 
 def test_words_are_held_against_production_where_it_answered() -> None:
     _, base, production, new = answer_columns(
-        "R", "It is a.", "It is b.", longest=100, version="run-1", production="It was b."
+        "R", "It is a.", "It is b.", longest=100, has_production=True, production="It was b."
     )
-    assert production.label == "Production · run-1"
+    assert production.label == "Production"
     assert base.text == "It is <del>a</del>."
     assert production.text == "It <del>was</del> b."
     assert new.text == "It <ins>is</ins> b."
@@ -25,7 +25,9 @@ def test_words_are_held_against_production_where_it_answered() -> None:
 
 def test_production_without_an_answer_is_told_from_an_empty_one() -> None:
     def column(production: str | None) -> tuple[str, str]:
-        found = answer_columns("R", "a", "b", longest=9, version="v", production=production)[2]
+        found = answer_columns(
+            "R", "a", "b", longest=9, has_production=True, production=production
+        )[2]
         return found.text, found.note
 
     assert column(None) == ("", "(none that was made alike)")
@@ -38,7 +40,7 @@ def test_long_answers_are_cut_and_say_so() -> None:
         "<" * 20,
         "b" * 30,
         longest=10,
-        version="v",
+        has_production=True,
         production="c" * 40,
         cuts=(True, False, True),
     )
