@@ -221,7 +221,11 @@ def test_text_of_the_data_never_becomes_markup(
         ),
     )
     read = page(hostile)
-    harmless = make_run(summary=run.summary.model_copy(update={"bad_rows": ["one"]}))
+    plain = Sample(origin="a:1", prompt="a", reference="b", before="c", after="d")
+    harmless = make_run(
+        summary=run.summary.model_copy(update={"bad_rows": ["one"]}),
+        evaluation=run.evaluation.model_copy(update={"samples": [plain]}),
+    )
     assert {tag for tag, _ in read.tags} == {tag for tag, _ in page(harmless).tags}
     assert not any(key.startswith("on") for _, attributes in read.tags for key in attributes)
     assert read.shown.count(HOSTILE) >= 15
