@@ -181,7 +181,7 @@
           })
         ),
         hooks: {
-          draw: [values],
+          draw: [values, function () { figure.classList.add("live"); }],  /* only now does the static chart give way */
           setSelect: [function (u) {
             var left = u.select.left, width = u.select.width;
             u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
@@ -197,14 +197,7 @@
     }
 
     figure.appendChild(box);
-    figure.classList.add("live");
-    try {
-      draw();
-    } catch (error) {
-      figure.classList.remove("live");
-      figure.removeChild(box);
-      throw error;
-    }
+    draw();
     new ResizeObserver(function () {
       if (place.clientWidth && place.clientWidth !== plot.width)
         plot.setSize({ width: place.clientWidth, height: place.clientHeight });
