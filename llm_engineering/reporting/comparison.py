@@ -99,7 +99,7 @@ def _figures(runs: Sequence[ComparedRun]) -> list[tuple[str, list[tuple[str, boo
     for key, shown in figure_rows([run.figures for run in runs]):
         figure = FIGURES[key]
         known = [run.figures[key] for run in runs if key in run.figures]
-        best = {"lower": min, "higher": max, None: lambda _: None}[figure.better](known)
+        best = (min if figure.better == "lower" else max)(known) if figure.better else None
         is_told = len(set(shown)) > 1  # of equal ones none is the best
         rows.append(
             (
