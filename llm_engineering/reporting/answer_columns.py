@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -23,6 +24,8 @@ class AnswerColumn:
     """The text that is shown, without marks."""
     note: str = ""
     style: str = ""
+    is_known: bool = True
+    """False: of production, which has no answer that was made alike."""
 
     @property
     def size(self) -> int:
@@ -66,11 +69,21 @@ def answer_columns(
     if has_production:
         label = "Production"
         columns.append(
-            AnswerColumn(label, Markup(""), None, note="(none that was made alike)")
+            AnswerColumn(label, Markup(""), None, note="(none that was made alike)", is_known=False)
             if production is None or current is None
             else column(label, production, current, "", cuts[1])
         )
     return [*columns, column("After · adapter", new, after, "after", cuts[2])]
+
+
+def hides_marks(columns: Sequence[AnswerColumn]) -> bool:
+    """Whether the adapter's answer, or that which it is held against, is shown rendered.
+
+    What is rendered has no marks, and marks in one of two answers alone would mislead.
+    """
+    _, base, *production, new = columns
+    compared = production[0] if production and production[0].is_known else base
+    return bool(new.markdown or compared.markdown)
 
 
 def cut(text: str, most: int) -> str:

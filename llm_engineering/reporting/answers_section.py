@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import escape
 
 from llm_engineering.reporting import formats
-from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns, cut
+from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns, cut, hides_marks
 from llm_engineering.reporting.production_answers import ProductionAnswers
 from llm_engineering.scoring.answers import AnsweredRow, Answers, Score
 
@@ -33,6 +33,11 @@ class ShownRow:
     def is_markdown(self) -> bool:
         """Whether an answer is shown rendered."""
         return any(column.markdown for column in self.columns)
+
+    @property
+    def hides_marks(self) -> bool:
+        """Whether the words that changed are not marked until the text is shown."""
+        return hides_marks(self.columns)
 
     @property
     def outcomes(self) -> str:

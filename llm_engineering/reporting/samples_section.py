@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_engineering.model.evaluation.samples import Sample
-from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns, cut
+from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns, cut, hides_marks
 from llm_engineering.reporting.production_answers import ProductionAnswers
 
 LONGEST_TEXT = 4_000
@@ -30,6 +30,11 @@ class ShownSample:
     def is_markdown(self) -> bool:
         """Whether an answer is shown rendered."""
         return any(column.markdown for column in self.columns)
+
+    @property
+    def hides_marks(self) -> bool:
+        """Whether the words that changed are not marked until the text is shown."""
+        return hides_marks(self.columns)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from llm_engineering.reporting.answer_columns import answer_columns
+import pytest
+
+from llm_engineering.reporting.answer_columns import answer_columns, hides_marks
 
 
 def test_without_production_there_are_three() -> None:
@@ -51,3 +53,25 @@ def test_long_answers_are_cut_and_say_so() -> None:
     assert (production.text, production.note) == ("c" * 10, "… (40 characters)")
     assert new.note == "… (30 characters) [cut]"
     assert base.size == 40
+
+
+@pytest.mark.parametrize(
+    ("base", "production", "new", "hidden"),
+    [
+        ("a", "b", "c", False),
+        ("`a`", "b", "c", False),  # the two that are held against each other are text
+        ("a", "`b`", "c", True),
+        ("a", "b", "`c`", True),
+        ("`a`", None, "c", True),
+        ("a", None, "c", False),
+    ],
+)
+def test_marks_are_hidden_where_one_of_two_is_rendered(
+    base: str, production: str | None, new: str, hidden: bool
+) -> None:
+    columns = answer_columns(
+        "`R`", base, new, longest=9, has_production=True, production=production
+    )
+    assert hides_marks(columns) is hidden
+    if production is None:
+        assert hides_marks(answer_columns("`R`", base, new, longest=9)) is hidden
