@@ -13,8 +13,8 @@ from llm_engineering.scoring.answers import AnsweredRow, Answers, Score
 
 LONGEST_TEXT = 1_200
 """Characters of a prompt, a reference or an answer that a report shows."""
-MOST_TEXT = 160_000
-"""Bytes of HTML that all of them may take: a report stays under 400 kB."""
+MOST_TEXT = 140_000
+"""Bytes of HTML that these and the sample answers may take: a report stays under 400 kB."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,23 @@ def how_made(answers: Answers) -> str:
 
 
 def answers_section(
-    answers: Answers | None, production: ProductionAnswers | None
+    answers: Answers | None, production: ProductionAnswers | None, *, used: int = 0
 ) -> AnswersSection | None:
-    """What a report shows of them, beside production's; None where none were made."""
+    """What a report shows of them, beside production's; None where none were made.
+
+    Args:
+        answers: The run's.
+        production: Production's, if there is a version in production.
+        used: Bytes of ``MOST_TEXT`` that the sample answers take.
+    """
     if answers is None:
         return None
     leading = answers.scores[0] if answers.scores else None
     gained = leading.gained() if leading else []
     lost = leading.lost() if leading else []
-    shown = _shown(answers, production, [number for number, _ in (*gained, *lost)])
+    shown = _shown(
+        answers, production, [number for number, _ in (*gained, *lost)], MOST_TEXT - used
+    )
     numbers = {one.number for one in shown}
 
     def moved(number: int, gain: float) -> Moved:
@@ -129,10 +137,10 @@ def answers_section(
 
 
 def _shown(
-    answers: Answers, production: ProductionAnswers | None, first: list[int]
+    answers: Answers, production: ProductionAnswers | None, first: list[int], left: int
 ) -> list[ShownRow]:
     """Rows in their order, as many as fit; those that moved most come first into it."""
-    left, chosen = MOST_TEXT, list[ShownRow]()
+    chosen = list[ShownRow]()
     for number in dict.fromkeys([*first, *range(len(answers.rows))]):
         row = answers.rows[number]
         theirs = production.answers[number] if production else None
@@ -149,7 +157,7 @@ def _shown(
             production=theirs.text if theirs else None,
             cuts=(row.before.is_cut, bool(theirs and theirs.is_cut), row.after.is_cut),
         )
-        size = len(str(escape(prompt)).encode()) + sum(one.size for one in columns) + 1_500
+        size = len(str(escape(prompt)).encode()) + sum(one.size for one in columns) + 1_200
         if size > left:
             continue
         left -= size

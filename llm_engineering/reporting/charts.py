@@ -15,7 +15,7 @@ from llm_engineering.reporting.formats import number, scientific
 Point = tuple[float, float]
 
 _MOST_POINTS = 500
-_MOST_READOUTS = 125
+_READOUT = 5.0  # units of the view box that one is wide, at least
 _LEFT, _RIGHT, _RIGHT_OF_MARKS, _BOTTOM = 56.0, 16.0, 44.0, 24.0  # margins of the plot
 _MARKED = ("marks", "rings")
 
@@ -261,7 +261,7 @@ def _readouts(
     lines = [one for one in series if one.style not in _MARKED and one.points]
     lead = lines[0].points if lines else []
     told = [(one, dict(one.points)) for one in lines]
-    chosen = range(0, len(lead), math.ceil(len(lead) / _MOST_READOUTS) or 1)
+    chosen = range(0, len(lead), math.ceil(len(lead) * _READOUT / (right - _LEFT)) or 1)
     xs = [at(lead[index])[0] for index in chosen]
     borders = [_LEFT, *((one + two) / 2 for one, two in pairwise(xs)), right]
     parts = []

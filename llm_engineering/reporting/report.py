@@ -39,6 +39,7 @@ class Tile:
 
 def render_report(run: RunReport) -> str:
     """Render report.html: all of it is in the page, and no text of the data becomes markup."""
+    samples = samples_section(run.evaluation.samples, run.production)
     loss, margin = loss_figure(run.record), _margin_figure(run.record)
     return (
         page_templates()
@@ -56,8 +57,8 @@ def render_report(run: RunReport) -> str:
             small_charts=_small_charts(run.record),
             margin_figure=margin,
             **data_section(run.summary),
-            scored=answers_section(run.evaluation.answers, run.production),
-            told=samples_section(run.evaluation.samples, run.production),
+            told=samples,
+            scored=answers_section(run.evaluation.answers, run.production, used=samples.size),
             **page_scripts(zooms=zooms(loss, margin), answers=run.evaluation.answers is not None),
             config_yaml=to_yaml(run.config),
         )

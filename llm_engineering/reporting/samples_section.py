@@ -11,8 +11,8 @@ from llm_engineering.reporting.production_answers import ProductionAnswers
 
 LONGEST_TEXT = 4_000
 """Characters of an answer that are shown; what is shown can be rendered."""
-MOST_TEXT = 120_000
-"""Bytes of HTML that all answers may take: a report stays under 400 kB."""
+MOST_TEXT = 50_000
+"""Bytes of HTML that all of them may take: a report stays under 400 kB."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class SamplesSection:
     shown: list[ShownSample]
     unseen: int
     """Prompts that are left out, for the page's size."""
+    size: int
+    """Bytes of HTML, about."""
 
     @property
     def is_markdown(self) -> bool:
@@ -55,7 +57,7 @@ def samples_section(
     samples: Sequence[Sample], production: ProductionAnswers | None
 ) -> SamplesSection:
     """Prompts in their order, as many as fit."""
-    shown, left = list[ShownSample](), MOST_TEXT
+    shown, used = list[ShownSample](), 0
     for number, sample in enumerate(samples):
         prompt = cut(sample.prompt, LONGEST_TEXT)
         columns = answer_columns(
@@ -66,8 +68,9 @@ def samples_section(
             has_production=production is not None,
             production=production.samples[number] if production else None,
         )
-        left -= sum(column.size for column in columns) + len(prompt.encode()) + 1_000
-        if left < 0:
+        size = sum(column.size for column in columns) + len(prompt.encode()) + 1_000
+        if used + size > MOST_TEXT:
             break
+        used += size
         shown.append(ShownSample(sample, prompt, columns, number))
-    return SamplesSection(shown, len(samples) - len(shown))
+    return SamplesSection(shown, len(samples) - len(shown), used)

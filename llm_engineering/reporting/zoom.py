@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from llm_engineering.reporting.charts import Series, finite_points, line_chart, thinned
 
-_MOST_POINTS = 6_000
+_MOST_POINTS = 3_000
 """Of all series together, some 15 bytes each; of more, means of neighbours are shown."""
 _FEWEST_POINTS = 3
 """Between two there is nothing to look at more closely."""
