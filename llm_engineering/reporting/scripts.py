@@ -37,7 +37,7 @@ def page_scripts(*, zooms: bool = False, answers: bool = False) -> dict[str, Any
 def _uplot() -> str:
     """uPlot with its licence, which copies must carry, in place of its first line, a web address."""
     code = _read(_UPLOT / "uPlot.iife.min.js").split("\n", 1)[1]
-    return f"/*! uPlot\n{_read(_UPLOT / 'LICENSE')}\n*/\n{code}"
+    return f"/*! uPlot\n{_read(_UPLOT / 'LICENSE.txt')}\n*/\n{code}"
 
 
 def _read(path: Path) -> str:
