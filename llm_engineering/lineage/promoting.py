@@ -15,6 +15,7 @@ from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecor
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.registry import promotion
 from llm_engineering.registry.decision import Decision
+from llm_engineering.registry.production_answers import answers_of_production
 from llm_engineering.registry.versions import model_name
 from llm_engineering.reporting.manifest import Manifest
 from llm_engineering.reporting.previous_run import previous_run
@@ -70,6 +71,7 @@ def promote(
         previous_run(
             config.run.output_dir, manifest.run, manifest.model_dump(mode="json"), figures
         ),
+        answers_of_production(decision, lora, record, evaluation),
     )
     return decision, HTMLString(save_decision(run))
 

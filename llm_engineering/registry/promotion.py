@@ -59,11 +59,11 @@ def promote(
         model: Name of the ZenML model.
         version: Name of the version that was just saved.
         settings: The rules.
-        evaluate: Batch size, where production is evaluated again.
+        evaluate: How production is evaluated, where it is again.
         dataset: The run's data; both versions are compared on its held-out rows.
         lora: The run's model.
         adapter: The run's adapter.
-        record: Its training.
+        record: Its training; production, where it is evaluated here, is noted in it.
         evaluation: Its held-out metrics, and the base model's.
         parity: The proofs of its exports.
 
@@ -199,10 +199,10 @@ def _production(
         require_switchable(lora, production)
         if record.evaluation is None:
             logger.info("evaluating %s on this run's held-out rows", name)
-            measured = measure_production(
-                lora, adapter, production, dataset, record, batch_size=evaluate.batch_size
+            record.production = measure_production(
+                lora, adapter, production, dataset, record, evaluate
             )
-            return Production(name, measured.metrics.row_losses)
+            return Production(name, record.production.metrics.row_losses)
         there = record.production
         if there is None or there.version != name:
             raise RegistryError(

@@ -51,7 +51,7 @@ def compare_scores(
         return _against_base(score, "")
     if production is None:
         return _against_base(score, f"{version} was saved without answers")
-    if production.generation | {"rows": 0} != ours.generation | {"rows": 0}:
+    if not production.made_like(ours):
         return _against_base(score, f"{version}'s answers were made by other settings")
     theirs = _scores_of(production, score)
     if theirs is None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import escape
 
 from llm_engineering.reporting import formats
+from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns, cut, hides_marks
+from llm_engineering.reporting.production_answers import ProductionAnswers
 from llm_engineering.scoring.answers import AnsweredRow, Answers, Score
 
 LONGEST_TEXT = 1_200
 """Characters of a prompt, a reference or an answer that a report shows."""
-MOST_TEXT = 160_000
-"""Bytes of HTML that all of them may take: a report stays under 400 kB."""
-
-_SCRIPT = Path(__file__).parent / "templates" / "report" / "answers.js"
+MOST_TEXT = 140_000
+"""Bytes of HTML that these and the sample answers may take: a report stays under 400 kB."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +24,20 @@ class ShownRow:
     number: int
     """Its place among all rows, from 1."""
     row: AnsweredRow
-    texts: dict[str, str]
-    """``prompt``, ``reference``, ``before``, ``after``, each cut where it is too long."""
+    prompt: str
+    columns: list[AnswerColumn]
     scores: list[tuple[str, float | None, float | None]]
     """Name, before, after."""
+
+    @property
+    def is_markdown(self) -> bool:
+        """Whether an answer is shown rendered."""
+        return any(column.markdown for column in self.columns)
+
+    @property
+    def hides_marks(self) -> bool:
+        """Whether the words that changed are not marked until the text is shown."""
+        return hides_marks(self.columns)
 
     @property
     def outcomes(self) -> str:
@@ -60,6 +66,11 @@ class AnswersSection:
     lost: list[Moved]
     leading: str
     """The score that rows are listed by: the first that is configured."""
+
+    @property
+    def is_markdown(self) -> bool:
+        """Whether any is shown rendered."""
+        return any(one.is_markdown for one in self.shown)
 
     @property
     def unseen(self) -> int:
@@ -92,28 +103,28 @@ def how_made(answers: Answers) -> str:
     return f"{way}, at most {formats.count(made['max_new_tokens'])} tokens each"
 
 
-def answers_section(answers: Answers | None) -> dict[str, Any]:
-    """Variables of the templates; without answers all of them are None."""
+def answers_section(
+    answers: Answers | None, production: ProductionAnswers | None, *, used: int = 0
+) -> AnswersSection | None:
+    """What a report shows of them, beside production's; None where none were made.
+
+    Args:
+        answers: The run's.
+        production: Production's, if there is a version in production.
+        used: Bytes of ``MOST_TEXT`` that the sample answers take.
+    """
     if answers is None:
-        return {"scored": None, "answers_script": None, "script_hash": None}
-    script = _SCRIPT.read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return {
-        "scored": _section(answers),
-        "answers_script": Markup(script),  # noqa: S704  (a file of this project)
-        "script_hash": f"sha256-{digest}",
-    }
-
-
-def _section(answers: Answers) -> AnswersSection:
+        return None
     leading = answers.scores[0] if answers.scores else None
     gained = leading.gained() if leading else []
     lost = leading.lost() if leading else []
-    shown = _shown(answers, [number for number, _ in (*gained, *lost)])
+    shown = _shown(
+        answers, production, [number for number, _ in (*gained, *lost)], MOST_TEXT - used
+    )
     numbers = {one.number for one in shown}
 
     def moved(number: int, gain: float) -> Moved:
-        prompt = _cut(" ".join(answers.rows[number].prompt.split()), 120)
+        prompt = cut(" ".join(answers.rows[number].prompt.split()), 120)
         return Moved(number + 1, prompt, gain, number + 1 in numbers)
 
     return AnswersSection(
@@ -125,29 +136,34 @@ def _section(answers: Answers) -> AnswersSection:
     )
 
 
-def _shown(answers: Answers, first: list[int]) -> list[ShownRow]:
+def _shown(
+    answers: Answers, production: ProductionAnswers | None, first: list[int], left: int
+) -> list[ShownRow]:
     """Rows in their order, as many as fit; those that moved most come first into it."""
-    left, chosen = MOST_TEXT, list[ShownRow]()
+    chosen = list[ShownRow]()
     for number in dict.fromkeys([*first, *range(len(answers.rows))]):
         row = answers.rows[number]
-        texts = {
-            "prompt": row.prompt,
-            "reference": row.reference,
-            "before": row.before.text,
-            "after": row.after.text,
-        }
-        texts = {name: _cut(text, LONGEST_TEXT) for name, text in texts.items()}
-        size = sum(len(str(escape(text)).encode()) for text in texts.values()) + 1_000
+        theirs = production.answers[number] if production else None
+        prompt = cut(row.prompt, LONGEST_TEXT)
+        texts = [prompt, row.reference, row.before.text, row.after.text]
+        if sum(len(str(escape(text[:LONGEST_TEXT])).encode()) for text in texts) + 1_000 > left:
+            continue  # before it is rendered: most of many rows do not fit
+        columns = answer_columns(
+            row.reference,
+            row.before.text,
+            row.after.text,
+            longest=LONGEST_TEXT,
+            has_production=production is not None,
+            production=theirs.text if theirs else None,
+            cuts=(row.before.is_cut, bool(theirs and theirs.is_cut), row.after.is_cut),
+        )
+        size = len(str(escape(prompt)).encode()) + sum(one.size for one in columns) + 1_200
         if size > left:
             continue
         left -= size
         scores = [(one.name, one.before[number], one.after[number]) for one in answers.scores]
-        chosen.append(ShownRow(number + 1, row, texts, scores))
+        chosen.append(ShownRow(number + 1, row, prompt, columns, scores))
     return sorted(chosen, key=lambda one: one.number)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]} … ({len(text):,} characters)"
 
 
 def _outcome(before: float | None, after: float | None) -> str:

@@ -15,7 +15,7 @@ from llm_engineering.reporting.formats import number, scientific
 Point = tuple[float, float]
 
 _MOST_POINTS = 500
-_MOST_READOUTS = 125
+_READOUT = 5.0  # units of the view box that one is wide, at least
 _LEFT, _RIGHT, _RIGHT_OF_MARKS, _BOTTOM = 56.0, 16.0, 44.0, 24.0  # margins of the plot
 _MARKED = ("marks", "rings")
 
@@ -53,7 +53,7 @@ def line_chart(
         x_label: What is on the horizontal axis, counted in whole numbers.
         from_zero: Let the vertical axis include zero.
     """
-    series = [Series(one.label, _finite(one.points), one.style) for one in series]
+    series = [Series(one.label, finite_points(one.points), one.style) for one in series]
     points = [point for one in series for point in one.points]
     series = [Series(one.label, thinned(one.points), one.style) for one in series]
     marked = any(one.style in _MARKED for one in series)
@@ -135,6 +135,11 @@ def moving_mean(points: Sequence[Point], window: int) -> list[Point]:
     ]
 
 
+def finite_points(points: Sequence[Point]) -> list[Point]:
+    """Those of which neither coordinate is infinite or NaN."""
+    return [point for point in points if all(map(math.isfinite, point))]
+
+
 def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
     """At most ``most`` points: the means of equal runs of neighbours."""
     length = math.ceil(len(points) / most) or 1
@@ -169,10 +174,6 @@ def tick_labels(values: Sequence[float]) -> list[str]:
         return [scientific(value) for value in values]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     return [f"{value:z,.{decimals}f}".replace("-", "\u2212") for value in values]
-
-
-def _finite(points: Sequence[Point]) -> list[Point]:
-    return [point for point in points if all(map(math.isfinite, point))]
 
 
 def _spread(values: Sequence[float]) -> Point:
@@ -260,7 +261,7 @@ def _readouts(
     lines = [one for one in series if one.style not in _MARKED and one.points]
     lead = lines[0].points if lines else []
     told = [(one, dict(one.points)) for one in lines]
-    chosen = range(0, len(lead), math.ceil(len(lead) / _MOST_READOUTS) or 1)
+    chosen = range(0, len(lead), math.ceil(len(lead) * _READOUT / (right - _LEFT)) or 1)
     xs = [at(lead[index])[0] for index in chosen]
     borders = [_LEFT, *((one + two) / 2 for one, two in pairwise(xs)), right]
     parts = []

@@ -11,29 +11,19 @@ from markupsafe import Markup
 from llm_engineering.model.evaluation.evaluation import Evaluation
 from llm_engineering.model.finetuning.record import TrainingRecord
 from llm_engineering.reporting import formats
-from llm_engineering.reporting.charts import Point, Series, line_chart, moving_mean
+from llm_engineering.reporting.charts import Point, Series, moving_mean
 from llm_engineering.reporting.contents import with_contents
 from llm_engineering.reporting.page import page_templates
-from llm_engineering.reporting.previous_run import figure_rows, setting_differences
+from llm_engineering.reporting.previous_run import FIGURES, figure_rows, setting_differences
+from llm_engineering.reporting.scripts import page_scripts
 from llm_engineering.reporting.word_differences import word_differences
+from llm_engineering.reporting.zoom import zooming_figure, zooms
 
 MOST_RUNS = 6
 """That a chart's lines are told apart by colour and dashes."""
 _STYLES = ("run1", "run2", "run3", "run4", "run5", "run6")
 _MOST_PROMPTS = 20
 _WIDE = 720
-_LOWER_IS_BETTER = {
-    "Held-out loss": "held_out_loss_after",
-    "Loss on general text, change": "generic_loss_change",
-    "Training time": "train_seconds",
-    "Peak memory": "peak_memory_bytes",
-}
-_HIGHER_IS_BETTER = {
-    "Token accuracy": "held_out_token_accuracy_after",
-    "Reward margin": "reward_margin_after",
-    "Reward accuracy": "reward_accuracy_after",
-    "Tokens per second": "tokens_per_second",
-}
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,7 @@ class Verdict:
 
 
 def render_comparison(runs: Sequence[ComparedRun], verdicts: Sequence[Verdict] = ()) -> str:
-    """Render the page; it loads nothing and runs nothing.
+    """Render the page; it loads nothing, and runs nothing but what zooms its curves.
 
     Args:
         runs: From two to ``MOST_RUNS``; the first is that which the others are held against.
@@ -69,6 +59,7 @@ def render_comparison(runs: Sequence[ComparedRun], verdicts: Sequence[Verdict] =
     settings = setting_differences([run.manifest["config"] for run in runs])
     environment = setting_differences([_environment(run.manifest) for run in runs])
     prompts, left_out = _answers(runs)
+    drawn = _loss_figures(runs)
     return (
         page_templates()
         .get_template("comparison.html.jinja")
@@ -80,10 +71,11 @@ def render_comparison(runs: Sequence[ComparedRun], verdicts: Sequence[Verdict] =
             verdicts=verdicts,
             settings=settings,
             environment=environment,
-            charts=_charts(runs),
+            figures_of_loss=drawn,
             prompts=prompts,
             prompts_left_out=left_out,
             with_contents=with_contents,
+            **page_scripts(zooms=zooms(*drawn)),
         )
     )
 
@@ -104,16 +96,16 @@ def same_rows(one: ComparedRun, other: ComparedRun) -> bool:
 def _figures(runs: Sequence[ComparedRun]) -> list[tuple[str, list[tuple[str, bool]]]]:
     """Each figure of each run, and whether it is the best of them."""
     rows = []
-    for label, shown in figure_rows([run.figures for run in runs]):
-        key = _LOWER_IS_BETTER.get(label) or _HIGHER_IS_BETTER.get(label)
-        known = [run.figures[key] for run in runs if key in run.figures] if key else []
-        best = (min if label in _LOWER_IS_BETTER else max)(known) if known else None
+    for key, shown in figure_rows([run.figures for run in runs]):
+        figure = FIGURES[key]
+        known = [run.figures[key] for run in runs if key in run.figures]
+        best = (min if figure.better == "lower" else max)(known) if figure.better else None
         is_told = len(set(shown)) > 1  # of equal ones none is the best
         rows.append(
             (
-                label,
+                figure.label,
                 [
-                    (text, is_told and best is not None and run.figures.get(str(key)) == best)
+                    (text, is_told and best is not None and run.figures.get(key) == best)
                     for text, run in zip(shown, runs, strict=True)
                 ],
             )
@@ -139,7 +131,7 @@ def _warnings(runs: Sequence[ComparedRun]) -> list[str]:
     return told
 
 
-def _charts(runs: Sequence[ComparedRun]) -> list[Markup]:
+def _loss_figures(runs: Sequence[ComparedRun]) -> list[Markup]:
     """Training losses laid over each other; and the held-out ones, where more than two were taken."""
     training, held_out = [], []
     for run, style, letter in zip(runs, _STYLES, "ABCDEF", strict=False):
@@ -156,7 +148,7 @@ def _charts(runs: Sequence[ComparedRun]) -> list[Markup]:
     units = {run.evaluation.after.unit for run in runs if run.evaluation is not None}
     unit = units.pop() if len(units) == 1 else ""
     return [
-        line_chart(title, unit, series, width=_WIDE, height=300)
+        zooming_figure(title, unit, series, width=_WIDE, height=300, label=f"{title}, of each run")
         for title, series in drawn
         if series
     ]

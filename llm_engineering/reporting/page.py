@@ -35,8 +35,22 @@ def page_templates() -> Environment:
         moment=formats.moment,
         prose=formats.prose,
         visible=visible_controls,
+        scrolls=scrolls,
     )
     return environment
+
+
+def scrolls(text: str, lines: int, label: str) -> Markup:
+    """Attributes by which a box of text that may scroll is reached by keyboard; empty if it is short.
+
+    Args:
+        text: In the box.
+        lines: That the box shows, of 20 characters at least.
+        label: What the box is called.
+    """
+    if sum(1 + len(line) // 20 for line in text.split("\n")) <= lines:
+        return Markup("")
+    return Markup(' tabindex="0" role="group" aria-label="{}"').format(label)
 
 
 def visible_controls(text: str) -> Markup:

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llm_engineering.reporting import formats
 
 MANIFEST, METRICS = "manifest.json", "metrics.json"
-_FIGURES = {
-    "held_out_loss_after": ("Held-out loss", formats.number),
-    "held_out_token_accuracy_after": ("Token accuracy", formats.percent),
-    "reward_margin_after": ("Reward margin", formats.number),
-    "reward_accuracy_after": ("Reward accuracy", formats.percent),
-    "generic_loss_change": ("Loss on general text, change", formats.change),
-    "tokens_per_second": ("Tokens per second", formats.number),
-    "train_seconds": ("Training time", formats.duration),
-    "peak_memory_bytes": ("Peak memory", lambda value: formats.size(int(value))),
-    "train_steps": ("Optimizer steps", lambda value: formats.count(int(value))),
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of ``metrics.json``, as pages show it."""
+
+    label: str
+    shown: Callable[[float], str]
+    better: Literal["lower", "higher"] | None = None
+    """Which is better; None: neither, as of a count."""
+
+
+FIGURES = {
+    "held_out_loss_after": Figure("Held-out loss", formats.number, "lower"),
+    "held_out_token_accuracy_after": Figure("Token accuracy", formats.percent, "higher"),
+    "reward_margin_after": Figure("Reward margin", formats.number, "higher"),
+    "reward_accuracy_after": Figure("Reward accuracy", formats.percent, "higher"),
+    "generic_loss_change": Figure("Loss on general text, change", formats.change, "lower"),
+    "tokens_per_second": Figure("Tokens per second", formats.number, "higher"),
+    "train_seconds": Figure("Training time", formats.duration, "lower"),
+    "peak_memory_bytes": Figure("Peak memory", lambda value: formats.size(int(value)), "lower"),
+    "train_steps": Figure("Optimizer steps", lambda value: formats.count(int(value))),
 }
+"""By the name that ``metrics.json`` has for each."""
 _ITS_OWN = ("run.name",)
 """Keys that differ between any two runs."""
 
@@ -68,8 +81,8 @@ def previous_run(
         name=folder.name,
         settings=setting_differences([other["config"], manifest["config"]]),
         figures=[
-            (label, shown(theirs[key]), shown(figures[key]))
-            for key, (label, shown) in _FIGURES.items()
+            (figure.label, figure.shown(theirs[key]), figure.shown(figures[key]))
+            for key, figure in FIGURES.items()
             if key in theirs and key in figures
         ],
         same_data=other.get("data_digest") == manifest.get("data_digest"),
@@ -77,10 +90,14 @@ def previous_run(
 
 
 def figure_rows(runs: list[Mapping[str, float]]) -> list[tuple[str, list[str]]]:
-    """The figures of several runs, as people read them; – where a run has none."""
+    """The figures of several runs, as people read them; – where a run has none.
+
+    Returns:
+        By the key that ``FIGURES`` has for it, each run's.
+    """
     return [
-        (label, [shown(run[key]) if key in run else "–" for run in runs])
-        for key, (label, shown) in _FIGURES.items()
+        (key, [figure.shown(run[key]) if key in run else "–" for run in runs])
+        for key, figure in FIGURES.items()
         if any(key in run for run in runs)
     ]
 

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that loads nothing, and runs nothing but the filter of its answers."""
+"""The report of a run: one HTML page that loads nothing, and runs nothing but what is in it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from llm_engineering.reporting.contents import with_contents
 from llm_engineering.reporting.data_page import data_section
 from llm_engineering.reporting.page import page_templates
 from llm_engineering.reporting.run_report import RunReport
+from llm_engineering.reporting.samples_section import samples_section
+from llm_engineering.reporting.scripts import page_scripts
 from llm_engineering.reporting.use import how_to_use
-from llm_engineering.reporting.word_differences import word_differences
+from llm_engineering.reporting.zoom import zooming_figure, zooms
 
 _WIDE, _NARROW = 720, 350  # view boxes of a chart over the page's width, and over half of it
 
@@ -37,6 +39,8 @@ class Tile:
 
 def render_report(run: RunReport) -> str:
     """Render report.html: all of it is in the page, and no text of the data becomes markup."""
+    samples = samples_section(run.evaluation.samples, run.production)
+    loss, margin = loss_figure(run.record), _margin_figure(run.record)
     return (
         page_templates()
         .get_template("report.html.jinja")
@@ -46,15 +50,16 @@ def render_report(run: RunReport) -> str:
             tiles=headline_tiles(run),
             outcome=outcome(run.evaluation),
             verdict=_gates_verdict(run),
-            word_differences=word_differences,
             with_contents=with_contents,
             use=how_to_use(run),
             memory=_memory(run.record),
-            loss_chart=loss_chart(run.record),
+            loss_figure=loss,
             small_charts=_small_charts(run.record),
-            margin_chart=_margin_chart(run.record),
+            margin_figure=margin,
             **data_section(run.summary),
-            **answers_section(run.evaluation.answers),
+            told=samples,
+            scored=answers_section(run.evaluation.answers, run.production, used=samples.size),
+            **page_scripts(zooms=zooms(loss, margin), answers=run.evaluation.answers is not None),
             config_yaml=to_yaml(run.config),
         )
     )
@@ -214,7 +219,8 @@ def _verdict(gain: float) -> str:
     return "better" if gain > 0 else "worse" if gain < 0 else ""
 
 
-def loss_chart(record: TrainingRecord) -> Markup:
+def loss_figure(record: TrainingRecord) -> Markup:
+    """The loss of a training so far, as a figure that zooms."""
     points = [(float(point.step), point.loss) for point in record.points]
     held_out = [(float(point.step), point.metrics.loss) for point in record.held_out]
     window = 2 * (min(len(points), 800) // 16) + 1
@@ -228,10 +234,10 @@ def loss_chart(record: TrainingRecord) -> Markup:
         validation = [(float(point.step), point.metrics.loss) for point in record.validation]
         series.append(Series("validation rows", validation, "rings"))
     unit = record.held_out[-1].metrics.unit if record.held_out else "nats per token"
-    return line_chart("Loss", unit, series, width=_WIDE, height=300)
+    return zooming_figure("Loss", unit, series, width=_WIDE, height=300, label="Loss")
 
 
-def _margin_chart(record: TrainingRecord) -> Markup:
+def _margin_figure(record: TrainingRecord) -> Markup:
     """The reward margin: of the rows of each step, and of the held-out rows."""
     steps = [(float(p.step), p.reward_margin) for p in record.points if p.reward_margin is not None]
     held_out = [
@@ -247,7 +253,9 @@ def _margin_chart(record: TrainingRecord) -> Markup:
     ]
     if validation:
         series.append(Series("validation rows", validation, "rings"))
-    return line_chart("Reward margin", "", series, width=_WIDE, height=220, from_zero=True)
+    return zooming_figure(
+        "Reward margin", "", series, width=_WIDE, height=220, label="Reward margin", from_zero=True
+    )
 
 
 def _small_charts(record: TrainingRecord) -> list[Markup]:

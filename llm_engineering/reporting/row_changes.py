@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llm_engineering.data.rows.message import TEXT_ROLE, Conversation
+from llm_engineering.data.rows.message import TEXT_ROLE
+from llm_engineering.data.tokens.prepared import answered_conversation
 
 if TYPE_CHECKING:
     from llm_engineering.data.dataset import PreparedDataset
@@ -76,13 +76,12 @@ def row_changes(
     )
 
 
-def _texts(row: dict[str, object]) -> tuple[str, str]:
+def _texts(row: dict[str, Any]) -> tuple[str, str]:
     """What is asked, and the answer of the data; a plain text has no question."""
-    messages = Conversation.from_dict(json.loads(str(row["conversation"]))).messages
+    conversation, answer = answered_conversation(row)
+    messages = conversation.messages
     if messages[0].role == TEXT_ROLE:
         return "", messages[-1].content
-    place = row.get("answer")
-    answer = place if isinstance(place, int) else len(messages) - 1
     return messages[answer - 1].content, messages[answer].content
 
 

@@ -12,6 +12,7 @@ from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.registry.decision import Decision
 from llm_engineering.reporting.manifest import Manifest
 from llm_engineering.reporting.previous_run import PreviousRun
+from llm_engineering.reporting.production_answers import ProductionAnswers
 from llm_engineering.reporting.row_changes import RowChanges
 
 
@@ -33,3 +34,5 @@ class RunReport:
     """Held-out rows that gained most and least; None: not known."""
     previous: PreviousRun | None = None
     """The run before of the same model and source; None: there is none in this output folder."""
+    production: ProductionAnswers | None = None
+    """What the production version answered; None: there is no other, or the gate comes later."""

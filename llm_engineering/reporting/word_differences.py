@@ -36,6 +36,21 @@ def word_differences(old: str, new: str) -> tuple[Markup, Markup]:
     return before, after
 
 
+def side_by_side(
+    base: str, production: str | None, new: str
+) -> tuple[Markup, Markup | None, Markup]:
+    """Three answers, in which ``<del>`` is what the new one does not say any more.
+
+    In the new one ``<ins>`` is what production does not say; the base model, where production's
+    answer is not known (None).
+    """
+    old, against_base = word_differences(base, new)
+    if production is None:
+        return old, None, against_base
+    current, against_production = word_differences(production, new)
+    return old, current, against_production
+
+
 def _words(text: str) -> list[str]:
     """Words, white space and single other characters, which together are the text."""
     return re.findall(r"\w+|\s+|[^\w\s]", text)

@@ -28,6 +28,7 @@ ROOTS = (
     "huggingface-hub",
     "jinja2",
     "jsonschema",
+    "markdown-it-py",
     "markupsafe",
     "packaging",
     "peft",

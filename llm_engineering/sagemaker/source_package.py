@@ -16,7 +16,7 @@ from llm_engineering.sagemaker.secret_scan import require_no_secrets
 from llm_engineering.sagemaker.start import SOURCE
 
 PACKAGE = "llm_engineering"
-SUFFIXES = frozenset({".py", ".jinja", ".css", ".txt"})
+SUFFIXES = frozenset({".py", ".jinja", ".css", ".js", ".txt"})
 MAX_BYTES = 5_000_000
 START = "start.py"
 

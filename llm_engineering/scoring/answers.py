@@ -94,6 +94,10 @@ class Answers(BaseModel):
     rows: list[AnsweredRow]
     scores: list[Score] = []
 
+    def made_like(self, other: Answers) -> bool:
+        """Whether both were made by the same settings, the number of rows aside."""
+        return self.generation | {"rows": 0} == other.generation | {"rows": 0}
+
     def score(self, name: str) -> Score | None:
         """The scores of that name."""
         return next((one for one in self.scores if one.name == name), None)

@@ -112,7 +112,7 @@ def train_completely(
     if production is not None and placement.ranks == 1:  # else the ranks have measured it
         logger.info("evaluating the production version %s on this run's rows", production.version)
         record.production = measure_production(
-            lora, adapter, production, dataset, record, batch_size=config.evaluate.batch_size
+            lora, adapter, production, dataset, record, config.evaluate
         )
     saved = save_model(
         config, dataset, lora, adapter, record, evaluation, name=run, started=started

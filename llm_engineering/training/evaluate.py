@@ -172,6 +172,8 @@ def measure(
                 reference=prompt.reference,
                 before=one,
                 after=other,
+                key=prompt.key,
+                max_new_tokens=settings.max_new_tokens,
             )
             for prompt, one, other in zip(prompts, before, after, strict=True)
         ],

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.errors import LoraError, RegistryError
 from llm_engineering.model.base_model import file_digest
 from llm_engineering.model.evaluation.preference import objective_metrics
+from llm_engineering.model.evaluation.samples import answers, choose_prompts
 from llm_engineering.model.finetuning.adapter_folder import (
     ADAPTER_WEIGHTS,
     differing_settings,
@@ -72,10 +74,11 @@ def measure_production(
     production: ProductionAdapter,
     dataset: PreparedDataset,
     record: TrainingRecord,
-    *,
-    batch_size: int,
+    settings: EvaluateSettings,
 ) -> ProductionMetrics:
     """Evaluate production's adapter on a data set's held-out rows; the live model is left as it was.
+
+    It answers the sample prompts too, since it was loaded: those that it was saved with are others.
 
     Args:
         lora: The recipe of the run's own adapter.
@@ -83,24 +86,31 @@ def measure_production(
         production: The adapter to evaluate; its base model has the same weights.
         dataset: Its held-out rows are evaluated.
         record: The run's; the loss is of its objective, against its reference model.
-        batch_size: Rows in one forward pass.
+        settings: Rows in one forward pass, sample prompts, and how long an answer may be.
 
     Raises:
         LoraError: The weights are shared by GPUs, and production's adapter is of another shape.
     """
     live_model = live_trained_model(lora, adapter)
     with _switched(live_model.model, lora, production):
-        reference = record.before.rewards
+        reference, held_out = record.before.rewards, dataset.split("held_out")
         metrics = objective_metrics(
             live_model.model,
-            dataset.split("held_out"),
+            held_out,
             objective=record.objective,
             beta=record.beta,
             reference=reference.log_probabilities if reference else None,
-            batch_size=batch_size,
+            batch_size=settings.batch_size,
             pad_id=live_model.tokenizer.pad_token_id,
         )
-    return ProductionMetrics(version=production.version, metrics=metrics)
+        samples = answers(
+            live_model.model,
+            live_model.tokenizer,
+            choose_prompts(held_out, settings.samples, live_model.tokenizer),
+            max_new_tokens=settings.max_new_tokens,
+            stop_ids=frozenset(lora.model.stop_ids),
+        )
+    return ProductionMetrics(version=production.version, metrics=metrics, samples=samples)
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def _run(order: RankOrder, link: Link) -> None:
                 production,
                 dataset,
                 record,
-                batch_size=attempt.evaluate.batch_size,
+                attempt.evaluate,
             )
         except LoraError as reason:  # the gate refuses to compare with it, and says so
             logger.warning("production cannot be measured on shared weights: %s", reason)

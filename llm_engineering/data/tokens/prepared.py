@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from llm_engineering.data.rows.message import Conversation
 from llm_engineering.data.rows.row_store import JsonText
 from llm_engineering.data.tokens.tokenization import Label, MessageNumber, TokenId
 
@@ -44,3 +48,13 @@ class PreparedAnswer(PreparedRow):
     prompt_ids: list[TokenId]
     completion_ids: list[TokenId]
     label: bool
+
+
+def answered_conversation(row: Mapping[str, Any]) -> tuple[Conversation, int]:
+    """A prepared row's conversation, and the number of its message that answers.
+
+    Of a preference that is the last one, which alone is judged.
+    """
+    conversation = Conversation.from_dict(json.loads(row["conversation"]))
+    answer = row["answer"] if "answer" in row else len(conversation.messages) - 1
+    return conversation, answer

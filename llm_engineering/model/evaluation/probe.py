@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from llm_engineering.data.rows.message import TEXT_ROLE, Conversation, MessageDict
+from llm_engineering.data.rows.message import TEXT_ROLE, MessageDict
+from llm_engineering.data.tokens.prepared import answered_conversation
 from llm_engineering.data.tokens.rendering import Renderer
 from llm_engineering.data.tokens.tokenization import prompt_of
 from llm_engineering.model.chat_template import TemplateInputs, apply_template
@@ -231,7 +232,7 @@ def _kl(ids: list[int], a: list[float], a_sum: float, b: list[float], b_sum: flo
 
 
 def _probe_row(row: dict[str, Any], renderer: Renderer) -> ProbeRow:
-    conversation = Conversation.from_dict(json.loads(row["conversation"]))
+    conversation, answer = answered_conversation(row)
     ids = list(row["input_ids"])[:_LONGEST]
     if conversation.messages[0].role == TEXT_ROLE:  # its second half continues its first
         return ProbeRow(
@@ -241,8 +242,6 @@ def _probe_row(row: dict[str, Any], renderer: Renderer) -> ProbeRow:
             messages=[],
             rendered_ids=[],
         )
-    # Of preferences, the last answer, alone, is judged.
-    answer = row["answer"] if "answer" in row else len(conversation.messages) - 1
     asked = conversation.until(answer)
     messages, tools = renderer.messages(asked), [dict(tool) for tool in asked.tools]
     prompt_ids = (

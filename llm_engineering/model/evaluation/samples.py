@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from llm_engineering.data.dataset import PreparedDataset
 from llm_engineering.data.rows.message import TEXT_ROLE, Conversation
+from llm_engineering.data.tokens.prepared import answered_conversation
 from llm_engineering.data.tokens.tokenization import IGNORED, prompt_of
 from llm_engineering.errors import DataError
 from llm_engineering.model.evaluation.greedy import continue_greedily
@@ -28,6 +28,10 @@ class Sample(BaseModel):
     reference: str = Field(description="The answer in the data.")
     before: str = Field(description="The base model's answer, greedy.")
     after: str = Field(description="The trained adapter's answer, greedy.")
+    key: str = Field(
+        "", description="By which the row is known again in another run; empty: not stored."
+    )
+    max_new_tokens: int = Field(0, description="Of an answer at most; 0: not stored.")
 
 
 class Prompt(BaseModel):
@@ -50,10 +54,9 @@ def choose_prompts(rows: datasets.Dataset, count: int, tokenizer: Any) -> list[P
     """
     prompts = []
     for row in _spread(rows, count):
-        conversation = Conversation.from_dict(json.loads(row["conversation"]))
+        conversation, answer = answered_conversation(row)
         messages = conversation.messages
         ids = row["input_ids"]
-        answer = _answer_of(row, conversation)
         prompt_ids = (
             ids[: row["prompt_tokens"]] if "prompt_tokens" in row else prompt_of(ids, row["labels"])
         )
@@ -96,8 +99,7 @@ def require_tool_calls(dataset: PreparedDataset, count: int) -> None:
     if not count:
         return
     for row in _spread(with_references(dataset.split("held_out")), count):
-        conversation = Conversation.from_dict(json.loads(row["conversation"]))
-        if _calls(conversation, _answer_of(row, conversation)) is None:
+        if _calls(*answered_conversation(row)) is None:
             raise DataError(
                 f"{row['origin']}: has no tools, and its answer calls none, which "
                 "evaluate.answers.scorers: tool_call compares; hold out rows with tools "
@@ -108,11 +110,6 @@ def require_tool_calls(dataset: PreparedDataset, count: int) -> None:
 def _spread(rows: datasets.Dataset, count: int) -> Iterator[dict[str, Any]]:
     count = min(count, len(rows))
     return (rows[index * len(rows) // count] for index in range(count))
-
-
-def _answer_of(row: dict[str, Any], conversation: Conversation) -> int:
-    """Number of the message that answers; of preferences the last one, alone, is judged."""
-    return row["answer"] if "prompt_tokens" in row else len(conversation.messages) - 1
 
 
 def _calls(conversation: Conversation, answer: int) -> list[dict[str, Any]] | None:

@@ -52,6 +52,9 @@ class ProductionMetrics(BaseModel):
 
     version: str
     metrics: HeldOutMetrics
+    samples: list[str] = Field(
+        [], description="Its greedy answers to the run's sample prompts, in their order."
+    )
 
 
 class JobRecord(BaseModel):

@@ -95,8 +95,8 @@ class Gate:
         if not self.switchable:
             raise RegistryError("one of the two trained its biases")
 
-    def measure_production(self, *arguments: Any, batch_size: int) -> Any:
-        self.measured.append((*arguments, batch_size))
+    def measure_production(self, *arguments: Any) -> Any:
+        self.measured.append((*arguments[:-1], arguments[-1].batch_size))
         return SimpleNamespace(metrics=SimpleNamespace(row_losses=MEASURED))
 
     def run_checks(self, candidate: Candidate, settings: RegistrySettings) -> list[Check]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.registry import CheckName
 from llm_engineering.model import live
 from llm_engineering.model.evaluation.held_out import held_out_metrics
+from llm_engineering.model.evaluation.samples import answers, choose_prompts
 from llm_engineering.model.finetuning.adapter_folder import live_trained_model
 from llm_engineering.registry import promotion
 from llm_engineering.registry.decision import Decision
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 BAD, GOOD = {"train.max_steps": 2}, {"train.max_steps": 12, "train.learning_rate": 0.003}
 
+ASKED = {"evaluate.samples": 2, "evaluate.max_new_tokens": 6}
 CHECKS = [name for name in get_args(CheckName) if name != "parity"]
 
 Run = Callable[..., Decision]
@@ -50,6 +54,13 @@ def run(make_config: Callable[..., FinetuningConfig], model: str) -> Run:
     return start
 
 
+def told_of_production(report: str) -> list[str]:
+    """The texts in the column of production, without marks."""
+    found = re.findall(r'>Production</h3>.*?<div class="text[^>]*>(.*?)</div>', report, re.DOTALL)
+    texts = [html.unescape(re.sub("<[^>]+>", "", one)) for one in found]
+    return [text.removeprefix("(empty)") for text in texts]
+
+
 def failed(decision: Decision) -> list[str]:
     return [check.name for check in decision.checks if not check.passed]
 
@@ -68,14 +79,14 @@ def test_better_is_promoted_equal_and_worse_are_not(run: Run, model: str, tmp_pa
     assert failed(equal) == ["better_than_production"]
     assert "at least +0.00% better" in equal.reason
 
-    better = run("better", GOOD)
+    better = run("better", {**GOOD, **ASKED})
     assert better.promoted
     assert (better.production, better.reason) == (
         f"{model}-first",
         f"better than {model}-first, and passed all 7 checks",
     )
 
-    worse = run("worse", BAD)
+    worse = run("worse", {**BAD, **ASKED})
     assert not worse.promoted
     assert failed(worse) == ["better_than_production"]
     assert "higher than that of" in worse.reason
@@ -90,6 +101,9 @@ def test_better_is_promoted_equal_and_worse_are_not(run: Run, model: str, tmp_pa
     report = (tmp_path / "outputs" / f"{model}-worse" / "report.html").read_text()
     assert "Not promoted" in report
     assert prose(worse.reason) in report
+    assert f"Production is the version <code>{model}-better</code>" in report
+    own = artifact(find_version(model, f"{model}-better"), "evaluation").samples
+    assert told_of_production(report) == [one.after for one in own]
     finished = Client().get_pipeline_run(f"{model}-better")
     assert finished.steps["promote"].run_metadata["decision"]["promoted"] is True
     version = find_version(model, f"{model}-better")
@@ -115,7 +129,7 @@ def test_production_is_measured_again_when_the_held_out_rows_changed(
     run("first", GOOD)
     held_out = Path(make_config().data.held_out.source or "")
     held_out.write_text("".join(held_out.read_text().splitlines(keepends=True)[:10]))
-    changed = {**BAD, "data.held_out": {"source": str(held_out)}}
+    changed = {**BAD, **ASKED, "data.held_out": {"source": str(held_out)}}
     seen: list[list[float] | None] = []
     real = promotion.run_checks
 
@@ -139,6 +153,13 @@ def test_production_is_measured_again_when_the_held_out_rows_changed(
     rows = artifact(second, "dataset").split("held_out")
     expected = held_out_metrics(held.model, rows, batch_size=4, pad_id=held.tokenizer.pad_token_id)
     assert seen == [pytest.approx(expected.row_losses, rel=1e-5)]
+
+    # So are the answers beside those of the run.
+    report = (tmp_path / "outputs" / f"{model}-second" / "report.html").read_text()
+    prompts = choose_prompts(rows, 2, held.tokenizer)
+    stop_ids = frozenset(artifact(first, "trained_model").model.stop_ids)
+    said = answers(held.model, held.tokenizer, prompts, max_new_tokens=6, stop_ids=stop_ids)
+    assert told_of_production(report) == said
 
 
 @pytest.mark.long

@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from llm_engineering.configuration.answers import AnswersSettings
+from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.registry.decision import Check, Decision
 from llm_engineering.reporting.data_page import render_data_page
 from llm_engineering.reporting.previous_run import PreviousRun
+from llm_engineering.reporting.production_answers import ProductionAnswers
 from llm_engineering.reporting.report import render_report
 from llm_engineering.reporting.row_changes import RowChange, RowChanges
 from llm_engineering.reporting.run_report import RunReport
+from llm_engineering.scoring.answers import Answer, AnsweredRow, Answers
+from llm_engineering.scoring.score import scored
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -33,13 +38,59 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
+MARKDOWN = f"""# A heading
+**Bold**, `code`, [a link](https://example.com/{"x" * 80}) and a list:
+
+1. one
+2. two <script>alert(1)</script> <img src=x onerror=alert(1)>
+
+| {"wide " * 400} | b |
+|---|---|
+| 1 | 2 |
+"""
+SAYINGS = [MARKDOWN, "```\nunclosed " + "x" * 300, "**شكرا** a", "c" * 100_000, "", "l\n" * 90]
+
+
+def answered(run: RunReport) -> dict[str, Any]:
+    """Samples and scored answers that are Markdown, long, wide, empty or of another direction."""
+    said = [Answer(text=text, tokens=3, is_cut=True) for text in SAYINGS]
+    rows = [
+        AnsweredRow(
+            origin="rows.jsonl:1",
+            key="k",
+            prompt=one.text,
+            reference=one.text,
+            before=one,
+            after=said[number - 1],
+        )
+        for number, one in enumerate(said)
+    ]
+    samples = [
+        Sample(
+            origin=row.origin,
+            prompt=row.prompt,
+            reference=row.reference,
+            before=row.before.text,
+            after=row.after.text,
+        )
+        for row in rows
+    ]
+    settings = AnswersSettings.model_validate({"scorers": ["exact"]})
+    answers = scored(Answers(generation=settings.generation, rows=rows), settings)
+    return {
+        "evaluation": run.evaluation.model_copy(update={"samples": samples, "answers": answers}),
+        "production": ProductionAnswers("v", [None, *SAYINGS[:-1]], [None, *said[:-1]], ["so."]),
+    }
+
+
 def full(run: RunReport) -> RunReport:
     """The run, with everything that a report may show."""
-    row = RowChange("data/held_out.jsonl:7", "Asked", "Answered", 3.0, 1.0)
+    row = RowChange("data/held_out.jsonl:7", "Asked " * 99, "Answered\n" * 60, 3.0, 1.0)
     check = Check(name="better_than_production", passed=False, detail="1.2% higher")
     return type(run)(
         **{
             **vars(run),
+            **answered(run),
             "rows": RowChanges([row], [row], risen=0, rows=64),
             "previous": PreviousRun("run-1", [("lora.r", "16", "32")], [("Loss", "2", "1")], True),
             "promotion": Decision(
@@ -63,14 +114,22 @@ def test_nothing_stands_in_anybodys_way(
         page = browser.new_page(color_scheme=scheme, viewport={"width": 390, "height": 800})
         file = tmp_path / f"{name}.html"
         file.write_text(html, encoding="utf-8")
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))  # noqa: B023
+        page.on("dialog", lambda dialog: said.append(dialog.message))  # noqa: B023
         page.goto(file.as_uri())
+        assert said == [], name
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         page.evaluate(axe.read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run()")["violations"]
-        serious = [
-            (one["id"], one["nodes"][0]["html"])
-            for one in found
-            if one["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], name
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        for as_text in (False, True):
+            for switch in page.locator(".as-text").all():
+                switch.set_checked(as_text)
+            found = page.evaluate("axe.run()")["violations"]
+            serious = [
+                (one["id"], one["nodes"][0]["html"][:400])
+                for one in found
+                if one["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], name
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
         page.close()

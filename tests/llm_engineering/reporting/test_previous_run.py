@@ -65,4 +65,6 @@ def test_settings_are_compared_key_by_key() -> None:
 
 
 def test_a_figure_that_a_run_lacks_is_told() -> None:
-    assert figure_rows([{"held_out_loss_after": 2.0}, {}]) == [("Held-out loss", ["2.00", "–"])]
+    assert figure_rows([{"held_out_loss_after": 2.0}, {}]) == [
+        ("held_out_loss_after", ["2.00", "–"])
+    ]

@@ -16,6 +16,7 @@ from llm_engineering.reporting.previous_run import PreviousRun
 from llm_engineering.reporting.report import headline_tiles, outcome, render_report
 from llm_engineering.reporting.row_changes import RowChange, RowChanges
 from llm_engineering.reporting.run_report import RunReport
+from llm_engineering.reporting.scripts import page_scripts
 from llm_engineering.reporting.use import how_to_use
 
 MakeRun = Callable[..., RunReport]
@@ -45,7 +46,7 @@ class Page(HTMLParser):
             pass
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self._open:
+        if not {"style", "script"} & set(self._open):
             self.shown += data
         if "mark" in self._open:
             self.marked += data
@@ -220,26 +221,32 @@ def test_text_of_the_data_never_becomes_markup(
         ),
     )
     read = page(hostile)
-    harmless = make_run(summary=run.summary.model_copy(update={"bad_rows": ["one"]}))
+    plain = Sample(origin="a:1", prompt="a", reference="b", before="c", after="d")
+    harmless = make_run(
+        summary=run.summary.model_copy(update={"bad_rows": ["one"]}),
+        evaluation=run.evaluation.model_copy(update={"samples": [plain]}),
+    )
     assert {tag for tag, _ in read.tags} == {tag for tag, _ in page(harmless).tags}
     assert not any(key.startswith("on") for _, attributes in read.tags for key in attributes)
     assert read.shown.count(HOSTILE) >= 15
 
 
-def test_the_page_loads_nothing_and_runs_nothing(run: RunReport) -> None:
+def test_the_page_loads_nothing_and_runs_its_own_scripts_alone(run: RunReport) -> None:
     html = render_report(run)
     assert "http://" not in html
     assert "https://" not in html
     assert "url(" not in html
     assert "@import" not in html
     read = Page(html)
-    assert not {tag for tag, _ in read.tags} & {"script", "link", "img", "iframe", "object"}
+    assert not {tag for tag, _ in read.tags} & {"link", "img", "iframe", "object"}
+    assert [attributes for tag, attributes in read.tags if tag == "script"] == [{}, {}]
     assert not any({"src", "style"} & set(attributes) for _, attributes in read.tags)
     links = [attributes["href"] for _, attributes in read.tags if "href" in attributes]
     assert links
     assert all((link or "").startswith("#") for link in links)
     policy = next(a["content"] for _, a in read.tags if "http-equiv" in a)
-    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+    allowed = " ".join(f"'{one}'" for one in page_scripts(zooms=True)["script_hashes"])
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

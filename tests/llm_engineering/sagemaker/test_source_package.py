@@ -111,6 +111,9 @@ def test_this_project_s_source_is_whole_and_imports_where_it_is_staged(tmp_path:
     assert "llm_engineering/training/run.py" in listing.files
     assert "llm_engineering/model/chat_templates/chatml.jinja" in listing.files
     assert "llm_engineering/reporting/templates/report/report.css" in listing.files
+    reporting = ROOT / "llm_engineering" / "reporting" / "templates"  # a job writes a report too
+    for path in (path for path in reporting.rglob("*") if path.is_file()):
+        assert path.relative_to(ROOT).as_posix() in listing.files
 
 
 def test_a_secret_in_the_source_is_refused_and_nothing_staged(

@@ -61,6 +61,9 @@ def test_before_is_the_base_model_and_after_the_adapter_on_it(
     assert [sample.after for sample in found.samples] == texts
     assert found.generic.after.loss == pytest.approx(loss, abs=1e-5)
     assert found.generic.after.loss != pytest.approx(found.generic.before.loss, abs=1e-3)
+    prompts = choose_prompts(held_out, settings.samples, tokenizer)
+    assert [s.key for s in found.samples] == [prompt.key for prompt in prompts]
+    assert {s.max_new_tokens for s in found.samples} == {settings.max_new_tokens}
     assert [s.before for s in found.samples] != [s.after for s in found.samples]
 
     assert probe.tensors is not None  # of memory, by the names of the file

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.errors import LoraError
 from llm_engineering.initialisations.adapted_modules import TRAINED_ROWS
 from llm_engineering.model import live
@@ -146,7 +147,7 @@ def test_production_is_measured_with_its_own_tokens_and_the_run_keeps_its(
     lora, dataset, adapter, own = run(config, tmp_path / "run")
 
     version = ProductionAdapter("first", other)
-    found = measure_production(lora, adapter, version, dataset, own, batch_size=4)
+    found = measure_production(lora, adapter, version, dataset, own, EvaluateSettings(samples=0))
 
     assert found.metrics.row_losses == pytest.approx(expected.after.row_losses, rel=1e-5)
     again = held_out(lora, adapter, dataset, own)
