@@ -69,6 +69,7 @@ def stages(model: str) -> dict[str, str | None]:
     return {str(v.name).removeprefix(f"{model}-"): v.stage for v in all_versions(model)}
 
 
+@pytest.mark.long
 def test_better_is_promoted_equal_and_worse_are_not(run: Run, model: str, tmp_path: Path) -> None:
     first = run("first", BAD)
     assert first.promoted

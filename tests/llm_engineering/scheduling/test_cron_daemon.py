@@ -82,6 +82,7 @@ def beside_cron(tmp_path: Path) -> Iterator[Run]:
         daemon.wait()
 
 
+@pytest.mark.long
 def test_new_data_between_two_ticks_is_trained_on_and_promoted(
     beside_cron, make_config, tmp_path, monkeypatch
 ):
