@@ -97,7 +97,7 @@ def test_other_families_are_within_six_percent_of_what_was_measured(model):
 PACKED = {
     "Qwen3-30B-A3B, 12 layers": (56.2, cut("qwen3_moe", 151936, 8_099_779_584, 321_257_472, hidden=2048,
         count=12, parameters=623_120_640, kept=19_968, kept_by_experts=34_816, attention=4096, inner=6144,
-        expert_parameters=603_979_776)),
+        expert_parameters=603_979_776, idle_parameters=566_231_040)),
     "Gemma-3-4b": (94.3, cut("gemma3_text", 262208, 4_300_079_472, 59_604_992, hidden=2560, count=34,
         parameters=94_382_592, kept=45_056, attention=2048, inner=10_240)),
 }  # fmt: skip
