@@ -16,6 +16,9 @@ from llm_engineering.errors import ConfigError
 UNPROVEN = "-unproven"
 """Ending of the folder of a run whose exports failed their proof."""
 
+ANSWERS = "answers.json"
+"""Held-out rows as base model and adapter answer them, where ``evaluate.answers`` asks for it."""
+
 
 def work_folder(output_dir: str | Path) -> Path:
     """The folder of all unfinished runs: checkpoints, and what is not yet complete."""

@@ -13,13 +13,14 @@ from pydantic import BaseModel
 from llm_engineering.errors import RegistryError
 from llm_engineering.export.export_folder import ARTIFACTS
 from llm_engineering.export.exports import ADAPTER
+from llm_engineering.outputs import ANSWERS
 from llm_engineering.registry.versions import artifact
 
 if TYPE_CHECKING:
     from zenml.models import ModelVersionResponse
 
 _RECORDS = {"manifest": "manifest.json", "metrics": "metrics.json", "promotion": "promotion.json"}
-_REPORT = "report"
+_REPORT, _EVALUATION = "report", "evaluation"
 
 
 def write_version(version: ModelVersionResponse, folder: Path) -> None:
@@ -45,6 +46,11 @@ def write_version(version: ModelVersionResponse, folder: Path) -> None:
             if version.get_artifact(name) is not None:
                 text = json.dumps(_plain(artifact(version, name)), indent=2, ensure_ascii=False)
                 (part / file).write_text(f"{text}\n", encoding="utf-8")
+        if version.get_artifact(_EVALUATION) is not None:
+            answers = artifact(version, _EVALUATION).answers
+            if answers is not None:
+                text = json.dumps(_plain(answers), indent=2, ensure_ascii=False)
+                (part / ANSWERS).write_text(f"{text}\n", encoding="utf-8")
         if version.get_artifact(_REPORT) is not None:
             (part / "report.html").write_text(str(artifact(version, _REPORT)), encoding="utf-8")
         os.replace(part, folder)

@@ -25,7 +25,7 @@ from llm_engineering.model.finetuning.adapter_folder import ADAPTER_WEIGHTS
 from llm_engineering.model.finetuning.record import AdapterFolder, TrainingRecord
 from llm_engineering.model.recipes import LoraRecipe
 from llm_engineering.model.tokenizer import load_tokenizer
-from llm_engineering.outputs import keep_unproven, new_output, remove_work, work_folder
+from llm_engineering.outputs import ANSWERS, keep_unproven, new_output, remove_work, work_folder
 from llm_engineering.reporting.manifest import make_manifest
 from llm_engineering.reporting.model_card import render_model_card
 from llm_engineering.reporting.previous_run import previous_run
@@ -35,7 +35,6 @@ from llm_engineering.reporting.run_report import RunReport
 
 UNPROVEN = "unproven.json"
 """In the folder of an unproven run: the error, and all that a saved run would have been made of."""
-ANSWERS = "answers.json"
 """In a run's folder: every answer to the rows of evaluate.answers, and its scores."""
 
 logger = logging.getLogger(__name__)

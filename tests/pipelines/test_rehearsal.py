@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import uuid4
 
 import pytest
@@ -15,6 +16,10 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.errors import DataError
 from llm_engineering.registry.versions import all_versions, artifact
 
+FILES = {
+    *("adapter", "merged", "metrics.json", "manifest.json", "answers.json"),
+    *("promotion.json", "report.html"),
+}
 VERSION = {
     *("dataset", "adapter", "training_record", "trained_model", "evaluation"),
     *("adapter_bundle", "merged_model", "metrics", "manifest", "report", "promotion"),
@@ -88,6 +93,10 @@ def test_here(config, command, tmp_path, monkeypatch):
     ours = outputs / name / "adapter"
     assert (bundle / "adapter_model.safetensors").samefile(ours / "adapter_model.safetensors")
     assert not (bundle / "README.md").samefile(ours / "README.md")
+    command(config, "production", tmp_path / "mine")
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == FILES
+    answers = json.loads((tmp_path / "mine" / "answers.json").read_text())
+    assert answers["generation"]["max_new_tokens"] == 8
 
 
 @pytest.mark.long
@@ -105,9 +114,8 @@ def test_on_separate_hosts_one_is_killed_and_the_caller_gets_it_all(
         said = command(config)
         command(config, "production", tmp_path / "mine")
     assert "held-out loss  3.000 -> 2.000" in said
-    files = {"adapter", "merged", "metrics.json", "manifest.json", "promotion.json", "report.html"}
     for folder in (outputs / name, tmp_path / "mine"):
-        assert {path.name for path in folder.iterdir()} == files
+        assert {path.name for path in folder.iterdir()} == FILES
         assert (folder / "merged" / "model.safetensors").read_bytes() == b"merged"
         assert (folder / "adapter" / "README.md").read_text() == "card"
         assert [proof.export for proof in rehearsal.manifest(folder).parity] == ["adapter"]

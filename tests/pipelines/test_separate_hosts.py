@@ -54,6 +54,7 @@ def test_killed_restarted_exported_promoted_and_pulled(make_config, command, tmp
             "run.name": "apart",
             "train.max_steps": 8,
             "train.learning_rate": 0.003,
+            "evaluate.answers": {"scorers": ["rouge_l"], "rows": 4, "max_new_tokens": 8},
         }
     )
     hosts = {"hidden": str(outputs), "kill_at": 2, "restarts": 1}
@@ -64,7 +65,9 @@ def test_killed_restarted_exported_promoted_and_pulled(make_config, command, tmp
     # Nothing was on the caller's disk but what the command itself wrote from the store
     names = {"adapter", "merged", "metrics.json", "manifest.json", "promotion.json", "report.html"}
     for folder in (outputs / "apart", tmp_path / "mine"):
-        assert {path.name for path in folder.iterdir()} == names
+        assert {path.name for path in folder.iterdir()} == {*names, "answers.json"}
+        answers = json.loads((folder / "answers.json").read_text())
+        assert len(answers["rows"]) == 4
         assert {"tokenizer.json", "chat_template.jinja", "README.md"} <= {
             path.name for path in (folder / "adapter").iterdir()
         }

@@ -36,6 +36,7 @@ from llm_engineering.model.recipes import LoraRecipe, MatchedTarget, ModelRecipe
 from llm_engineering.outputs import new_output
 from llm_engineering.registry.decision import Check, Decision
 from llm_engineering.reporting.manifest import Manifest
+from llm_engineering.scoring.answers import Answers
 from llm_engineering.training import save
 from llm_engineering.training.complete import CompleteTraining
 
@@ -179,7 +180,7 @@ def _train_completely(
             if os.environ.get("REHEARSED_DEATH"):
                 time.sleep(60)  # until it is killed
     on_progress(record)
-    evaluation = Evaluation(before=record.before, after=record.after, samples=[])
+    evaluation = _evaluation(record)
     adapter = _adapter(work / name / "adapter")
     saved = _save(config, dataset, lora, adapter, record, evaluation, name=run, started=time.time())
     return CompleteTraining(lora, adapter, record, evaluation, saved)
@@ -188,7 +189,12 @@ def _train_completely(
 def _evaluate(lora: Any, adapter: Any, dataset: Any, record: Any, settings: Any) -> Evaluation:
     if record.evaluation is not None:
         return record.evaluation
-    return Evaluation(before=record.before, after=record.after, samples=[])
+    return _evaluation(record)
+
+
+def _evaluation(record: Any) -> Evaluation:
+    answers = Answers(generation={"temperature": 0.0, "max_new_tokens": 8}, rows=[])
+    return Evaluation(before=record.before, after=record.after, samples=[], answers=answers)
 
 
 def _save(
