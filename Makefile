@@ -9,6 +9,7 @@
 # make setup-launcher    set up what --target sagemaker needs, 51 MB; alone, on a fresh host, without PyTorch
 # make setup-sagemaker   set up AWS's whole SDK too, which tests compare with, 740 MB
 # make gguf-converter    set up what export.gguf needs, 77 MB fetched and 2 MB kept
+# make gguf-quantiser    and what its k-quants need, 11 MB fetched by npm and 6 MB kept
 # make docs     the pages as a site in site/, checked strictly; sets up what that needs, 28 MB fetched
 # make image IMAGE=NAME  build the image that a ZenML stack's pods run; BUILD=cpu without CUDA; needs Docker
 # make setup      only set up: .poetry (Poetry itself), .venv (everything else), models/
@@ -30,7 +31,7 @@ $(error set-up: this folder was moved or copied, and $(firstword $(MOVED)) still
 endif
 endif
 
-.PHONY: docs gguf-converter help image setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
+.PHONY: docs gguf-converter gguf-quantiser help image setup setup-launcher setup-sagemaker model finetune dashboard test test-quick \
   test-fresh test-gpu test-long lint types mutants clean
 .DELETE_ON_ERROR:
 
@@ -88,6 +89,9 @@ setup-sagemaker: setup .venv/.sagemaker
 model: $(MODEL)/model.safetensors
 
 gguf-converter: .gguf-converter/convert_hf_to_gguf.py
+
+gguf-quantiser: gguf-converter tools/get_gguf_quantiser.py
+	.venv/bin/python tools/get_gguf_quantiser.py
 
 .gguf-converter/convert_hf_to_gguf.py: tools/get_gguf_converter.py | .venv/.installed
 	$(WITH_PIP_SETTINGS) .venv/bin/python tools/get_gguf_converter.py

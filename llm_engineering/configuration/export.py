@@ -20,10 +20,10 @@ class ExportSettings(Section):
         description="Write the base model with the adapter in its weights, in 16 bit; on the CPU, "
         "and in little memory.",
     )
-    gguf: Literal["f16", "bf16", "q8_0"] | None = Field(
+    gguf: Literal["f16", "bf16", "q8_0", "q5_k_m", "q4_k_m"] | None = Field(
         None,
         description="Write the merged model as GGUF of this type too, for llama.cpp and Ollama; needs "
-        "`make gguf-converter`.",
+        "`make gguf-converter` and, for a k-quant, `make gguf-quantiser`.",
     )
     hub_repo: str | None = Field(
         None,
@@ -41,11 +41,11 @@ class ExportSettings(Section):
     @field_validator("gguf", mode="before")
     @classmethod
     def _no_k_quant(cls, value: object) -> object:
-        if isinstance(value, str) and _K_QUANT.fullmatch(value.lower()) and value != "q8_0":
+        made = ("q8_0", "q5_k_m", "q4_k_m")
+        if isinstance(value, str) and _K_QUANT.fullmatch(value.lower()) and value not in made:
             raise ValueError(
-                f"{value} is made by llama.cpp's own llama-quantize, which is not here: set bf16, then "
-                f"`llama-quantize MODEL-bf16.gguf MODEL-{value}.gguf {value.upper()}`; the smallest "
-                "that is made and proven here is q8_0"
+                f"{value} is not made here; q8_0, q5_k_m and q4_k_m are, and proven. For others set bf16, "
+                f"then `llama-quantize MODEL-bf16.gguf MODEL-{value}.gguf {value.upper()}`"
             )
         return value
 

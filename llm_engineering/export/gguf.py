@@ -1,4 +1,4 @@
-"""GGUF, as llama.cpp and Ollama read it: the merged model through llama.cpp's own converter."""
+"""GGUF, as llama.cpp and Ollama read it: the merged model through llama.cpp's own converter and quantiser."""
 
 from __future__ import annotations
 
@@ -12,16 +12,35 @@ from llm_engineering.errors import ExportError, SetupError
 CONVERTER = Path(__file__).resolve().parents[2] / ".gguf-converter" / "convert_hf_to_gguf.py"
 """Put there by ``make gguf-converter`` (tools/get_gguf_converter.py)."""
 
+K_QUANTS = {"q4_k_m": 15, "q5_k_m": 17}
+"""Types that the quantiser makes of the converter's bf16, with llama.h's numbers (``llama_ftype``)."""
 
-def require_converter() -> None:
-    """Check that the converter is there.
+_PROGRAM = Path(__file__).with_name("gguf_quantiser.py")
+
+
+def quantiser() -> Path:
+    """Folder of the quantiser's libraries, beside the converter (tools/get_gguf_quantiser.py)."""
+    return CONVERTER.parent / "quantiser"
+
+
+def require_converter(kind: str) -> None:
+    """Check that the converter is there and, for a k-quant, the quantiser.
+
+    Args:
+        kind: ``export.gguf``.
 
     Raises:
-        SetupError: It is not.
+        SetupError: One is not.
     """
     if not CONVERTER.is_file():
         raise SetupError(
             "export.gguf: llama.cpp's converter is not here: run `make gguf-converter`"
+        )
+    if kind in K_QUANTS and not quantiser().is_dir():
+        raise SetupError(
+            f"export.gguf: {kind} needs llama.cpp's quantiser, which is not here: run `make "
+            "gguf-quantiser`; or set bf16, then `llama-quantize MODEL-bf16.gguf "
+            f"MODEL-{kind}.gguf {kind.upper()}`"
         )
 
 
@@ -31,23 +50,49 @@ def write_gguf(merged: Path, path: Path, kind: str) -> None:
     Args:
         merged: Its folder.
         path: The file to write.
-        kind: "f16", "bf16" or "q8_0".
+        kind: "f16", "bf16", "q8_0", or one of ``K_QUANTS``, for which the converter's bf16 is written
+            beside it and removed again.
 
     Raises:
         ExportError: The converter refuses, for instance since it does not know the architecture.
         SetupError: It is not here.
     """
-    require_converter()
+    require_converter(kind)
     path.parent.mkdir(parents=True)
+    made, outtype = path, kind
+    if kind in K_QUANTS:
+        made, outtype = path.with_suffix(".bf16.part"), "bf16"
+    try:
+        _run(
+            "the converter ended with",
+            made,
+            CONVERTER,
+            merged,
+            "--outfile",
+            made,
+            "--outtype",
+            outtype,
+        )
+        if kind in K_QUANTS:
+            _run(
+                "the quantiser ended with", path, _PROGRAM, quantiser(), made, path, K_QUANTS[kind]
+            )
+    finally:
+        if made != path:
+            made.unlink(missing_ok=True)
+
+
+def _run(failed: str, made: Path, *command: object) -> None:
+    """Run a Python program that makes a file."""
     done = subprocess.run(
-        [sys.executable, str(CONVERTER), str(merged), "--outfile", str(path), "--outtype", kind],
+        [sys.executable, *map(str, command)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
-    if done.returncode != 0 or not path.is_file():
+    if done.returncode != 0 or not made.is_file():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ExportError(f"export.gguf: the converter ended with {done.returncode}: {last}")
+        raise ExportError(f"export.gguf: {failed} {done.returncode}: {last}")
 
 
 def read_metadata(path: Path) -> tuple[str, list[int], list[str]]:

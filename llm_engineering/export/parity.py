@@ -55,6 +55,8 @@ TOLERANCES = {
     "8-bit weights": Tolerance(logit=4.0, kl=0.015),
     "bfloat16": Tolerance(logit=4.0, kl=0.015),
     "FP8 weights": Tolerance(logit=8.0, kl=0.06),
+    "5-bit weights": Tolerance(logit=12.0, kl=0.15),
+    "4-bit weights": Tolerance(logit=12.0, kl=0.15),
 }
 """By what an export is stored and computed in. Some ten times the KL, and four times the logit, that
 rounding alone was seen to make between base model + adapter and the same merged, with a trained
@@ -62,7 +64,11 @@ adapter of SmolLM2-135M-Instruct: 0 and 0 in float32 (unsloth against plain PEFT
 0.07 in float16; 2.0e-4 and 0.17 with the merged weights rounded to 16 bit; 1.7e-3 and 1.0 when
 computed in bfloat16; 7.5e-4 and 0.51 as GGUF's q8_0. Without the adapter it was 0.88 nats and 25. On a
 GPU with weights in FP8, whose inputs are rounded to 8 bit too and not alike in both, 1.8e-2 and 2.3:
-three times that is tolerated, a fifteenth of what the adapter does."""
+three times that is tolerated, a fifteenth of what the adapter does. 3.2e-2 and 3.7 as q4_k_m, 7.5e-2 and
+9.0 as q5_k_m, of whose narrow matrices llama.cpp makes other types than the names say: twice the larger."""
+
+_NARROW = {"q8_0": "8-bit weights", "q5_k_m": "5-bit weights", "q4_k_m": "4-bit weights"}
+"""By the ending of a GGUF's name."""
 
 _SEEN_EFFECT = 0.88
 """Nats. An adapter that changes more moves logits further, and rounding them moves them in proportion:
@@ -151,8 +157,9 @@ def reload(exports: Sequence[Export], trained: TrainedProbe, model: ModelRecipe)
 
 def precision(export: Export, model: ModelRecipe) -> str:
     """The key of ``TOLERANCES`` that an export is judged by."""
-    if export.path.endswith("q8_0.gguf"):
-        return "8-bit weights"
+    for ending, key in _NARROW.items():
+        if export.path.endswith(f"{ending}.gguf"):
+            return key
     if export.kind == "adapter" and export.quantisation == "fp8":
         return "FP8 weights"
     if export.kind == "adapter" or model.dtype == "bfloat16":

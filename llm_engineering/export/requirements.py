@@ -29,7 +29,7 @@ def require_exports(config: FinetuningConfig) -> None:
             "not be proven; leave it out, or model.rope_scaling"
         )
     if export.gguf:
-        require_converter()
+        require_converter(export.gguf)
     repositories = [name for name in (export.hub_repo, export.hub_merged_repo) if name]
     if repositories and not os.environ.get(TOKEN):
         raise ConfigError(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.train import TrainSettings
+from llm_engineering.errors import HardwareError
 from llm_engineering.planning.memory import MemoryEstimate, estimate_memory, needs_mask
 from llm_engineering.planning.workload import Workload
 
@@ -68,9 +69,17 @@ def gpu_plans(work: Workload) -> list[BatchPlan]:
     The order is measured (benchmarks/NOTES.md): not recomputing beats recomputing, plain
     checkpointing beats unsloth's at a like micro-batch, which beats tiles, and a forward pass should hold enough
     tokens to keep the GPU busy (16,000, or 8,192 of a large model), but not many more.
+
+    Raises:
+        HardwareError: Tiles are asked for, and the model has no dense block that could go in them.
     """
     train = work.train
     chosen = train.gradient_checkpointing
+    if chosen == "tiled" and not work.shape.has_tiles:
+        raise HardwareError(
+            "train.gradient_checkpointing: tiled goes through each layer's dense feed-forward block in "
+            f"tiles, and a layer of {work.shape.family} has none; use auto or unsloth"
+        )
     plans = []
     sizes, row = micro_batches(train), _tokens_a_row(work)
     useful = [size for size in sizes if size * row <= _busy_tokens(work)]
@@ -118,7 +127,8 @@ def _enough_tokens(work: Workload) -> float:
 def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:
     """The ways to make a step on a CPU, where no memory is estimated.
 
-    Micro-batches are small: on a CPU padding costs more than starting kernels.
+    Micro-batches are small: on a CPU padding costs more than starting kernels. There, whatever is
+    recomputed is so plainly: states are in host memory as they are.
     """
     sizes = micro_batches(train)
     small = [size for size in sizes if size <= _CPU_MICRO_BATCH] or sizes[:1]
@@ -127,7 +137,7 @@ def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:
         BatchPlan(
             micro_batch=size,
             gradient_accumulation=train.rows_in_step // size,
-            gradient_checkpointing="none" if chosen == "auto" else chosen,
+            gradient_checkpointing="none" if chosen in ("auto", "none") else "plain",
         )
         for size in reversed(small)
     ]

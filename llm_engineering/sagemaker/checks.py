@@ -11,7 +11,7 @@ from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.distributed.share import share_of_step
 from llm_engineering.errors import ConfigError, HardwareError, LaunchError, SecretError
-from llm_engineering.export.gguf import require_converter
+from llm_engineering.export.gguf import K_QUANTS, require_converter
 from llm_engineering.model.base_model import is_hub_model
 from llm_engineering.planning.cards import FP8_CARDS, GIB, usable_bytes
 from llm_engineering.planning.choice import choose_plans
@@ -44,8 +44,14 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
     for name, value in settings.environment.items():
         _require_no_secret_variable(name, value)
     require_no_secrets("configuration", text)
+    if config.export.gguf in K_QUANTS:
+        kind = config.export.gguf
+        raise LaunchError(
+            f"export.gguf: {kind}: llama.cpp's quantiser does not travel to a job; set bf16 there, then "
+            f"`llama-quantize MODEL-bf16.gguf MODEL-{kind}.gguf {kind.upper()}`, or q8_0"
+        )
     if config.export.gguf:
-        require_converter()  # it travels with the source
+        require_converter(config.export.gguf)  # it travels with the source
     _check_trackers(config, settings)
     problem = unservable(config)
     if settings.model_package is not None and problem is not None:

@@ -57,7 +57,7 @@ def stage(config: FinetuningConfig, settings: SagemakerSettings, folder: Path) -
         extra |= {
             path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
             for path in sorted(CONVERTER.parent.rglob("*"))
-            if path.is_file() and "__pycache__" not in path.parts
+            if path.is_file() and not {"__pycache__", "quantiser"} & set(path.parts)
         }
     return stage_source(ROOT, folder, extra)
 

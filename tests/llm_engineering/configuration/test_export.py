@@ -17,9 +17,12 @@ from llm_engineering.configuration.export import ExportSettings
         ({"hub_repo": "a/b", "hub_merged_repo": "a/b", "merged_16bit": True}, "are the same"),
         ({"hub_repo": "no owner"}, "should match pattern"),
         ({"gguf": "f16"}, "gguf is made of the merged model"),
-        ({"gguf": "q4_k_m", "merged_16bit": True}, "llama-quantize MODEL-bf16.gguf .* Q4_K_M"),
-        ({"gguf": "Q5_K_M", "merged_16bit": True}, "made by llama.cpp's own llama-quantize"),
-        ({"gguf": "q9", "merged_16bit": True}, "should be 'f16', 'bf16' or 'q8_0'"),
+        ({"gguf": "q3_k_s", "merged_16bit": True}, "llama-quantize MODEL-bf16.gguf .* Q3_K_S"),
+        ({"gguf": "Q5_K_M", "merged_16bit": True}, "not made here; q8_0, q5_k_m and q4_k_m are"),
+        (
+            {"gguf": "q9", "merged_16bit": True},
+            "should be 'f16', 'bf16', 'q8_0', 'q5_k_m' or 'q4_k",
+        ),
     ],
 )
 def test_an_export_that_cannot_be_made_is_refused(export: dict[str, Any], says: str) -> None:

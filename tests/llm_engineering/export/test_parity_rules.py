@@ -370,6 +370,8 @@ def test_what_could_not_be_loaded_is_nothing_to_be_held_against(fault: Any, prov
         (GGUF, "float32", "8-bit weights"),
         (GGUF, "bfloat16", "8-bit weights"),
         (GGUF.model_copy(update={"path": "model-f16.gguf"}), "float32", "16-bit weights"),
+        (GGUF.model_copy(update={"path": "model-q5_k_m.gguf"}), "float32", "5-bit weights"),
+        (GGUF.model_copy(update={"path": "model-q4_k_m.gguf"}), "bfloat16", "4-bit weights"),
     ],
 )
 def test_an_export_is_judged_by_its_own_precision(export: Export, dtype: str, key: str) -> None:

@@ -82,6 +82,12 @@ def test_a_cpu_takes_small_micro_batches_and_does_not_recompute():
     plan = unestimated_plans(TrainSettings(effective_batch=4))[0]
     assert str(plan) == "micro-batch 2 x 2, no checkpointing"
     assert unestimated_plans(TrainSettings(effective_batch=3))[0].micro_batch == 1
+    kinds = {"auto": "none", "none": "none", "plain": "plain", "unsloth": "plain", "tiled": "plain"}
+    for asked, made in kinds.items():
+        (plan,) = unestimated_plans(
+            TrainSettings(micro_batch=1, gradient_accumulation=2, gradient_checkpointing=asked)
+        )
+        assert plan.gradient_checkpointing == made
 
 
 def test_cards_of_one_name_are_told_apart_by_their_memory():

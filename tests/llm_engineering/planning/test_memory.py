@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llm_engineering.errors import HardwareError
 from llm_engineering.planning.batch_plan import gpu_plans
 from llm_engineering.planning.memory import estimate_memory
 from llm_engineering.planning.workload import Workload
@@ -136,7 +137,11 @@ def test_tiles_take_the_least_of_long_rows_and_every_other_kind_is_faster(work):
 
 def test_a_mixture_has_no_tiles():
     layer = {"hidden": 64, "count": 1, "parameters": 9, "kept": 1, "attention": 1, "inner": 1}
-    assert "tiled" not in [p.gradient_checkpointing for p in gpu_plans(cut("m", 9, 9, 9, **layer))]
+    mixture = cut("m", 9, 9, 9, **layer)
+    assert "tiled" not in [plan.gradient_checkpointing for plan in gpu_plans(mixture)]
+    train = mixture.train.model_copy(update={"gradient_checkpointing": "tiled"})
+    with pytest.raises(HardwareError, match="a layer of m has none; use auto or unsloth"):
+        gpu_plans(mixture.model_copy(update={"train": train}))
 
 
 def test_a_held_out_batch_counts_where_it_is_the_peak(work):

@@ -163,6 +163,10 @@ def test_gguf_without_a_converter_to_travel_is_refused_before_anything_is_paid_f
         local(whole)
     gguf.CONVERTER.touch()
     local(whole)
+    export["gguf"] = "q4_k_m"
+    whole = config().model_copy(update={"export": config().export.model_copy(update=export)})
+    with pytest.raises(LaunchError, match=r"q4_k_m: llama\.cpp's quantiser does not travel"):
+        local(whole)
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,8 @@ def test_the_converter_travels_where_a_gguf_is_exported(tmp_path, monkeypatch):
     for path in (converter, converter.parent / "conversion" / "llama.py"):
         path.write_text("# converts")
     (converter.parent / "conversion" / "__pycache__" / "x.pyc").write_bytes(b"\xff")
+    (converter.parent / "quantiser").mkdir()
+    (converter.parent / "quantiser" / "libllama.so").write_bytes(b"\xff")
     monkeypatch.setattr(submitting, "ROOT", root)
     monkeypatch.setattr(submitting, "CONVERTER", converter)
     monkeypatch.setattr(submitting, "requirements", lambda settings: "a==1\n")
