@@ -17,7 +17,7 @@ UNPROVEN = "-unproven"
 """Ending of the folder of a run whose exports failed their proof."""
 
 ANSWERS = "answers.json"
-"""Held-out rows as base model and adapter answer them, where ``evaluate.answers`` asks for it."""
+"""In a run's folder: every answer to the rows of evaluate.answers, and its scores."""
 
 
 def work_folder(output_dir: str | Path) -> Path:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from llm_engineering.configuration.section import Section
 
 _K_QUANT = re.compile(r"i?q[1-8]_(k(_[sml])?|0|1|xxs|xs|[sm])")
+_Gguf = Literal["f16", "bf16", "q8_0", "q5_k_m", "q4_k_m"]
+
+
+def quantised_by_hand(kind: str) -> str:
+    """What to do for a type of GGUF that is not made here, in words that end a sentence."""
+    return f"set bf16, then `llama-quantize MODEL-bf16.gguf MODEL-{kind}.gguf {kind.upper()}`"
 
 
 class ExportSettings(Section):
@@ -20,7 +26,7 @@ class ExportSettings(Section):
         description="Write the base model with the adapter in its weights, in 16 bit; on the CPU, "
         "and in little memory.",
     )
-    gguf: Literal["f16", "bf16", "q8_0", "q5_k_m", "q4_k_m"] | None = Field(
+    gguf: _Gguf | None = Field(
         None,
         description="Write the merged model as GGUF of this type too, for llama.cpp and Ollama; needs "
         "`make gguf-converter` and, for a k-quant, `make gguf-quantiser`.",
@@ -41,11 +47,14 @@ class ExportSettings(Section):
     @field_validator("gguf", mode="before")
     @classmethod
     def _no_k_quant(cls, value: object) -> object:
-        made = ("q8_0", "q5_k_m", "q4_k_m")
-        if isinstance(value, str) and _K_QUANT.fullmatch(value.lower()) and value not in made:
+        if (
+            isinstance(value, str)
+            and _K_QUANT.fullmatch(value.lower())
+            and value not in get_args(_Gguf)
+        ):
             raise ValueError(
-                f"{value} is not made here; q8_0, q5_k_m and q4_k_m are, and proven. For others set bf16, "
-                f"then `llama-quantize MODEL-bf16.gguf MODEL-{value}.gguf {value.upper()}`"
+                f"{value} is not made here; q8_0, q5_k_m and q4_k_m are, and proven. For others "
+                f"{quantised_by_hand(value)}"
             )
         return value
 

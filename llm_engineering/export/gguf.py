@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from llm_engineering.configuration.export import quantised_by_hand
 from llm_engineering.errors import ExportError, SetupError
 
 CONVERTER = Path(__file__).resolve().parents[2] / ".gguf-converter" / "convert_hf_to_gguf.py"
@@ -39,8 +40,7 @@ def require_converter(kind: str) -> None:
     if kind in K_QUANTS and not quantiser().is_dir():
         raise SetupError(
             f"export.gguf: {kind} needs llama.cpp's quantiser, which is not here: run `make "
-            "gguf-quantiser`; or set bf16, then `llama-quantize MODEL-bf16.gguf "
-            f"MODEL-{kind}.gguf {kind.upper()}`"
+            f"gguf-quantiser`; or {quantised_by_hand(kind)}"
         )
 
 
@@ -59,27 +59,25 @@ def write_gguf(merged: Path, path: Path, kind: str) -> None:
     """
     require_converter(kind)
     path.parent.mkdir(parents=True)
-    made, outtype = path, kind
-    if kind in K_QUANTS:
-        made, outtype = path.with_suffix(".bf16.part"), "bf16"
+    if kind not in K_QUANTS:
+        _convert(merged, path, kind)
+        return
+    whole = path.with_suffix(".bf16.part")
     try:
-        _run(
-            "the converter ended with",
-            made,
-            CONVERTER,
-            merged,
-            "--outfile",
-            made,
-            "--outtype",
-            outtype,
-        )
-        if kind in K_QUANTS:
-            _run(
-                "the quantiser ended with", path, _PROGRAM, quantiser(), made, path, K_QUANTS[kind]
-            )
+        _convert(merged, whole, "bf16")
+        _run("the quantiser ended with", path, _PROGRAM, quantiser(), whole, path, K_QUANTS[kind])
     finally:
-        if made != path:
-            made.unlink(missing_ok=True)
+        whole.unlink(missing_ok=True)
+
+
+def gguf_type(path: str | Path) -> str:
+    """The type that a GGUF's name ends with."""
+    return Path(path).stem.rpartition("-")[2]
+
+
+def _convert(merged: Path, path: Path, kind: str) -> None:
+    command = (CONVERTER, merged, "--outfile", path, "--outtype", kind)
+    _run("the converter ended with", path, *command)
 
 
 def _run(failed: str, made: Path, *command: object) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from llm_engineering.errors import ExportError, UnprovenError
+from llm_engineering.export.gguf import gguf_type
 from llm_engineering.export.reload import (
     Export,
     Reloaded,
@@ -68,7 +69,7 @@ three times that is tolerated, a fifteenth of what the adapter does. 3.2e-2 and 
 9.0 as q5_k_m, of whose narrow matrices llama.cpp makes other types than the names say: twice the larger."""
 
 _NARROW = {"q8_0": "8-bit weights", "q5_k_m": "5-bit weights", "q4_k_m": "4-bit weights"}
-"""By the ending of a GGUF's name."""
+"""By the type of a GGUF."""
 
 _SEEN_EFFECT = 0.88
 """Nats. An adapter that changes more moves logits further, and rounding them moves them in proportion:
@@ -157,9 +158,8 @@ def reload(exports: Sequence[Export], trained: TrainedProbe, model: ModelRecipe)
 
 def precision(export: Export, model: ModelRecipe) -> str:
     """The key of ``TOLERANCES`` that an export is judged by."""
-    for ending, key in _NARROW.items():
-        if export.path.endswith(f"{ending}.gguf"):
-            return key
+    if export.kind == "gguf" and (kind := gguf_type(export.path)) in _NARROW:
+        return _NARROW[kind]
     if export.kind == "adapter" and export.quantisation == "fp8":
         return "FP8 weights"
     if export.kind == "adapter" or model.dtype == "bfloat16":

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from llm_engineering.configuration.model import Quantisation
-from llm_engineering.export.gguf import read_metadata
+from llm_engineering.export.gguf import gguf_type, read_metadata
 from llm_engineering.export.stored_tensors import compare_gguf
 from llm_engineering.initialisations.adapted_modules import trained_rows
 from llm_engineering.model.evaluation.parity_proof import ExportKind
@@ -142,7 +142,7 @@ def _reload(export: Export, request: ReloadRequest, against: Probe | None) -> Re
         found.scaling, found.adapter_names = scalings(model), adapter_names(model)
         found.token_rows = trained_rows(model)
     if export.kind == "gguf" and export.base:
-        kind = Path(export.path).stem.rpartition("-")[2]
+        kind = gguf_type(export.path)
         compared = compare_gguf(model, Path(export.base), kind, _token_rows(export))
         found.tensors, found.tensor_fault = compared.tensors, compared.fault
     found.probe = take_probe(

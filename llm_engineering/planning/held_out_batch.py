@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-_MOST_TOKENS = 32768  # as many as training puts into a forward pass at most (batch_plan.py)
+MOST_TOKENS = 32768
+"""In a forward pass, in training (batch_plan.py) and here, where several rows are in it."""
 
-LOGIT_BYTES = 2**30
-"""Logits in 16 bit, of a forward pass; on a GPU more are not made at once."""
+_MOST_LOGITS = 2**29  # a GiB in 16 bit
 
 PIECE_BYTES = 2 * 4096 * 32768
 """What trl's fused head makes at once instead: of 4,096 tokens and 32,768 of the vocabulary."""
@@ -18,4 +18,9 @@ def rows_in_a_pass(batch_size: int, longest_row: float) -> int:
         batch_size: ``evaluate.batch_size``, the most.
         longest_row: Tokens of the longest of them.
     """
-    return max(1, min(batch_size, int(_MOST_TOKENS // max(longest_row, 1))))
+    return max(1, min(batch_size, int(MOST_TOKENS // max(longest_row, 1))))
+
+
+def is_by_pieces(tokens: float, vocabulary: int) -> bool:
+    """Whether a GPU makes the logits of a forward pass by pieces, since all of them would be too many."""
+    return tokens * vocabulary > _MOST_LOGITS

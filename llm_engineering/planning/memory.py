@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from llm_engineering.objectives import OBJECTIVES
-from llm_engineering.planning.held_out_batch import LOGIT_BYTES, PIECE_BYTES, rows_in_a_pass
+from llm_engineering.planning.held_out_batch import PIECE_BYTES, is_by_pieces, rows_in_a_pass
 from llm_engineering.planning.shape import LayerShape
 from llm_engineering.planning.workload import Workload
 
@@ -189,7 +189,7 @@ def _evaluation_bytes(work: Workload, width: float) -> float:
     rows = rows_in_a_pass(work.evaluate.batch_size, work.longest_row)
     tokens = rows * work.longest_row * work.sequences_per_row
     logits = tokens * work.shape.vocabulary * width
-    if logits > LOGIT_BYTES:
+    if is_by_pieces(tokens, work.shape.vocabulary):
         logits = PIECE_BYTES + tokens * width * work.shape.hidden
     chunk = min(tokens, _EVALUATION_CHUNK) * work.shape.vocabulary * 12.0
     inner = max(layer.inner for layer in work.shape.layers)

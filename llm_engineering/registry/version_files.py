@@ -42,15 +42,17 @@ def write_version(version: ModelVersionResponse, folder: Path) -> None:
     part.mkdir(parents=True)
     try:
         write_exports(version, part)
-        for name, file in _RECORDS.items():
-            if version.get_artifact(name) is not None:
-                text = json.dumps(_plain(artifact(version, name)), indent=2, ensure_ascii=False)
-                (part / file).write_text(f"{text}\n", encoding="utf-8")
+        records = {
+            file: artifact(version, name)
+            for name, file in _RECORDS.items()
+            if version.get_artifact(name) is not None
+        }
         if version.get_artifact(_EVALUATION) is not None:
-            answers = artifact(version, _EVALUATION).answers
-            if answers is not None:
-                text = json.dumps(_plain(answers), indent=2, ensure_ascii=False)
-                (part / ANSWERS).write_text(f"{text}\n", encoding="utf-8")
+            records[ANSWERS] = artifact(version, _EVALUATION).answers
+        for file, record in records.items():
+            if record is not None:
+                text = json.dumps(_plain(record), indent=2, ensure_ascii=False)
+                (part / file).write_text(f"{text}\n", encoding="utf-8")
         if version.get_artifact(_REPORT) is not None:
             (part / "report.html").write_text(str(artifact(version, _REPORT)), encoding="utf-8")
         os.replace(part, folder)

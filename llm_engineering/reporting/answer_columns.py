@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -31,6 +30,33 @@ class AnswerColumn:
     def size(self) -> int:
         """Bytes of HTML."""
         return len(self.text.encode()) + len((self.markdown or "").encode())
+
+
+@dataclass(frozen=True)
+class ShownAnswers:
+    """A row's prompt and answers, as a page shows them."""
+
+    number: int
+    """Its place among all of its kind, those too that are not shown."""
+    prompt: str
+    """Cut, where it is very long."""
+    columns: list[AnswerColumn]
+
+    @property
+    def is_markdown(self) -> bool:
+        """Whether an answer is shown rendered."""
+        return any(column.markdown for column in self.columns)
+
+    @property
+    def hides_marks(self) -> bool:
+        """Whether the words that changed are not marked until the text is shown.
+
+        That is where the adapter's answer, or that which it is held against, is rendered: what is
+        rendered has no marks, and marks in one of two answers alone would mislead.
+        """
+        _, base, *production, new = self.columns
+        compared = production[0] if production and production[0].is_known else base
+        return bool(new.markdown or compared.markdown)
 
 
 def answer_columns(
@@ -74,16 +100,6 @@ def answer_columns(
             else column(label, production, current, "", cuts[1])
         )
     return [*columns, column("After · adapter", new, after, "after", cuts[2])]
-
-
-def hides_marks(columns: Sequence[AnswerColumn]) -> bool:
-    """Whether the adapter's answer, or that which it is held against, is shown rendered.
-
-    What is rendered has no marks, and marks in one of two answers alone would mislead.
-    """
-    _, base, *production, new = columns
-    compared = production[0] if production and production[0].is_known else base
-    return bool(new.markdown or compared.markdown)
 
 
 def cut(text: str, most: int) -> str:

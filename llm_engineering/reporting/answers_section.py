@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import escape
 
 from llm_engineering.reporting import formats
-from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns, cut, hides_marks
+from llm_engineering.reporting.answer_columns import ShownAnswers, answer_columns, cut
 from llm_engineering.reporting.production_answers import ProductionAnswers
 from llm_engineering.scoring.answers import AnsweredRow, Answers, Score
 
@@ -18,26 +18,12 @@ MOST_TEXT = 140_000
 
 
 @dataclass(frozen=True)
-class ShownRow:
-    """One row's texts as shown, and its scores."""
+class ShownRow(ShownAnswers):
+    """One row and its scores; numbered among all rows, from 1."""
 
-    number: int
-    """Its place among all rows, from 1."""
     row: AnsweredRow
-    prompt: str
-    columns: list[AnswerColumn]
     scores: list[tuple[str, float | None, float | None]]
     """Name, before, after."""
-
-    @property
-    def is_markdown(self) -> bool:
-        """Whether an answer is shown rendered."""
-        return any(column.markdown for column in self.columns)
-
-    @property
-    def hides_marks(self) -> bool:
-        """Whether the words that changed are not marked until the text is shown."""
-        return hides_marks(self.columns)
 
     @property
     def outcomes(self) -> str:
@@ -162,7 +148,7 @@ def _shown(
             continue
         left -= size
         scores = [(one.name, one.before[number], one.after[number]) for one in answers.scores]
-        chosen.append(ShownRow(number + 1, row, prompt, columns, scores))
+        chosen.append(ShownRow(number + 1, prompt, columns, row, scores))
     return sorted(chosen, key=lambda one: one.number)
 
 

@@ -16,7 +16,17 @@ LONGEST_MARKDOWN = 4_000
 _MOST_HTML = 30_000
 """Bytes of one answer; a few characters of a table can ask for many cells."""
 _PLAIN = {"paragraph_open", "paragraph_close", "inline", "text", "softbreak", "hardbreak"}
-_DIRECTED = {"paragraph_open", "heading_open", "list_item_open", "th_open", "td_open"}
+_DIRECTED = {"paragraph_open", "list_item_open"}
+_OWN = {
+    "heading_open": '<p dir="auto"><b>',
+    "heading_close": "</b></p>\n",
+    "table_open": '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>\n',
+    "table_close": "</table></div>\n",
+    "th_open": '<th scope="col" dir="auto">',
+    "td_open": '<td dir="auto">',
+    "link_open": "<u>",
+}
+"""What stands in the place of markdown-it's own, by its names."""
 
 
 def rendered(text: str) -> Markup | None:
@@ -48,40 +58,12 @@ class _Renderer(RendererHTML):
     def renderToken(  # noqa: N802  (markdown-it's name)
         self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
     ) -> str:
-        if tokens[idx].type in _DIRECTED:
-            tokens[idx].attrSet("dir", "auto")
+        token = tokens[idx]
+        if token.type in _OWN:
+            return _OWN[token.type]
+        if token.type in _DIRECTED:
+            token.attrSet("dir", "auto")
         return super().renderToken(tokens, idx, options, env)
-
-    def heading_open(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return '<p dir="auto"><b>'
-
-    def heading_close(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return "</b></p>\n"
-
-    def table_open(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>\n'
-
-    def table_close(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return "</table></div>\n"
-
-    def th_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return '<th scope="col" dir="auto">'
-
-    def td_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return '<td dir="auto">'
-
-    def link_open(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
-    ) -> str:
-        return "<u>"
 
     def link_close(
         self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType

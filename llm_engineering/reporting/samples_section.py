@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_engineering.model.evaluation.samples import Sample
-from llm_engineering.reporting.answer_columns import AnswerColumn, answer_columns, cut, hides_marks
+from llm_engineering.reporting.answer_columns import ShownAnswers, answer_columns, cut
 from llm_engineering.reporting.production_answers import ProductionAnswers
 
 LONGEST_TEXT = 4_000
@@ -16,25 +16,10 @@ MOST_TEXT = 50_000
 
 
 @dataclass(frozen=True)
-class ShownSample:
-    """One prompt with its answers."""
+class ShownSample(ShownAnswers):
+    """One prompt with its answers; numbered among all samples, from 0."""
 
     sample: Sample
-    prompt: str
-    """As shown: cut, where it is very long."""
-    columns: list[AnswerColumn]
-    number: int
-    """Its place among all samples, from 0."""
-
-    @property
-    def is_markdown(self) -> bool:
-        """Whether an answer is shown rendered."""
-        return any(column.markdown for column in self.columns)
-
-    @property
-    def hides_marks(self) -> bool:
-        """Whether the words that changed are not marked until the text is shown."""
-        return hides_marks(self.columns)
 
 
 @dataclass(frozen=True)
@@ -72,5 +57,5 @@ def samples_section(
         if used + size > MOST_TEXT:
             break
         used += size
-        shown.append(ShownSample(sample, prompt, columns, number))
+        shown.append(ShownSample(number, prompt, columns, sample))
     return SamplesSection(shown, len(samples) - len(shown), used)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
+from llm_engineering.configuration.export import quantised_by_hand
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.sagemaker import SagemakerSettings
 from llm_engineering.distributed.share import share_of_step
@@ -45,10 +46,9 @@ def check_locally(config: FinetuningConfig, settings: SagemakerSettings, text: s
         _require_no_secret_variable(name, value)
     require_no_secrets("configuration", text)
     if config.export.gguf in K_QUANTS:
-        kind = config.export.gguf
         raise LaunchError(
-            f"export.gguf: {kind}: llama.cpp's quantiser does not travel to a job; set bf16 there, then "
-            f"`llama-quantize MODEL-bf16.gguf MODEL-{kind}.gguf {kind.upper()}`, or q8_0"
+            f"export.gguf: {config.export.gguf}: llama.cpp's quantiser does not travel to a job; set q8_0, "
+            f"or {quantised_by_hand(config.export.gguf)}"
         )
     if config.export.gguf:
         require_converter(config.export.gguf)  # it travels with the source

@@ -35,7 +35,6 @@ from llm_engineering.reporting.run_report import RunReport
 
 UNPROVEN = "unproven.json"
 """In the folder of an unproven run: the error, and all that a saved run would have been made of."""
-"""In a run's folder: every answer to the rows of evaluate.answers, and its scores."""
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from llm_engineering.data.tokens.tokenization import IGNORED
 from llm_engineering.model.evaluation.inference import inference
 from llm_engineering.model.evaluation.rewards import Rewards
 from llm_engineering.peers import ALONE, Peers
-from llm_engineering.planning.held_out_batch import LOGIT_BYTES, rows_in_a_pass
+from llm_engineering.planning.held_out_batch import is_by_pieces, rows_in_a_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,7 @@ def _batch_losses(
         labels[position, : len(ids)] = torch.tensor(row_labels)
         mask[position, : len(ids)] = 1
     vocabulary = model.get_output_embeddings().weight.shape[0]
-    if device.type == "cuda" and 2 * vocabulary * labels.numel() > LOGIT_BYTES:
+    if device.type == "cuda" and is_by_pieces(labels.numel(), vocabulary):
         losses, correct = _by_pieces(model, input_ids.to(device), mask.to(device), labels)
         counts = (labels != IGNORED).sum(1)
         return list(zip(losses.tolist(), counts.tolist(), strict=True)), correct

@@ -30,8 +30,7 @@ class Backend(Protocol):
         """
 
     def set_checkpointing(self, model: Any, kind: str) -> None:
-        """Choose how the next training recomputes activations: "none", "plain", "unsloth" or
-        "tiled"."""
+        """Choose how the next training recomputes activations: a plan's ``gradient_checkpointing``."""
 
     def precision(self, model: Any, dtype: str) -> AbstractContextManager[None]:
         """While a trainer is made: it shall compute in what ``dtype`` says of the frozen weights."""

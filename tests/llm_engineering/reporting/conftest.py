@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llm_engineering.configuration.answers import AnswersSettings
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.configuration.lora import LoraSettings
 from llm_engineering.data.summary import DatasetSummary, Repeats, SourceSummary
@@ -24,6 +25,8 @@ from llm_engineering.planning.batch_plan import BatchPlan
 from llm_engineering.planning.memory import MemoryEstimate
 from llm_engineering.reporting.manifest import Manifest
 from llm_engineering.reporting.run_report import RunReport
+from llm_engineering.scoring.answers import AnsweredRow, Answers
+from llm_engineering.scoring.score import scored
 
 MakeRun = Callable[..., RunReport]
 
@@ -209,3 +212,28 @@ def _audit(*, rows: int, tokens: int, trained_tokens: int) -> LabelAudit:
             LabelledPiece(text="Hello<|im_end|>", trained=True),
         ],
     )
+
+
+WithAnswers = Callable[[Evaluation, list[AnsweredRow]], Evaluation]
+
+
+@pytest.fixture
+def with_answers() -> WithAnswers:
+    """An evaluation with the samples and the scored answers of some rows."""
+    return _with_answers
+
+
+def _with_answers(evaluation: Evaluation, rows: list[AnsweredRow]) -> Evaluation:
+    samples = [
+        Sample(
+            origin=row.origin,
+            prompt=row.prompt,
+            reference=row.reference,
+            before=row.before.text,
+            after=row.after.text,
+        )
+        for row in rows
+    ]
+    settings = AnswersSettings.model_validate({"scorers": ["exact"]})
+    answers = scored(Answers(generation=settings.generation, rows=rows), settings)
+    return evaluation.model_copy(update={"samples": samples, "answers": answers})

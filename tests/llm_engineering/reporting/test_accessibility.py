@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from llm_engineering.configuration.answers import AnswersSettings
-from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.registry.decision import Check, Decision
 from llm_engineering.reporting.data_page import render_data_page
 from llm_engineering.reporting.previous_run import PreviousRun
@@ -18,8 +16,7 @@ from llm_engineering.reporting.production_answers import ProductionAnswers
 from llm_engineering.reporting.report import render_report
 from llm_engineering.reporting.row_changes import RowChange, RowChanges
 from llm_engineering.reporting.run_report import RunReport
-from llm_engineering.scoring.answers import Answer, AnsweredRow, Answers
-from llm_engineering.scoring.score import scored
+from llm_engineering.scoring.answers import Answer, AnsweredRow
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -51,7 +48,7 @@ MARKDOWN = f"""# A heading
 SAYINGS = [MARKDOWN, "```\nunclosed " + "x" * 300, "**شكرا** a", "c" * 100_000, "", "l\n" * 90]
 
 
-def answered(run: RunReport) -> dict[str, Any]:
+def answered(run: RunReport, with_answers: Any) -> dict[str, Any]:
     """Samples and scored answers that are Markdown, long, wide, empty or of another direction."""
     said = [Answer(text=text, tokens=3, is_cut=True) for text in SAYINGS]
     rows = [
@@ -65,32 +62,20 @@ def answered(run: RunReport) -> dict[str, Any]:
         )
         for number, one in enumerate(said)
     ]
-    samples = [
-        Sample(
-            origin=row.origin,
-            prompt=row.prompt,
-            reference=row.reference,
-            before=row.before.text,
-            after=row.after.text,
-        )
-        for row in rows
-    ]
-    settings = AnswersSettings.model_validate({"scorers": ["exact"]})
-    answers = scored(Answers(generation=settings.generation, rows=rows), settings)
     return {
-        "evaluation": run.evaluation.model_copy(update={"samples": samples, "answers": answers}),
+        "evaluation": with_answers(run.evaluation, rows),
         "production": ProductionAnswers("v", [None, *SAYINGS[:-1]], [None, *said[:-1]], ["so."]),
     }
 
 
-def full(run: RunReport) -> RunReport:
+def full(run: RunReport, with_answers: Any) -> RunReport:
     """The run, with everything that a report may show."""
     row = RowChange("data/held_out.jsonl:7", "Asked " * 99, "Answered\n" * 60, 3.0, 1.0)
     check = Check(name="better_than_production", passed=False, detail="1.2% higher")
     return type(run)(
         **{
             **vars(run),
-            **answered(run),
+            **answered(run, with_answers),
             "rows": RowChanges([row], [row], risen=0, rows=64),
             "previous": PreviousRun("run-1", [("lora.r", "16", "32")], [("Loss", "2", "1")], True),
             "promotion": Decision(
@@ -102,13 +87,13 @@ def full(run: RunReport) -> RunReport:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_stands_in_anybodys_way(
-    browser: Any, run: RunReport, scheme: str, tmp_path: Path
+    browser: Any, run: RunReport, with_answers: Any, scheme: str, tmp_path: Path
 ) -> None:
     import axe_playwright_python
 
     axe = Path(axe_playwright_python.__file__).parent / "axe.min.js"
     for name, html in (
-        ("report", render_report(full(run))),
+        ("report", render_report(full(run, with_answers))),
         ("data", render_data_page(run.summary, ["a reason"])),
     ):
         page = browser.new_page(color_scheme=scheme, viewport={"width": 390, "height": 800})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_engineering.reporting.answer_columns import answer_columns, hides_marks
+from llm_engineering.reporting.answer_columns import ShownAnswers, answer_columns
 
 
 def test_without_production_there_are_three() -> None:
@@ -72,6 +72,7 @@ def test_marks_are_hidden_where_one_of_two_is_rendered(
     columns = answer_columns(
         "`R`", base, new, longest=9, has_production=True, production=production
     )
-    assert hides_marks(columns) is hidden
+    assert ShownAnswers(0, "", columns).hides_marks is hidden
     if production is None:
-        assert hides_marks(answer_columns("`R`", base, new, longest=9)) is hidden
+        alone = answer_columns("`R`", base, new, longest=9)
+        assert ShownAnswers(0, "", alone).hides_marks is hidden

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_engineering.configuration.answers import AnswersSettings
-from llm_engineering.model.evaluation.samples import Sample
 from llm_engineering.reporting.production_answers import ProductionAnswers
 from llm_engineering.reporting.report import render_report
 from llm_engineering.reporting.row_changes import RowChange, RowChanges
 from llm_engineering.reporting.run_report import RunReport
-from llm_engineering.scoring.answers import Answer, AnsweredRow, Answers
-from llm_engineering.scoring.score import scored
+from llm_engineering.scoring.answers import Answer, AnsweredRow
 
 TEXTS = ["**a** <b> & " * 50, "c" * 100_000, "| a | <b> |\n|---|---|\n" + "| 1 | & |\n" * 90]
 
 
 def test_a_long_run_with_many_long_answers_stays_under_400_kb(
-    make_run: Any, run: RunReport
+    make_run: Any, run: RunReport, with_answers: Any
 ) -> None:
     point = run.record.points[0]
     points = [
@@ -36,23 +33,11 @@ def test_a_long_run_with_many_long_answers_stays_under_400_kb(
         )
         for number, one in enumerate(said)
     ]
-    samples = [
-        Sample(
-            origin=row.origin,
-            prompt=row.prompt,
-            reference=row.reference,
-            before=row.before.text,
-            after=row.after.text,
-        )
-        for row in rows
-    ]
-    settings = AnswersSettings.model_validate({"scorers": ["exact"]})
-    answers = scored(Answers(generation=settings.generation, rows=rows), settings)
     row = RowChange("rows.jsonl:1", "Asked <b> " * 60, "Answered & " * 55, 3.0, 1.0)
     html = render_report(
         make_run(
             record=run.record.model_copy(update={"points": points}),
-            evaluation=run.evaluation.model_copy(update={"samples": samples, "answers": answers}),
+            evaluation=with_answers(run.evaluation, rows),
             production=ProductionAnswers("v", [one.text for one in said], list(said)),
             rows=RowChanges([row] * 3, [row] * 3, risen=0, rows=64),
         )

@@ -10,9 +10,12 @@ import datasets
 import pytest
 
 from llm_engineering.data.tokens.tokenization import IGNORED
+from llm_engineering.model.evaluation import held_out
 from llm_engineering.model.evaluation.held_out import held_out_metrics
+from llm_engineering.model.evaluation.inference import inference
 from llm_engineering.peers import Alone
 from llm_engineering.planning import held_out_batch
+from llm_engineering.training_stack import import_unsloth
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +119,50 @@ def test_a_batch_of_long_rows_is_smaller_and_changes_nothing(
         return type(model).forward(model, *args, **kwargs)
 
     monkeypatch.setattr(model, "forward", noting)
-    monkeypatch.setattr(held_out_batch, "_MOST_TOKENS", 39)
+    monkeypatch.setattr(held_out_batch, "MOST_TOKENS", 39)
     found = held_out_metrics(model, rows, batch_size=5, pad_id=0)
     assert passes == [(3, 12), (1, 20), (1, 31)]
     assert found.row_losses == pytest.approx(whole.row_losses, rel=1e-5)
     assert found.row_tokens == whole.row_tokens
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "granite"])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_logits_by_pieces_give_the_same(family: str, adapted: bool) -> None:
+    """On a CPU unsloth gives trl's fused head a way of its own; heads that cap and scale are among them."""
+    import_unsloth()
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    heads = {
+        "gemma2": {"final_logit_softcapping": 2.0, "head_dim": 8},
+        "granite": {"logits_scaling": 3.0},
+    }
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family, hidden_size=16, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, vocab_size=64, **heads.get(family, {}),
+    )  # fmt: skip
+    base = AutoModelForCausalLM.from_config(config)
+    base.get_output_embeddings().weight.data.normal_(0.0, 1.0)
+    model = get_peft_model(base, LoraConfig(target_modules=["q_proj"])) if adapted else base
+    width, batch = (
+        6,
+        [([5, 6, 7, 8, 9, 10], [IGNORED, IGNORED, 7, 8, 9, 10]), ([3, 4, 5], [3, 4, 5])],
+    )
+    with torch.inference_mode():
+        likeliest = int(model(torch.tensor([batch[1][0]])).logits[0, -2].argmax())
+    batch.append(([3, 4, likeliest], [IGNORED, IGNORED, likeliest]))
+    rows, labels = (
+        torch.tensor([row[part] + [fill] * (width - len(row[part])) for row in batch])
+        for part, fill in ((0, 0), (1, IGNORED))
+    )
+    mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in batch])
+    with inference(model) as device:
+        expected, hits = held_out._batch_losses(model, batch, 0, device)
+        losses, correct = held_out._by_pieces(model, rows, mask, labels)
+
+    assert losses.tolist() == pytest.approx([loss for loss, _ in expected], rel=1e-5)
+    assert correct == hits > 0
+    assert "forward" not in vars(base)
