@@ -82,10 +82,10 @@ def deciding_settings(
     if evaluated_there:
         asked = evaluate.needing_the_model
     elif evaluate.samples_every:
-        asked = evaluate.model_dump(mode="json", include=_WHILE_TRAINING)
-    deciding = {"train": train.model_dump(mode="json", exclude=_NOT_GIVEN), "evaluate": asked}
+        asked = evaluate.model_dump(include=_WHILE_TRAINING)
+    deciding = {"train": train.model_dump(exclude=_NOT_GIVEN), "evaluate": asked}
     if exported_there is not None:
-        deciding["export"] = exported_there.model_dump(mode="json", exclude=_PUSHED)
+        deciding["export"] = exported_there.model_dump(exclude=_PUSHED)
     return deciding
 
 

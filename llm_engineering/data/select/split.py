@@ -33,6 +33,4 @@ def first_of(order: NDArray[numpy.uint64], count: int | None) -> RowNumbers:
     """
     import numpy
 
-    if count is None or count >= len(order):
-        return numpy.arange(len(order))
     return numpy.sort(order.argsort(kind="stable")[:count])

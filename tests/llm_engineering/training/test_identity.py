@@ -1,17 +1,19 @@
 """What makes two trainings equal, and what another."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
 from llm_engineering.configuration.evaluate import EvaluateSettings
+from llm_engineering.configuration.export import ExportSettings
 from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.planning.batch_plan import BatchPlan
 from llm_engineering.training.identity import deciding_settings, identity_of
 
 
-def identity(plan=(2, 4), sharded=False, seed=0, **train):
+def identity(plan=(2, 4), sharded=False, seed=0, start=None, **train):
     lora = SimpleNamespace(model=SimpleNamespace(digest="model"), digest="lora")
     dataset = SimpleNamespace(summary=SimpleNamespace(digest="rows"))
     settings = TrainSettings(**{"effective_batch": 8, **train})
@@ -21,7 +23,7 @@ def identity(plan=(2, 4), sharded=False, seed=0, **train):
         gradient_checkpointing="none",
         sharded=sharded,
     )
-    return identity_of(lora, dataset, settings, None, seed, chosen)
+    return identity_of(lora, dataset, settings, start, seed, chosen)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,17 @@ def test_what_is_learned_makes_another(other):
     assert found["data"] == usual["data"]
 
 
+@pytest.mark.parametrize("kind", [{"sharded": True}, {"objective": "orpo"}])
+@pytest.mark.parametrize("other", [{"learning_rate": 1e-5}, {"seed": 1}])
+def test_it_does_so_too_where_checkpoints_or_the_loss_are_of_another_kind(kind, other):
+    assert identity(**kind, **other) != identity(**kind)
+
+
+def test_another_adapter_to_start_from_is_named_as_such():
+    found = identity(start=SimpleNamespace(digest="adapter of before"))
+    assert found == identity() | {"starting adapter": "adapter of before"}
+
+
 def test_when_held_out_rows_decide_it_matters_how_often_they_are_looked_at():
     often, seldom = (identity(evaluate_every=n, keep_best=True) for n in (2, 3))
     assert often != seldom
@@ -72,10 +85,37 @@ def test_a_loss_that_was_defined_anew_goes_on_from_no_checkpoint_of_before(monke
     assert identity(objective="orpo")["training settings"] != now["training settings"]
 
 
-def deciding(evaluate=None, *, there=False, **train):
+def deciding(evaluate=None, *, there=False, export=None, **train):
     return deciding_settings(
-        TrainSettings(**train), EvaluateSettings(**(evaluate or {})), evaluated_there=there
+        TrainSettings(**train),
+        EvaluateSettings(**(evaluate or {})),
+        evaluated_there=there,
+        exported_there=None if export is None else ExportSettings(**export),
     )
+
+
+def test_each_setting_that_decides_stands_below_its_section():
+    """As the dashboard shows them beside the step that they are a parameter of."""
+    found = deciding(
+        {"samples_every": 5}, export={"hub_repo": "me/it"}, trackers=["mlflow"], log_every=7
+    )
+
+    assert found["evaluate"] == {"samples_every": 5, "samples": 4, "max_new_tokens": 64}
+    assert found["export"] == {"merged_16bit": False, "gguf": None}
+    assert set(found["train"]) == set(TrainSettings.model_fields) - {
+        "log_every", "checkpoint_every", "keep_checkpoints",
+    }  # fmt: skip
+    assert found["train"]["trackers"] == ["mlflow"]
+    assert json.loads(json.dumps(found)) == found, "a step's parameter is kept as JSON"
+    assert list(deciding()) == ["train", "evaluate"]
+    assert deciding()["evaluate"] == {}
+
+
+def test_what_that_host_exports_decides_but_not_where_it_is_pushed():
+    made = {"merged_16bit": True}
+    pushed = {"hub_repo": "me/it", "hub_merged_repo": "me/all-of-it", "hub_private": False}
+    assert deciding(export=made | pushed) == deciding(export=made)
+    assert deciding(export=made) != deciding(export={})
 
 
 NOTHING_TAUGHT = [

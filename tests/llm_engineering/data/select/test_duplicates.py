@@ -38,6 +38,8 @@ def test_every_repeat_is_paired_with_the_first() -> None:
 
     assert pairs(equal_rows(rows, keys(7, 5, 7, 7, 5))) == {6: 2, 8: 2, 9: 4}
     assert pairs(equal_rows(rows, keys(1, 2, 3, 4, 5))) == {}
+    assert pairs(equal_rows(rows, keys(9, 3, 8, 3, 9))) == {8: 4, 9: 2}
+    assert pairs(equal_rows(rows, keys(9, 3, 8, 3, 4))) == {8: 4}  # keys beyond all that repeat
 
 
 def test_shared_rows_are_paired_with_the_first_of_the_others() -> None:
