@@ -28,7 +28,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "data/tokens/audit.py": (),
     "data/objective_rows/supervised_rows.py": (),
     "data/select/split.py": (),
-    "data/select/selection.py": (),
+    "data/select/selection.py": (
+        "data/select/test_split.py",
+        "data/objective_rows/test_preference_rows.py",
+    ),
     "data/select/duplicates.py": (),
     "data/select/near.py": (),
     "data/select/bands.py": (),

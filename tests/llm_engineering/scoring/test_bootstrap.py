@@ -7,7 +7,8 @@ import random
 import numpy
 import pytest
 
-from llm_engineering.scoring.bootstrap import paired_bootstrap, paired_difference
+from llm_engineering.scoring import bootstrap
+from llm_engineering.scoring.bootstrap import RESAMPLES, paired_bootstrap, paired_difference
 
 
 def test_the_share_is_that_of_the_summed_losses() -> None:
@@ -98,13 +99,32 @@ def test_a_difference_within_noise_has_zero_in_its_interval() -> None:
     old = draw.normal(0.5, 0.2, 200)
     noise = paired_difference(old, old + draw.normal(0.0, 0.2, 200), confidence=0.95)
     assert noise.low < 0 < noise.high
-    real = paired_difference(old, old + draw.normal(0.1, 0.2, 200), confidence=0.95)
-    # The normal interval of a mean: 0.1 +- 1.96 * 0.2 / sqrt(200) = 0.072 to 0.128
-    assert real.low == pytest.approx(real.mean - 0.0277, abs=0.003)
-    assert real.high == pytest.approx(real.mean + 0.0277, abs=0.003)
+    gains = draw.normal(0.1, 0.2, 200)
+    real = paired_difference(old, old + gains, confidence=0.95)
+    half = 1.96 * gains.std() / 200**0.5  # of the normal interval of a mean, some 0.028
+    assert real.low == pytest.approx(real.mean - half, abs=0.001)
+    assert real.high == pytest.approx(real.mean + half, abs=0.001)
     assert real.at_least > 0
 
 
 def test_scores_that_cannot_be_paired_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot pair 1 rows with 2"):
         paired_difference([1.0], [1.0, 2.0], confidence=0.95)
+
+
+def test_scores_may_be_truths() -> None:
+    found = paired_difference([False, False], [True, True], confidence=0.95)
+    assert (found.to_beat, found.candidate, found.low) == (0.0, 1.0, 1.0)
+    assert paired_bootstrap([True, True], [False, False], confidence=0.95).share == 1.0
+
+
+@pytest.mark.parametrize("rows", [3, 300])
+def test_ten_thousand_resamples_are_drawn_in_parts_that_fit_memory(rows: int) -> None:
+    parts = [drawn.shape for drawn in bootstrap._resamples(rows)]
+    assert sum(count for count, _ in parts) == RESAMPLES
+    assert {width for _, width in parts} == {rows}
+    assert max(count * rows for count, _ in parts) <= 1_000_000
+
+
+def test_of_very_many_rows_one_resample_is_drawn_at_a_time() -> None:
+    assert next(bootstrap._resamples(1_200_000)).shape == (1, 1_200_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from llm_engineering.data.rows.preferences import Preference
 from llm_engineering.data.rows.row_store import RowStore, to_stored
 from llm_engineering.data.rows.shingles import Piece, shingle_set, similarity
 from llm_engineering.data.select.duplicates import Matches
-from llm_engineering.data.select.near import near_duplicates, near_rows
+from llm_engineering.data.select.near import near_duplicates, near_leaks, near_rows
 from llm_engineering.data.workers import Workers
 
 Stored = Callable[..., RowStore[str]]
@@ -91,6 +92,31 @@ def test_a_row_may_be_near_any_of_the_others(stored: Stored) -> None:
     assert near(store, 0.8, rows=numpy.array([3, 4]), others=numpy.arange(3)) == {3: 2, 4: 0}
 
 
+def test_a_pair_that_just_reaches_the_threshold_is_near(stored: Stored) -> None:
+    letters = [chr(0x4E00 + number) for number in range(48)]
+    text = "".join(letters[:34])  # 30 shingles of five letters, no two alike
+    other = text[:24] + "".join(letters[34:44])  # 20 of them, and ten others
+    assert alike(text, other) == 0.5
+
+    assert near(stored([text, other]), 0.5) == {1: 0}
+
+
+def test_rows_are_found_anywhere_in_a_batch_that_is_compared_in_parts(stored: Stored) -> None:
+    choose = random.Random(3)
+    texts = ["".join(choose.choices(LETTERS, k=80)) for _ in range(400)]
+    for number, other in ((1, 0), (128, 127), (131, 130), (299, 2), (300, 200), (399, 398)):
+        texts[number] = texts[other] + "!"
+
+    assert near(stored(texts), 0.8) == {1: 0, 128: 127, 131: 130, 299: 2, 300: 200, 399: 398}
+
+
+def test_no_match_is_none_of_whole_numbers(stored: Stored) -> None:
+    found = near_rows(stored([TEXT, "else"]), numpy.arange(2), 0.9, whole, Workers(1))
+
+    assert pairs(found) == {}
+    assert found.rows.dtype == found.others.dtype == int
+
+
 def test_a_row_that_is_near_another_stands_for_none(stored: Stored) -> None:
     drift = [TEXT, TEXT[4:] + " and 1", TEXT[8:] + " and 1 and 2"]
     assert alike(drift[0], drift[1]) > 0.85
@@ -107,22 +133,57 @@ def test_rows_of_different_groups_are_not_near(stored: Stored) -> None:
     assert near(store, 0.9, groups=numpy.array([0, 7, 7, 0])) == {2: 1, 3: 0}
 
 
-def test_answers_count_where_they_are_judged(tmp_path: Path) -> None:
-    import json
+Items = Callable[[list[dict[str, str]]], RowStore[Preference]]
+PREFERENCES = PreferenceRows("dpo")
+ANSWERS = ["A fox is an animal of the woods.", "It is a kind of instrument with strings."]
 
-    rows = PreferenceRows("dpo")
-    answers = ["A fox is an animal of the woods.", "It is a kind of instrument with strings."]
+
+@pytest.fixture
+def preferences(tmp_path: Path) -> Items:
+    """Store preferences."""
+
+    def store(given: list[dict[str, str]]) -> RowStore[Preference]:
+        items = [PREFERENCES.read(one, None, set())[0] for one in given]
+        made: RowStore[Preference] = RowStore(tmp_path / "rows.arrow", PREFERENCES.from_json)
+        lines = [json.dumps(PREFERENCES.to_json(item)) for item in items]
+        made.add(to_stored(["a"] * len(items), lines))
+        made.close()
+        return made
+
+    return store
+
+
+def test_answers_count_where_they_are_judged(preferences: Items) -> None:
     shorter = TEXT.replace("quick", "quack")
-    given = [
-        {"prompt": TEXT, "chosen": answers[0], "rejected": answers[1]},
-        {"prompt": shorter, "chosen": answers[0] + "!", "rejected": answers[1]},
-        {"prompt": shorter, "chosen": answers[1], "rejected": answers[0]},
-    ]
-    items = [rows.read(one, None, set())[0] for one in given]
-    store: RowStore[Preference] = RowStore(tmp_path / "rows.arrow", rows.from_json)
-    store.add(to_stored(["a"] * 3, [json.dumps(rows.to_json(item)) for item in items]))
-    store.close()
+    store = preferences(
+        [
+            {"prompt": TEXT, "chosen": ANSWERS[0], "rejected": ANSWERS[1]},
+            {"prompt": shorter, "chosen": ANSWERS[0] + "!", "rejected": ANSWERS[1]},
+            {"prompt": shorter, "chosen": ANSWERS[1], "rejected": ANSWERS[0]},
+            {"prompt": "Something else?", "chosen": ANSWERS[0], "rejected": ANSWERS[1]},
+        ]
+    )
 
-    found = near_duplicates(rows, store, numpy.arange(3), 0.7, Workers(1))
+    found = near_duplicates(PREFERENCES, store, numpy.arange(4), 0.7, Workers(1))
 
-    assert pairs(found) == {1: 0}  # the third prefers the other answer
+    # The third prefers the other answer, the fourth answers another prompt.
+    assert pairs(found) == {1: 0}
+
+
+def test_a_prompt_that_is_near_a_held_out_one_leaks_whatever_its_answers(
+    preferences: Items,
+) -> None:
+    store = preferences(
+        [
+            {"prompt": "Something else?", "chosen": ANSWERS[0], "rejected": ANSWERS[1]},
+            {"prompt": TEXT + "!", "chosen": "Yes.", "rejected": "No."},
+            {"prompt": TEXT + "?", "chosen": "Maybe.", "rejected": "Never."},
+            {"prompt": "Is it new?", "chosen": ANSWERS[0], "rejected": ANSWERS[1]},
+            {"prompt": TEXT, "chosen": ANSWERS[0], "rejected": ANSWERS[1]},
+        ]
+    )
+    training, held_out = numpy.array([0, 1, 2]), numpy.array([3, 4])
+
+    found = near_leaks(PREFERENCES, store, training, 0.7, Workers(1), held_out)
+
+    assert pairs(found) == {1: 4, 2: 4}

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 
 from llm_engineering.configuration.finetuning import FinetuningConfig
 from llm_engineering.data.dataset import PreparedDataset
+from llm_engineering.data.select.selection import Selection, used_sources
+from llm_engineering.data.summary import Repeats, SourceSummary
 
 MakeConfig = Callable[..., FinetuningConfig]
 WriteJsonl = Callable[[Path, Sequence[Any]], Path]
@@ -91,9 +95,11 @@ def test_rows_that_are_held_out_too_are_named_on_both_sides(
     pair = f"{train}:2 = {held_out}:1"
 
     if what == "error":
-        assert refusal(config).startswith(
+        said = refusal(config)
+        assert said.startswith(
             f"{pair}\n1 of 2 training rows begin with a prompt that is held out too"
         )
+        assert "data.on_leaks: drop" in said
         return
     prepared = prepare(config)
     assert prepared.summary.leaks is not None
@@ -159,3 +165,20 @@ def test_weights_draw_a_share_of_each_source_again_and_again(
     assert [(one.rows, one.used) for one in prepared.summary.sources][:2] == [(40, 15), (10, 10)]
     assert prepared.summary.digest == again.summary.digest == rerun.summary.digest
     assert prepared.summary.digest != seeded.summary.digest
+
+
+def test_a_source_is_used_by_its_rows_and_not_by_what_became_of_them() -> None:
+    """A row that gives two items is one; of three sources the last gave none that is used."""
+    sources = [SourceSummary(source=name, rows=9) for name in ("a", "b", "c")]
+    index: Any = SimpleNamespace(
+        sources=sources,
+        source=numpy.array([0, 0, 0, 1, 1, 2], dtype="uint16"),
+        begins=numpy.array([1, 1, 0, 1, 1, 1], dtype="uint8"),
+    )
+    rows = {"train": numpy.array([0, 1, 2, 3]), "held_out": numpy.array([4])}
+    selection = Selection(rows, None, Repeats(), Repeats(), 0)
+
+    used = used_sources(index, selection, lost=[3])
+
+    assert [one.used for one in used] == [2, 1, 0]
+    assert [(one.source, one.rows) for one in used] == [("a", 9), ("b", 9), ("c", 9)]

@@ -170,12 +170,28 @@ def test_answers_to_one_prompt_alone_cannot_be_split(
     good: dict[str, Any],
     tmp_path: Path,
 ) -> None:
-    rows = [{**good, "response": str(n)} for n in range(10)]
-    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    for count in (2, 10):
+        rows = [{**good, "response": str(n)} for n in range(count)]
+        path = write_jsonl(tmp_path / f"{count}.jsonl", rows)
+
+        assert refusal(make_config({**sources(path), **by_fraction(0.4)})).startswith(
+            f"data.held_out.fraction: all {count} training rows have the same first prompt, and such "
+            "rows are held out together; give data.held_out.source"
+        )
+
+
+def test_a_row_that_is_alone_is_held_out_and_none_is_left(
+    make_config: MakeConfig,
+    write_jsonl: WriteJsonl,
+    refusal: Refusal,
+    sources: Sources,
+    good: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [good])
 
     assert refusal(make_config({**sources(path), **by_fraction(0.4)})).startswith(
-        "data.held_out.fraction: all 10 training rows have the same first prompt, and such rows are "
-        "held out together; give data.held_out.source"
+        "data.sources: no usable row is left to train on"
     )
 
 
@@ -276,6 +292,8 @@ def test_rows_that_training_looks_at_are_none_of_those_that_judge_it(
     same = prepare(shared)
     assert line_numbers(same, "held_out") == plain
     assert same.validation() is None
+    limited = {**by_fraction(0.5, max_rows=2), "train.evaluate_every": 1, "train.keep_best": True}
+    assert prepare(make_config(limited)).summary.held_out_unused == len(plain) - 2 - 2
 
 
 def test_a_held_out_row_that_is_alone_cannot_do_both(
