@@ -130,7 +130,7 @@ def unestimated_plans(train: TrainSettings) -> list[BatchPlan]:
     recomputed is so plainly: states are in host memory as they are.
     """
     sizes = micro_batches(train)
-    small = [size for size in sizes if size <= _CPU_MICRO_BATCH] or sizes[:1]
+    small = [size for size in sizes if size <= _CPU_MICRO_BATCH] or sizes
     chosen = train.gradient_checkpointing
     return [
         BatchPlan(

@@ -34,7 +34,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "data/select/duplicates.py": (),
     "data/select/near.py": (),
-    "data/select/bands.py": (),
+    "data/select/bands.py": ("data/select/test_near.py",),
     "export/parity.py": ("-export/test_parity.py", "export/test_parity_rules.py"),
     "export/stored_tensors.py": (),
     "export/merge.py": (
@@ -50,7 +50,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "model/finetuning/checkpoints.py": (),
     "training/identity.py": (),
     "training/run.py": ("-training/test_run.py", "training/test_resume.py"),
-    "planning/batch_plan.py": (),
+    "planning/batch_plan.py": ("planning/test_memory.py",),
     "planning/choice.py": (),
     "planning/hardware.py": (),
     "planning/host_memory.py": (),

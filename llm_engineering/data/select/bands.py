@@ -172,12 +172,12 @@ def _merge(runs: list[tuple[NDArray[numpy.uint64], NDArray[numpy.uint32]]]) -> N
 def _expanded(
     low: NDArray[numpy.intp], high: NDArray[numpy.intp]
 ) -> Iterator[tuple[NDArray[numpy.intp], NDArray[numpy.intp]]]:
-    """Each position with each index of its range ``[low, high)``, a bounded number at a time."""
+    """Each position, of one at least, with each index of its ``[low, high)``, so many at a time."""
     import numpy
 
     counts = high - low
     ends = counts.cumsum()
-    total = int(ends[-1]) if len(ends) else 0
+    total = int(ends[-1])
     for start in range(0, total, _PAIRS):
         pair = numpy.arange(start, min(start + _PAIRS, total))
         position = ends.searchsorted(pair, side="right")

@@ -6,6 +6,7 @@ import pytest
 
 from llm_engineering.configuration.train import TrainSettings
 from llm_engineering.planning.batch_plan import (
+    BatchPlan,
     gpu_plans,
     smaller_plans,
     unestimated_plans,
@@ -76,6 +77,57 @@ def test_a_step_too_small_for_the_gpu_is_said(work):
     )
     for enough in (work("SmolLM2-135M", effective_batch=8), work(effective_batch=4)):
         assert what_keeps_it_waiting(enough, gpu_plans(enough)[0]) is None
+
+
+def test_a_step_of_several_passes_is_not_held_up_by_its_rows(work):
+    small = work("SmolLM2-135M", row=512, effective_batch=4, micro_batch=2)
+    assert what_keeps_it_waiting(small, gpu_plans(small)[0]) is None
+
+
+def test_packed_rows_are_not_to_be_packed_and_a_pair_is_two_sequences(work):
+    packed = work("SmolLM2-135M", row=512, effective_batch=4, packing=True)
+    pairs = work("SmolLM2-135M", row=512, effective_batch=4, objective="dpo")
+    said = what_keeps_it_waiting(packed, gpu_plans(packed)[0])
+    assert said.endswith("(4 rows of 512 tokens) is the limit")
+    said = what_keeps_it_waiting(pairs, gpu_plans(pairs)[0])
+    assert said.startswith("a forward pass has 4,096 tokens, and 16,000 would")
+    assert "(4 rows of 1,024 tokens)" in said
+
+
+KINDS = {
+    "none": "no checkpointing",
+    "plain": "plain checkpointing",
+    "unsloth": "unsloth's checkpointing",
+    "tiled": "unsloth's checkpointing, feed-forward in tiles",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plan_is_told_in_words(kind):
+    plan = BatchPlan(micro_batch=2, gradient_accumulation=8, gradient_checkpointing=kind)
+    assert str(plan) == f"micro-batch 2 x 8, {KINDS[kind]}"
+    shared = plan.model_copy(update={"sharded": True})
+    assert str(shared) == f"micro-batch 2 x 8, {KINDS[kind]}, weights shared"
+
+
+def test_a_plan_is_like_another_whatever_is_thought_of_its_memory(work):
+    plan, other, *_ = gpu_plans(work())
+    for memory in ({"estimate": other.estimate}, {"measured_bytes": 5}, {"off_by": 0.1}):
+        assert plan.is_like(plan.model_copy(update=memory))
+    for way in (
+        {"micro_batch": 1},
+        {"gradient_accumulation": 1},
+        {"gradient_checkpointing": "plain"},
+        {"sharded": True},
+    ):
+        assert not plan.is_like(plan.model_copy(update=way)), way
+
+
+def test_a_cpu_that_runs_out_of_memory_takes_the_next_smaller_plan():
+    plans = unestimated_plans(TrainSettings(effective_batch=4))
+    assert [plan.micro_batch for plan in plans] == [2, 1]
+    assert smaller_plans(plans, plans[0]) == plans[1:]
+    assert smaller_plans(plans, plans[1]) == []
 
 
 def test_a_cpu_takes_small_micro_batches_and_does_not_recompute():
