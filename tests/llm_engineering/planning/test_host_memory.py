@@ -60,8 +60,40 @@ def test_version_one_has_a_tree_for_memory(host: Path) -> None:
     assert host_memory.free_host_bytes() == 940 * MIB
 
 
+def test_the_narrowest_of_all_groups_limits(host: Path) -> None:
+    (host / "cgroup").write_text("4:memory:/a\n0::/b:c/d\n")
+    group(host / "groups" / "memory" / "a", memory_limit_in_bytes=str(1000 * MIB))
+    group(host / "groups" / "b:c", memory_max=str(900 * MIB))
+    assert host_memory.total_host_bytes() == 900 * MIB
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 1000),
+        ({"memory_stat": f"inactive_file {9 * MIB}\n"}, 1000),
+        ({"memory_current": str(300 * MIB)}, 700),
+        ({"memory_current": str(300 * MIB), "memory_stat": "anon 5\n"}, 700),
+        ({"memory_current": str(1200 * MIB)}, 0),
+    ],
+)
+def test_what_a_group_holds_is_taken_off(files: dict[str, str], free: int, host: Path) -> None:
+    (host / "cgroup").write_text("0::/\n")
+    group(host / "groups", memory_max=str(1000 * MIB), **files)
+    assert host_memory.free_host_bytes() == free * MIB
+
+
+def test_an_old_kernel_does_not_say_what_is_free(host: Path) -> None:
+    (host / "meminfo").write_text("MemTotal:  4194304 kB\n")
+    assert host_memory.total_host_bytes() == 4096 * MIB
+    assert host_memory.free_host_bytes() is None
+
+
 def test_without_proc_it_is_not_known(host: Path) -> None:
     (host / "meminfo").unlink()
+    assert host_memory.total_host_bytes() is None
+    (host / "cgroup").write_text("0::/\n")
+    group(host / "groups", memory_max=str(1000 * MIB))
     assert host_memory.total_host_bytes() is None
     assert host_memory.free_host_bytes() is None
 

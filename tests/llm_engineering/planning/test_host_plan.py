@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from llm_engineering.configuration.evaluate import EvaluateSettings
 from llm_engineering.errors import HardwareError
 from llm_engineering.planning.host_plan import (
+    HostMemory,
     plan_host_memory,
     require_host_memory,
     require_room_for_kept_weights,
@@ -21,10 +23,10 @@ LLAMA = "Llama-3.1-8B"
 def on_cpu(work):
     """A workload in 32 bit; by default the embedded model's."""
 
-    def make(model="SmolLM2-135M", row=512, **lora):
+    def make(model="SmolLM2-135M", row=512, micro_batch="auto", **lora):
         return work(
             model, row=row, dtype="float32", batch_size=8, lora=lora,
-            effective_batch=4, optimizer="adamw_torch",
+            effective_batch=4, micro_batch=micro_batch, optimizer="adamw_torch",
         )  # fmt: skip
 
     return make
@@ -34,6 +36,22 @@ def test_what_the_embedded_model_took_lies_between(on_cpu):
     memory = plan_host_memory(on_cpu())
     assert 2.0e9 < memory.least < 2.43e9 < memory.most  # killed within 2.0e9 bytes
     assert memory.most < 3.0e9
+
+
+def test_it_is_that_of_the_micro_batch_that_a_cpu_takes_first(on_cpu):
+    assert plan_host_memory(on_cpu()) == plan_host_memory(on_cpu(micro_batch=2))
+
+
+def test_the_proof_of_the_exports_takes_a_second_process(on_cpu):
+    work = on_cpu(LLAMA)
+    unproven = work.model_copy(update={"evaluate": EvaluateSettings(parity_rows=0, batch_size=8)})
+    less = plan_host_memory(work).least - plan_host_memory(unproven).least
+    assert less == pytest.approx(0.7e9, rel=1e-3)  # Python with its packages
+
+
+def test_it_is_told_in_gib():
+    told = HostMemory(weights=GIB, least=2 * GIB, most=3.5 * GIB)
+    assert str(told).startswith("2.0 to 3.5 GiB")
 
 
 def test_weights_that_cannot_fit_are_refused_by_what_they_take(on_cpu):
@@ -52,6 +70,10 @@ def test_what_fits_with_short_rows_alone_is_warned_of(on_cpu):
     warning = require_host_memory(on_cpu(), between)
     assert warning is not None
     assert "model.max_seq_length (512 tokens)" in warning
+    assert f"may need {memory.most / GIB:.1f} GiB" in warning
+    assert f"{between / GIB:.1f} GiB are free" in warning
+    assert require_host_memory(on_cpu(), memory.least) is not None
+    assert require_host_memory(on_cpu(), memory.most) is None
     assert require_host_memory(on_cpu(row=16), between) is None
     assert require_host_memory(on_cpu(), int(memory.most) + 1) is None
 
