@@ -40,7 +40,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "export/merge.py": (
         "-export/test_merge.py::test_peak_memory_is_below_the_largest_shard",  # a process of its own
     ),
-    "registry/checks.py": (),
+    "registry/checks.py": ("registry/test_scores.py",),
     "scoring/bootstrap.py": (),
     "registry/promotion.py": ("-registry/test_promotion.py", "registry/test_gate.py"),
     "registry/lock.py": (  # but for those that make a store

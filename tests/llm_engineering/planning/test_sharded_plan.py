@@ -6,6 +6,7 @@ from llm_engineering.errors import HardwareError
 from llm_engineering.planning import hardware
 from llm_engineering.planning.cards import GIB
 from llm_engineering.planning.device_plans import require_memory
+from llm_engineering.planning.memory import estimate_memory
 from llm_engineering.planning.sharded_plan import explain_no_sharing, explain_sharing, sharded_plans
 
 H100 = 79.2 * GIB
@@ -32,8 +33,39 @@ def test_the_estimate_is_that_of_the_measured_run(workload):
     assert plan.fits(H100)
 
 
+def test_a_rank_holds_its_share_three_layers_and_an_embedding(workload):
+    work = workload(effective_batch=4, micro_batch=2)
+    (plan,) = sharded_plans(work, ranks=4)
+    whole = estimate_memory(work, 2, "plain")
+    layer = 8192 * (2 * 8192 + 2 * 1024 + 3 * 28672) + 2 * 8192  # its projections and two norms
+    assert plan.gradient_checkpointing == "plain"
+    assert plan.estimate.weights == whole.weights / 4 + 2 * (3 * layer + 128256 * 8192)
+    assert plan.estimate.adapter == whole.adapter / 4
+    assert plan.estimate.working == 2 * 2048 * 128256 * 12.0  # all rows' logits at once
+    assert plan.estimate.activations == whole.activations
+
+
+@pytest.mark.parametrize(
+    ("row", "sizes"), [(2048, [4, 2, 1]), (2049, [2, 1]), (8192, [1]), (16_384, [1])]
+)
+def test_a_forward_pass_has_8192_tokens_at_most_where_a_row_has_no_more(row, sizes, workload):
+    plans = sharded_plans(workload(effective_batch=16, row=row), ranks=2)
+    assert [plan.micro_batch for plan in plans] == sizes
+    assert [plan.gradient_accumulation for plan in plans] == [16 // size for size in sizes]
+
+
+def test_a_refusal_says_what_sharing_would_need(workload):
+    work = workload(effective_batch=4)
+    least = sharded_plans(work, 2)[-1]
+    assert least.micro_batch == 1
+    told = f"shared by 2 GPUs (FSDP) it would need {least.estimate.total / GIB:.1f} GiB on each"
+    assert explain_no_sharing(work, 2).strip() == told
+    assert explain_no_sharing(work, 1) == ""
+
+
 def test_it_is_said_and_qlora_is_named(workload):
     text = explain_sharing(workload(), 2, H100)
+    assert text.startswith("the weights do not fit one GPU (79.2 GiB)")
     assert "the 2 GPUs share them (FSDP, plain PEFT), after 86 GiB of the host's memory" in text
     assert "model.quantisation: nf4 (QLoRA) would fit each" in text
 

@@ -186,6 +186,17 @@ def test_an_adapter_that_is_not_sound(
     assert says in detail
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_an_adapter_is_sound_in_any_type(
+    dtype: torch.dtype, candidate: Any, tmp_path: Path
+) -> None:
+    learned = adapter(tmp_path / "d", lora_B=torch.tensor([0.0, 2.0, 0.0], dtype=dtype))
+
+    passed, detail = outcome("intact_adapter", candidate(adapter=learned))
+
+    assert passed, detail
+
+
 def test_one_layer_that_learned_is_enough(candidate: Any, tmp_path: Path) -> None:
     """As of an expert that no row was routed to; the names of tensors ascend in the file."""
     some = adapter(
@@ -328,7 +339,9 @@ def test_a_handful_of_rows_proves_nothing(candidate: Any) -> None:
     [
         ({"sums": 0.25}, True, "sums acc 0.500 -> 0.400 (20.0% lost; up to 25.0% is let pass)"),
         ({"sums": 0.1}, False, "sums acc 0.500 -> 0.400 (20.0% lost; up to 10.0% is let pass)"),
+        ({"sums": 0.2}, True, "20.0% lost; up to 20.0% is let pass"),
         ({"others": 0.1}, False, "others was not measured (measured: sums)"),
+        ({"others": 0.1, "sums": 0.2}, False, "sums acc 0.500 -> 0.400 (20.0% lost"),
         ({"general_text": 0.0, "sums": 0.5}, False, "+1.0%; up to +0.0% is let pass"),
         ({"sums": 0.5}, True, "+1.0%; up to +25.0% is let pass"),
     ],
