@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llm_engineering.errors import HardwareError
+from llm_engineering.objectives import OBJECTIVES
 from llm_engineering.planning.batch_plan import gpu_plans
-from llm_engineering.planning.memory import estimate_memory
+from llm_engineering.planning.memory import MemoryEstimate, estimate_memory
 from llm_engineering.planning.workload import Workload
 
 LLAMA_1B = "Llama-3.2-1B"
@@ -175,3 +176,102 @@ def test_fp8_takes_a_byte_a_parameter_and_is_loaded_in_16_bit(work):
     assert plain.weights - fp8.weights == pytest.approx(0.998 * linear)
     assert fp8.loading == pytest.approx(plain.weights, rel=0.001)
     assert (plain.loading, fp8.reserved) == (0.0, pytest.approx(fp8.loading))  # more than training
+
+
+# --- by the parts that its docstring names, to the byte -----------------------------------------
+
+SMALL = "SmolLM2-135M"
+HIDDEN, INNER, VOCABULARY = 576, 1536, 49_152  # its own
+
+
+def test_what_a_layer_keeps_is_what_its_modules_say(work):
+    """Of Llama-3.1-8B 55,296 numbers a token, 0.3 hidden widths more, the attention's output again."""
+    states = 4096 * 2 * 4096  # of 4,096 tokens in 16 bit
+    layer = 4096 * 2 * (55_296 + 0.3 * 4096 + 4096)
+    none, plain, unsloth, tiled = (
+        estimate_memory(work(), 2, kind).activations
+        for kind in ("none", "plain", "unsloth", "tiled")
+    )
+    assert none == pytest.approx(32 * layer, abs=1)
+    assert plain == pytest.approx(32 * states + layer, abs=1)
+    assert unsloth == pytest.approx(3 * states + layer, abs=1)
+    assert tiled == pytest.approx(10.7 * states + layer, abs=1)  # all tokens in the one tile
+    inside = 2 * 14_336 * 2  # outputs of gate and up, of a token that is in another tile
+    more = estimate_memory(work(), 3, "tiled").activations - tiled
+    assert more == pytest.approx(10.7 * states / 2 + layer / 2 - 2048 * inside, rel=0.1)
+
+
+def test_dora_keeps_four_32_bit_numbers_for_each_output(work):
+    plain, dora = work(), work(lora={"use_dora": True})
+    more = (
+        estimate_memory(dora, 2, "none").activations - estimate_memory(plain, 2, "none").activations
+    )
+    assert more == pytest.approx(4096 * 16 * dora.adapter.outputs, rel=1e-6)
+
+
+def test_fp8_holds_the_largest_projections_once_more(work):
+    plain, fp8 = (
+        estimate_memory(work(quantisation=kind), 8, "unsloth").working for kind in ("none", "fp8")
+    )
+    assert plain == pytest.approx(16_384 * 2 * 1.6 * 14_336)
+    assert fp8 - plain == pytest.approx(2 * 14_336 * 4096)
+
+
+@pytest.mark.parametrize(
+    ("rows", "logits"),
+    [
+        (8, 4096),  # 3.2e9 planned bytes are one chunk
+        (12, 6144 // 4),  # above 4 GiB it is four chunks,
+        (48, 24_576 // 8),  # and from there four more at a time
+    ],
+)
+def test_the_fused_loss_holds_one_chunk_of_logits(rows, logits, work):
+    estimate = estimate_memory(work(SMALL, row=512), rows, "unsloth")
+    assert estimate.working == logits * VOCABULARY * 1.5
+
+
+def test_a_chunk_may_be_full_to_the_byte():
+    """8,192 tokens of 32,768 words at 16 bytes are 4 GiB."""
+    layer = {"hidden": 64, "count": 1, "parameters": 9, "kept": 1, "attention": 1, "inner": 1}
+    estimate = estimate_memory(cut("mistral", 32_768, 9, 9, **layer), 4, "none")
+    assert estimate.working == 8192 * 32_768 * 1.5
+
+
+def test_a_pair_is_two_sequences_and_an_objective_may_make_all_their_logits(work, monkeypatch):
+    pairs = work(SMALL, row=512, objective="dpo")
+    assert estimate_memory(pairs, 3, "unsloth").working == 3072 * VOCABULARY * 1.5
+    monkeypatch.setattr(OBJECTIVES["dpo"], "makes_all_logits", True, raising=False)
+    assert estimate_memory(pairs, 3, "unsloth").working == 3072 * VOCABULARY * 8
+
+
+@pytest.mark.parametrize(
+    ("rows", "train", "tokens", "whole"),
+    [
+        (4, {}, 2048, True),
+        (4, {"objective": "dpo"}, 4096, True),
+        (64, {}, 32_768, False),  # 3.2 GB of logits in 16 bit: made by pieces
+    ],
+)
+def test_a_held_out_batch_takes_logits_states_and_a_chunk_in_32_bit(
+    rows, train, tokens, whole, work
+):
+    estimate = estimate_memory(work(SMALL, row=512, batch_size=rows, **train), 1, "unsloth")
+    states = tokens * 2 * HIDDEN
+    logits = tokens * 2 * VOCABULARY if whole else 2 * 4096 * 32_768 + states
+    assert estimate.evaluation == (
+        logits + 256 * VOCABULARY * 12 + 4 * states + tokens * 2 * 2 * INNER
+    )
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp8"])
+def test_a_mixtures_experts_are_narrowed_by_nf4_alone(kind):
+    _, mixture = CUT["Qwen3-30B-A3B"]
+    experts, linear, total = 4 * 603_979_776, 4, 3_114_814_464
+    narrow, bytes_each = {"nf4": (experts + linear, 0.5 + 1.03 / 64), "fp8": (linear, 1.002)}[kind]
+    estimate = estimate_memory(mixture.model_copy(update={"quantisation": kind}), 1, "none")
+    assert estimate.weights == pytest.approx((total - narrow) * 2 + narrow * bytes_each, abs=1)
+
+
+def test_the_largest_part_is_told_in_gib():
+    parts = dict.fromkeys(("adapter", "activations", "working", "evaluation"), 1.0)
+    assert MemoryEstimate(weights=2.5 * 1024**3, **parts).largest() == "weights 2.5 GiB"
