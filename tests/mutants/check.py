@@ -34,7 +34,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "data/select/duplicates.py": (),
     "data/select/near.py": (),
-    "data/select/bands.py": ("data/select/test_near.py",),
+    "data/select/bands.py": (),
     "export/parity.py": ("-export/test_parity.py", "export/test_parity_rules.py"),
     "export/stored_tensors.py": (),
     "export/merge.py": (

@@ -43,7 +43,7 @@ def test_all_that_share_a_band_are_found(
     random = numpy.random.default_rng(0)
     values = random.integers(0, 6, (600, 8), dtype="uint32")
     signatures = to_signatures(values, banding)
-    index = BandIndex(banding, threshold=0.5)
+    index = BandIndex(banding, threshold=0.9)
     for start in range(0, 600, part):
         rows = numpy.arange(start, min(600, start + part))
         index.add(rows * 10, signatures.part(rows))
@@ -51,7 +51,7 @@ def test_all_that_share_a_band_are_found(
     positions, found = index.near(signatures.part(slice(0, 40)))
 
     bands = values.reshape(600, 4, 2)
-    least = 0.5 - 4 * (0.25 / 8) ** 0.5
+    least = 0.9 - 4 * (0.9 * 0.1 / 8) ** 0.5  # 0.48: half of the values
     wanted = [
         (position, row * 10)
         for position in range(40)
@@ -94,6 +94,9 @@ def test_an_index_grows_with_its_rows_and_finds_each(part: int) -> None:
 
     assert positions.tolist() == list(range(4000))
     assert found.tolist() == [3 * row for row in range(4000)]
+    for row in (0, 2000, 3999):
+        positions, found = index.near(signatures.part(slice(row, row + 1)))
+        assert (positions.tolist(), found.tolist()) == ([0], [3 * row])
 
 
 @pytest.mark.parametrize("part", [128, 4000])
