@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from families.shapes import FAMILIES, write_model
 from safetensors.torch import load_file, save_file
 
+from llm_engineering.export import stored_tensors
 from llm_engineering.export.merge import merge
 from llm_engineering.export.stored_tensors import (
     ROWS,
@@ -23,7 +25,11 @@ from llm_engineering.export.stored_tensors import (
     compare_gguf,
     compare_merged,
 )
-from llm_engineering.model.evaluation.trained_tensors import TrainedTensors, trained_tensors
+from llm_engineering.model.evaluation.trained_tensors import (
+    TrainedTensors,
+    is_of_adapter,
+    trained_tensors,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -478,3 +484,199 @@ def test_rows_from_the_first_to_the_last_are_looked_at(
         seen.append(compare_merged(tiny_model, adapter, broken, trained).fault is not None)
     assert ROWS < 600
     assert seen == [True, False, True]
+
+
+# --- experts -------------------------------------------------------------------------------------
+
+EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
+
+
+@pytest.fixture(scope="module", params=["qwen3_moe", "gpt_oss"])
+def mixture(
+    request: pytest.FixtureRequest,
+    tiny_model: Path,
+    make_adapter: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path, Path, TrainedTensors]:
+    """A mixture in 16 bit, an adapter of its experts, both merged, and the trained tensors.
+
+    Qwen's experts are a file's matrix each, gpt-oss's are stored together, in x out.
+    """
+    folder = tmp_path_factory.mktemp("mixture")
+    made = write_model(FAMILIES[request.param], folder / "32 bit", tiny_model)
+    base = edited(made, folder / "base", to_bfloat16)
+    adapter = make_adapter(base, target_modules=["q_proj"], target_parameters=EXPERTS)
+    merge(base, adapter, folder / "merged", stop_ids=(2,))
+    return base, adapter, folder / "merged", tensors_of(base, adapter)
+
+
+def test_a_sound_merge_of_experts_is_found_sound(
+    mixture: tuple[Path, Path, Path, TrainedTensors],
+) -> None:
+    base, adapter, merged, trained = mixture
+
+    found = compare_merged(base, adapter, merged, trained)
+
+    assert found.fault is None
+    assert found.tensors == len(load_file(merged / "model.safetensors"))
+    assert found.update_kept == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("experts", "told"), [([2], "(expert 2)"), ([0, 3], "(expert 0, 3)"), (range(4), "(expert 0, ")]
+)
+def test_an_expert_whose_change_is_another_is_named(
+    experts: Any,
+    told: str,
+    mixture: tuple[Path, Path, Path, TrainedTensors],
+    tmp_path: Path,
+) -> None:
+    base, adapter, merged, trained = mixture
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        for expert in experts:
+            together = [name for name in tensors if name.endswith("layers.1.mlp.experts.down_proj")]
+            if together:
+                tensors[together[0]][expert, 0, 0] += 1.0
+            else:
+                tensors[f"model.layers.1.mlp.experts.{expert}.down_proj.weight"][0, 0] += 1.0
+
+    found = compare_merged(base, adapter, edited(merged, tmp_path / "broken", change), trained)
+
+    assert found.fault is not None
+    assert "layers.1.mlp.experts.down_proj" in found.fault
+    assert "is not base model + adapter, rounded once to BF16" in found.fault
+    assert told in found.fault
+
+
+def test_experts_that_were_not_trained_are_the_base_models(
+    mixture: tuple[Path, Path, Path, TrainedTensors], make_adapter: Any, tmp_path: Path
+) -> None:
+    base = mixture[0]
+    adapter = make_adapter(base, target_modules=["q_proj"])
+    merge(base, adapter, tmp_path / "merged", stop_ids=(2,))
+    trained = tensors_of(base, adapter)
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        last = max(name for name in tensors if "layers.1.mlp.experts" in name)
+        tensors[last].view(-1)[0] += 1.0
+
+    assert compare_merged(base, adapter, tmp_path / "merged", trained).fault is None
+    broken = edited(tmp_path / "merged", tmp_path / "broken", change)
+    fault = str(compare_merged(base, adapter, broken, trained).fault)
+    assert "layers.1.mlp.experts" in fault
+    assert "is not the base model's, rounded once to BF16" in fault
+
+
+# --- trained tokens ------------------------------------------------------------------------------
+
+EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+@pytest.fixture(scope="module")
+def with_tokens(
+    tiny_model: Path, make_adapter: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, TrainedTensors]:
+    """An adapter that trained two tokens in both matrices, merged, and the trained tensors."""
+    rows = {"embed_tokens": [9, 5], "lm_head": [9, 5]}
+    adapter = make_adapter(tiny_model, trainable_token_indices=rows)
+    folder = tmp_path_factory.mktemp("tokens") / "merged"
+    merge(tiny_model, adapter, folder, stop_ids=(2,))
+    return adapter, folder, tensors_of(tiny_model, adapter)
+
+
+@pytest.mark.parametrize("at_once", [1, 6, 4096])
+@pytest.mark.parametrize(
+    ("name", "row", "whose"),
+    [
+        (EMBEDDINGS, None, ""),
+        (EMBEDDINGS, 5, "the trained token's"),
+        (HEAD, 9, "the trained token's"),
+        (EMBEDDINGS, 6, "the base model's"),
+        (EMBEDDINGS, 0, "the base model's"),
+        (HEAD, 598, "the base model's"),  # none of the sampled ones
+    ],
+)
+def test_every_row_of_a_matrix_with_trained_tokens_is_looked_at(
+    name: str,
+    row: int | None,
+    whose: str,
+    at_once: int,
+    with_tokens: tuple[Path, Path, TrainedTensors],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stored_tensors, "_ROWS_AT_ONCE", at_once)
+    adapter, merged, trained = with_tokens
+    if row is None:
+        found = compare_merged(tiny_model, adapter, merged, trained)
+        assert found == Finding(len(load_file(merged / "model.safetensors")))
+        return
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[name][row, 3] += 1.0
+
+    broken = edited(merged, tmp_path / "broken", change)
+    assert compare_merged(tiny_model, adapter, broken, trained).fault == (
+        f"row {row} of {name} is not {whose}, rounded once to BF16"
+    )
+
+
+def test_trained_tokens_that_peft_puts_elsewhere_are_found(
+    with_tokens: tuple[Path, Path, TrainedTensors],
+) -> None:
+    adapter, _, trained = with_tokens
+    names = [name for name in trained.digests if is_of_adapter(name)]
+    rows = trained.token_rows
+    module = min(rows)
+
+    def fault(given: dict[str, list[int]]) -> str | None:
+        return compare_adapter(adapter, trained, trained.scaling, names, given).fault
+
+    assert fault(rows) is None
+    assert fault(rows | {module: [5, 8]}) == (
+        f"its adapter_config.json puts the trained tokens of {module} in the rows [5, 8], not "
+        f"{rows[module]} as trained"
+    )
+    assert fault({}) is not None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [
+        (torch.bfloat16, "BF16"), (torch.float16, "F16"), (torch.float32, "F32"),
+        (torch.float64, "F64"), (torch.int64, ""),
+    ],
+)  # fmt: skip
+def test_types_have_the_names_of_safetensors(dtype: torch.dtype, name: str) -> None:
+    assert stored_tensors._stored_as(torch.zeros(1, dtype=dtype)) == name
+
+
+# --- k-quants ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "within"), [("q5_k_m", 0.08), ("q4_k_m", 0.12)])
+def test_a_k_quants_matrix_may_be_off_by_a_share_of_its_size(
+    kind: str, within: float, tmp_path: Path
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    stored = {"matrix": torch.randn(16, 64, generator=generator), "vector": torch.ones(64)}
+    save_file(stored, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    noise = torch.randn(16, 64, generator=generator)
+    noise *= stored["matrix"].norm() / noise.norm()
+
+    def fault(**changes: torch.Tensor) -> str | None:
+        model = SimpleNamespace(state_dict=lambda: stored | changes)
+        return compare_gguf(model, tmp_path, kind).fault
+
+    assert fault() is None
+    assert fault(matrix=stored["matrix"] + noise * (within - 0.001)) is None
+    told = str(fault(matrix=stored["matrix"] + noise * (within + 0.011)))
+    assert told == (
+        f"matrix is {within + 0.011:.0%} off the merged model's, where {kind} is within {within:.0%}"
+    )
+    assert fault(matrix=stored["matrix"] * torch.nan) is not None
+    vector = stored["vector"].clone()  # which llama.cpp keeps in 32 bit
+    vector[0] += 0.01
+    assert fault(vector=vector) == f"vector is not the merged model's, beyond what {kind} is"
