@@ -42,7 +42,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "registry/checks.py": ("registry/test_scores.py",),
     "scoring/bootstrap.py": (),
-    "registry/promotion.py": ("-registry/test_promotion.py", "registry/test_gate.py"),
+    "registry/promotion.py": (
+        "-registry/test_promotion.py",
+        "registry/test_gate.py",
+        "registry/test_scores.py",
+    ),
     "registry/lock.py": (  # but for those that make a store
         "-registry/test_lock.py::test_a_second_holder_waits_for_the_first",
         "-registry/test_lock.py::test_a_lock_that_is_released_while_it_is_looked_at_is_taken",

@@ -149,7 +149,7 @@ def is_running(run: Path) -> bool:
 
 
 def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[1])
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def _is_complete(checkpoint: Path) -> bool:

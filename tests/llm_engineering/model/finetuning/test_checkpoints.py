@@ -16,6 +16,7 @@ from llm_engineering.model.finetuning.checkpoints import (
     is_running,
     mark_complete,
     newest_checkpoint,
+    newest_equal_checkpoint,
     open_work_folder,
     remove_older,
     require_interrupted,
@@ -172,6 +173,19 @@ def test_of_equal_steps_the_later_written_comes_first(tmp_path: Path) -> None:
         os.utime(a_run(tmp_path, name, 4) / "checkpoints" / "checkpoint-4", (written, written))
 
     assert names(interrupted_checkpoints(tmp_path)) == [("two", 4), ("one", 4), ("three", 4)]
+
+
+def test_a_run_goes_on_from_its_own_checkpoint_if_it_is_the_same_training(tmp_path: Path) -> None:
+    run = a_run(tmp_path, "run", 2, 10)
+
+    found = newest_equal_checkpoint(run, IDENTITY)
+
+    assert found is not None
+    assert names([found]) == [("run", 10)]
+    assert newest_equal_checkpoint(run, IDENTITY | {"data": "others"}) is None
+    assert newest_equal_checkpoint(tmp_path / "none", IDENTITY) is None
+    (run / "identity.json").write_text("{")
+    assert newest_equal_checkpoint(run, IDENTITY) is None
 
 
 def test_nothing_to_go_on_from_says_where_it_was_looked_for(tmp_path: Path) -> None:
