@@ -108,3 +108,138 @@ def test_what_a_token_keeps_of_a_layer(family: str, kept: int) -> None:
 
     (layer,) = shape.layers
     assert (layer.kept, layer.attention, layer.inner) == (kept, 64, 160)
+
+
+@pytest.mark.parametrize(
+    ("family", "picked", "width", "experts"),
+    [("Mixtral", 2, 160, 4), ("Qwen3Moe", 2, 32, 8), ("Olmoe", 2, 160, 4)],
+)
+def test_what_a_token_keeps_in_the_experts_that_it_goes_to(
+    family: str, picked: int, width: int, experts: int
+) -> None:
+    """What goes into each, gate, up and their product; three matrices are an expert."""
+    from llm_engineering.planning.shape import shape_of_modules
+
+    (layer,) = shape_of_modules(build(family)).layers
+
+    assert layer.count == 2
+    assert layer.kept_by_experts == picked * (64 + 3 * width)
+    assert layer.inner == picked * width
+    assert layer.expert_parameters == experts * 3 * 64 * width
+    assert layer.idle_parameters == (experts - picked) * 3 * 64 * width
+    assert layer.kept_in_tiles == 0
+
+
+def test_experts_in_one_layer_and_a_dense_block_in_another_are_told_apart() -> None:
+    from llm_engineering.planning.shape import shape_of_modules
+
+    dense, mixed = shape_of_modules(build("Ernie4_5_Moe")).layers
+
+    assert (dense.count, mixed.count) == (1, 1)
+    assert (dense.kept_in_tiles, dense.inner, dense.expert_parameters) == (2 * 160, 160, 0)
+    assert mixed.kept_in_tiles == 0
+    assert mixed.inner == (2 + 1) * 32  # two picked, and the one that all tokens go to
+
+
+def test_a_model_is_of_its_family_and_as_wide_as_its_output_layer() -> None:
+    import torch
+    import transformers
+
+    from llm_engineering.planning.shape import shape_of_modules
+
+    model = build("Llama")
+    shape = shape_of_modules(model)
+    assert (shape.family, shape.hidden, shape.vocabulary) == ("llama", 64, 640)
+    assert shape.has_tiles
+    (layer,) = shape.layers
+    assert layer.kept_in_tiles == 2 * 160
+    model.lm_head = torch.nn.Linear(64, 704, bias=False, device="meta")  # padded
+    assert shape_of_modules(model).vocabulary == 704
+    with torch.device("meta"):
+        headless = transformers.AutoModel.from_config(model.config)
+    assert shape_of_modules(headless).vocabulary == 640
+
+
+def test_the_decoders_layers_are_the_largest_list() -> None:
+    """Not those of a tower for images, nor the experts within a layer."""
+    from torch.nn import Linear, Module, ModuleList
+
+    from llm_engineering.errors import ModelError
+    from llm_engineering.planning.shape import _decoder_layers
+
+    model = Module()
+    model.vision = ModuleList(Linear(2, 2) for _ in range(9))
+    model.language = ModuleList(ModuleList([Linear(8, 8)]) for _ in range(3))
+    model.audio = ModuleList([Linear(3, 3)])
+
+    assert _decoder_layers(model) is model.language
+    with pytest.raises(ModelError, match=r"model\.id: Linear has no list of layers"):
+        _decoder_layers(Linear(2, 2))
+
+
+def test_the_router_says_how_many_experts_a_token_goes_to() -> None:
+    from torch.nn import Module
+
+    from llm_engineering.planning.shape import _experts_picked
+
+    for key in ("top_k", "num_experts_per_tok", "experts_per_token"):
+        layer = Module()
+        layer.router = Module()
+        setattr(layer.router, key, 3)
+        assert _experts_picked(layer) == 3
+    assert _experts_picked(Module()) == 1
+
+
+def test_a_dense_block_goes_through_in_tiles_and_one_of_experts_does_not() -> None:
+    import torch
+    from torch.nn import Linear, Module, ModuleList, Parameter
+
+    from llm_engineering.planning.shape import is_feed_forward
+
+    dense = Module()
+    dense.up_proj = Linear(2, 2)
+    for name in ("mlp", "model.layers.0.mlp", "layer.feed_forward", "ffn", "shared_mlp"):
+        assert is_feed_forward(name, dense)
+    assert not is_feed_forward("model.layers.0.self_attn", dense)
+    sparse, stacked = Module(), Module()
+    sparse.inside = Module()
+    sparse.inside.experts = ModuleList([Linear(2, 2)])
+    stacked.weight = Parameter(torch.zeros(2, 2, 2))
+    assert not is_feed_forward("mlp", sparse)
+    assert not is_feed_forward("mlp", stacked)
+
+
+@pytest.mark.parametrize(("parameters", "everywhere"), [(60, True), (61, False)])
+def test_an_adapters_shape_is_that_of_what_it_is_on(parameters: int, everywhere: bool) -> None:
+    from llm_engineering.model.recipes import MatchedTarget
+    from llm_engineering.planning.shape import AdapterShape, LayerShape, ModelShape
+
+    layer = LayerShape(
+        count=1, parameters=99, linear_parameters=parameters, kept=1, attention=1, inner=1
+    )
+    shape = ModelShape(family="f", hidden=2, vocabulary=3, parameters=99, layers=(layer,))
+    matched = [
+        MatchedTarget(name="q_proj", modules=2, d_in=5, d_out=6, adapter_parameters=1),
+        MatchedTarget(name="experts", modules=3, experts=4, d_in=7, d_out=8, adapter_parameters=1),
+    ]
+
+    assert AdapterShape.of(matched, 17, shape) == AdapterShape(
+        parameters=17,
+        outputs=2 * 6 + 3 * 8,
+        weights=2 * 5 * 6 + 3 * 4 * 7 * 8,
+        is_everywhere=everywhere,  # of the linear modules; experts are none
+    )
+
+
+def test_a_shape_is_told_in_billions() -> None:
+    from llm_engineering.planning.shape import LayerShape, ModelShape
+
+    values = {"parameters": 9, "linear_parameters": 9, "kept": 1, "attention": 1, "inner": 1}
+    dense = LayerShape(count=2, **values)
+    mixed = LayerShape(count=2, expert_parameters=9, idle_parameters=600_000_000, **values)
+    numbers: dict[str, Any] = {
+        "family": "f", "hidden": 2, "vocabulary": 3, "parameters": 3_050_000_000,
+    }  # fmt: skip
+
+    assert str(ModelShape(layers=(dense,), **numbers)) == "3.05B parameters"
+    assert str(ModelShape(layers=(mixed,), **numbers)) == "3.05B parameters, 1.85B active"
