@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 MOST_TOKENS = 32768
-"""In a forward pass, in training (batch_plan.py) and here, where several rows are in it."""
+"""In a forward pass, where several rows are in it."""
 
 _MOST_LOGITS = 2**29  # a GiB in 16 bit
 

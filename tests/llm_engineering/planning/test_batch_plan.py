@@ -61,9 +61,9 @@ def test_after_running_out_of_memory_the_next_plan_needs_less(work):
     assert needs == sorted(needs, reverse=True)
 
 
-@pytest.mark.parametrize(("rows", "micro_batch"), [(32, 16), (34, 17), (6, 6)])
-def test_a_small_model_reads_16_000_tokens_at_once(rows, micro_batch, work):
-    """By tokens, not by rows: 2 of 34 rows would be the nearest under the most that pays."""
+@pytest.mark.parametrize(("rows", "micro_batch"), [(32, 32), (64, 32), (34, 17), (6, 6)])
+def test_a_small_model_reads_many_tokens_at_once(rows, micro_batch, work):
+    """By tokens, not by rows: up to 65,536, and 16,000 at least (2 of 34 rows would be the nearest below)."""
     plan = gpu_plans(work("SmolLM2-135M", effective_batch=rows))[0]
     assert plan.micro_batch == micro_batch
 
