@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from families.shapes import FAMILIES, write_model
 from safetensors.torch import load_file, save_file
 
 from llm_engineering.errors import ExportError
@@ -127,6 +128,96 @@ def test_shards_biases_and_tied_embeddings(
     assert len(set(index["weight_map"].values())) > 1
     assert index["weight_map"].keys() == found.keys()
     assert index["metadata"]["total_size"] == sum(t.nbytes for t in found.values())
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss"])
+@pytest.mark.parametrize("options", [{}, {"use_rslora": True}], ids=["lora", "rslora"])
+def test_a_mixtures_experts_are_pefts_rounded_once(
+    family: str, options: dict[str, Any], tiny_model: Path, make_adapter: Any, tmp_path: Path
+) -> None:
+    """In Qwen's files each expert has matrices of its own, in gpt-oss's all are in one."""
+    from transformers import AutoModelForCausalLM
+
+    base = write_model(FAMILIES[family], tmp_path / "base", tiny_model)
+    experts = ["experts.gate_up_proj", "experts.down_proj"]
+    adapter = make_adapter(base, target_modules=["q_proj"], target_parameters=experts, **options)
+
+    merge(base, adapter, tmp_path / "merged", stop_ids=STOP_IDS)
+
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    found, expected = model.state_dict(), peft_merged(base, adapter)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=BFLOAT16_ROUNDING, atol=1e-6)
+
+
+def test_trained_tokens_rows_take_the_place_of_the_base_models(
+    tiny_model: Path, make_adapter: Any, tmp_path: Path
+) -> None:
+    rows = {"embed_tokens": [9, 5], "lm_head": [9, 5]}
+    adapter = make_adapter(trainable_token_indices=rows)
+
+    merge(tiny_model, adapter, tmp_path / "merged", stop_ids=STOP_IDS)
+
+    expected, found = peft_merged(tiny_model, adapter), merged_tensors(tmp_path / "merged")
+    base = merged_tensors(tiny_model)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        torch.testing.assert_close(
+            found[name].float(), expected[name], rtol=BFLOAT16_ROUNDING, atol=1e-6
+        )
+        changed = (found[name] != base[name].bfloat16()).any(1).nonzero().flatten().tolist()
+        assert changed == [5, 9]
+
+
+@pytest.mark.parametrize("has_index", [False, True])
+def test_whole_numbers_stay_so_and_an_index_is_written_where_there_is_one(
+    has_index: bool, tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    tensors = load_file(base / "model.safetensors") | {"positions": torch.tensor([0, 1, 70_000])}
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    index = "model.safetensors.index.json"
+    places = dict.fromkeys(tensors, "model.safetensors")
+    if has_index:
+        (base / index).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+
+    merge(base, adapter, tmp_path / "deep" / "merged", stop_ids=STOP_IDS)
+
+    found = merged_tensors(tmp_path / "deep" / "merged")
+    assert torch.equal(found["positions"], tensors["positions"])
+    written = tmp_path / "deep" / "merged" / index
+    assert written.is_file() == has_index
+    if has_index:
+        assert json.loads(written.read_text())["weight_map"] == places
+
+
+@pytest.mark.parametrize(
+    ("stated", "stored"),
+    [
+        ({"torch_dtype": "float16"}, torch.float16),  # as older versions of transformers wrote it
+        ({"torch_dtype": "bfloat16"}, torch.bfloat16),
+        ({"dtype": "float32"}, torch.bfloat16),
+    ],
+)
+def test_the_configuration_says_one_type_and_no_place(
+    stated: dict[str, str], stored: torch.dtype, tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    config.pop("dtype", None)
+    (base / "config.json").write_text(json.dumps(config | stated | {"_name_or_path": "here"}))
+    (base / "generation_config.json").unlink(missing_ok=True)
+    (base / "modeling_mine.py").write_text("# brings its own code")
+
+    merge(base, adapter, tmp_path / "merged", stop_ids=STOP_IDS)
+
+    written = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert written["dtype"] == str(stored).removeprefix("torch.")
+    assert not {"torch_dtype", "_name_or_path"} & written.keys()
+    assert {tensor.dtype for tensor in merged_tensors(tmp_path / "merged").values()} == {stored}
+    generation = json.loads((tmp_path / "merged" / "generation_config.json").read_text())
+    assert generation == {"eos_token_id": 2}
+    assert (tmp_path / "merged" / "modeling_mine.py").read_text() == "# brings its own code"
 
 
 def test_what_lies_beside_the_weights(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
