@@ -117,7 +117,8 @@ def _tokens_a_row(work: Workload) -> float:
 
 
 def _busy_tokens(work: Workload) -> float:
-    most = _MOST_MASKED if needs_mask(work) else _MOST_TOKENS
+    masked = needs_mask(work.shape.family, work.train.packing)
+    most = _MOST_MASKED if masked else _MOST_TOKENS
     return min(most, max(8192.0, _BUSY / work.shape.active_parameters))
 
 

@@ -19,7 +19,12 @@ class MeasuredStep(BaseModel):
 
 
 def correct(
-    plans: Sequence[BatchPlan], measured: BatchPlan, step: MeasuredStep, adapter_bytes: int
+    plans: Sequence[BatchPlan],
+    measured: BatchPlan,
+    step: MeasuredStep,
+    adapter_bytes: int,
+    *,
+    may_lower: bool = True,
 ) -> list[BatchPlan]:
     """The plans, in their order, with estimates that agree with a measured step of one of them.
 
@@ -32,13 +37,14 @@ def correct(
         measured: The one that was measured.
         step: What it took.
         adapter_bytes: Of the adapter's parameters, which are among what was held.
+        may_lower: Whether a step that took less than was estimated lowers the estimates of activations.
     """
     estimate = measured.estimate
     if estimate is None:
         return list(plans)
     weights = float(step.held - adapter_bytes)
     taken = step.peak - weights - estimate.adapter - estimate.spare
-    factor = max(taken / (estimate.activations + estimate.working), _LEAST)
+    factor = max(taken / (estimate.activations + estimate.working), _LEAST if may_lower else 1.0)
     off_by = step.peak / estimate.training - 1
     corrected = []
     for plan in plans:

@@ -99,7 +99,7 @@ def estimate_memory(work: Workload, micro_batch: int, checkpointing: str) -> Mem
     width = WEIGHT_BYTES[work.dtype]
     tokens = micro_batch * work.longest_row * work.sequences_per_row
     state = tokens * width * shape.hidden
-    mask = tokens**2 * width if needs_mask(work) else 0.0
+    mask = tokens**2 * width if needs_mask(shape.family, work.train.packing) else 0.0
     kept = [
         (layer.count, tokens * _kept_bytes(work, layer, width) + mask) for layer in shape.layers
     ]
@@ -147,13 +147,13 @@ def _kept_bytes(work: Workload, layer: LayerShape, width: float) -> float:
     return numbers * width + 16.0 * outputs
 
 
-def needs_mask(work: Workload) -> bool:
+def needs_mask(family: str, packing: bool) -> bool:
     """Whether packed rows go through attention with a mask over all tokens of a micro-batch.
 
     The layers that unsloth writes have a kernel for rows of several documents; others' attention is
     PyTorch's, which keeps the mask of each layer, in the type that it computes in.
     """
-    return work.train.packing and work.shape.family not in _OWN_LAYERS
+    return packing and family not in _OWN_LAYERS
 
 
 def _is_fused(work: Workload) -> bool:

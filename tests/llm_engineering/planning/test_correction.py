@@ -47,6 +47,16 @@ def test_weights_are_what_was_held(work):
     )
 
 
+@pytest.mark.parametrize(("more", "then"), [(0.7, 1.0), (1.4, 1.4)])
+def test_where_training_takes_more_than_the_step_it_may_raise_alone(more, then, work):
+    plans = gpu_plans(work())
+    corrected = correct(plans, plans[0], step(plans[0], more), ADAPTER, may_lower=False)
+    assert corrected[0].estimate.activations == pytest.approx(
+        then * plans[0].estimate.activations, rel=1e-6
+    )
+    assert corrected[0].measured_bytes == step(plans[0], more).peak
+
+
 def test_nonsense_does_not_let_every_plan_fit(work):
     plans = gpu_plans(work())
     nothing = MeasuredStep(held=int(plans[0].estimate.weights) + ADAPTER, peak=0)

@@ -61,4 +61,5 @@ def test_whatever_happens_nothing_is_lost_and_production_can_be_loaded(make_conf
     assert figures["problems"] == []
     assert figures["outcomes"]["succeeded"] >= 2
     assert {"failed", "interrupted"} <= set(figures["outcomes"])
+    assert figures["resumed"] >= (1 if TICKS >= 50 else 0)
     assert figures["alerts"] >= 2
