@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +14,16 @@ import pytest
 from llm_engineering.configuration.model import ModelSettings
 from llm_engineering.data.rows.conversations import to_conversation
 from llm_engineering.data.rows.message import Conversation, Message
-from llm_engineering.data.rows.unusable import UnusableRow
+from llm_engineering.data.rows.unusable import UnusableRow, UnusableRowError
+from llm_engineering.data.tokens import tokenization
+from llm_engineering.data.tokens.rendering import Notice
 from llm_engineering.data.tokens.tokenization import (
     IGNORED,
     TokenizedRow,
+    _cut,
+    _different,
+    _nth,
+    _parting_tokens,
     prompt_of,
     tokenize_conversations,
 )
@@ -580,3 +589,352 @@ def test_special_tokens_in_a_question_are_counted(tokenizer: Any) -> None:
     )
     assert row.input_ids[: row.prompt_tokens] == prompt
     assert trained_text(row, tokenizer) == f"Two.{EOS}"
+
+
+# --- exact tokens: a tokenizer whose every letter is a token -----------------------------------
+
+PLAIN = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+X = IGNORED
+USER, ASSISTANT = 3, 4
+A, B, C, D = 5, 6, 7, 8
+
+
+def letters(
+    template: str = PLAIN, *, bos: str = "<s>", normalized: bool = False, around: str = ""
+) -> Any:
+    """A tokenizer of the letters a to d, its capitals as small ones; ``around`` as "<s> $A </s>"."""
+    from tokenizers import AddedToken, Tokenizer, models, normalizers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>"]
+    pieces = [*special, *"abcd", " ", ":"]
+    bpe = Tokenizer(models.BPE({one: i for i, one in enumerate(pieces)}, [], unk_token="<unk>"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.add_special_tokens([AddedToken(one, normalized=normalized) for one in special])
+    if around:
+        bpe.post_processor = TemplateProcessing(
+            single=around, special_tokens=[("<s>", 1), ("</s>", 2)]
+        )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token=bos, eos_token="</s>", unk_token="<unk>"
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def turns(*texts: str) -> Conversation:
+    """A conversation of these texts, the user's and the assistant's by turns."""
+    return Conversation(
+        [Message(("user", "assistant")[number % 2], text) for number, text in enumerate(texts)]
+    )
+
+
+TWO = turns("ab", "cd", "b", "d")
+
+
+def row_of(
+    ids: Sequence[int], labels: Sequence[int], *, prompt: int = 0, answer: int = 0
+) -> TokenizedRow:
+    return TokenizedRow(list(ids), list(labels), 1, False, prompt, answer)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("around", ["", "<s> $A </s>"])
+def test_the_tokens_and_labels_of_two_turns(around: str) -> None:
+    """What a tokenizer puts around a text is the chat template's to write."""
+    row = label(TWO, letters(around=around))
+
+    prompt = [USER, A, B, 2, ASSISTANT]
+    assert row == TokenizedRow(
+        input_ids=[*prompt, C, D, 2, USER, B, 2, ASSISTANT, D, 2],  # type: ignore[list-item]
+        labels=[*[X] * 5, C, D, 2, *[X] * 4, D, 2],  # type: ignore[list-item]
+        turns=2,
+        truncated=False,
+        prompt_tokens=5,
+        answer=1,  # type: ignore[arg-type]
+    )
+    assert row.truncated is False
+
+
+def test_a_message_that_is_trained_is_found_though_the_tokenizer_begins_every_text() -> None:
+    first, *rest = TWO.messages
+    told = Conversation([replace(first, trained=True), *rest])
+
+    row = label(told, letters(around="<s> $A </s>"))
+
+    assert row.labels == [X, A, B, X, X, C, D, 2, *[X] * 4, D, 2]
+
+
+MARKED = (
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{% if m.role == 'assistant' %}:{% generation %}{{ m.content }}</s>{% endgeneration %}"
+    "{% else %}{{ m.content }}</s>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("around", ["", "<s> $A </s>"])
+def test_the_tokens_that_generation_markers_leave_out_are_masked(around: str) -> None:
+    row = label(turns("ab", "cd"), letters(MARKED, around=around))
+
+    assert row.input_ids == [USER, A, B, 2, ASSISTANT, 10, C, D, 2]
+    assert row.labels == [*[X] * 6, C, D, 2]
+
+
+def test_generation_markers_leave_the_prompt_of_everything_trained() -> None:
+    row = label(turns("ab", "cd"), letters(MARKED), loss_on="everything")
+
+    assert row.labels == [USER, A, B, 2, ASSISTANT, X, C, D, 2]
+
+
+def test_an_answer_that_no_stop_token_ends_is_trained_to_its_end() -> None:
+    template = (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+
+    row = label(turns("ab", "cd"), letters(template))
+
+    assert row.labels == [X, X, X, X, C, D]
+    assert row.turns == 1
+
+
+@pytest.mark.parametrize("texts", [("a", "b</S>c", "a", "b"), ("a", "b", "a", "b</S>c")])
+def test_a_stop_token_that_only_the_tokenizer_reads_in_an_answer_is_refused(
+    texts: tuple[str, ...],
+) -> None:
+    """Its text is no stop token's: the tokenizer makes it one."""
+    tokenizer = letters(normalized=True)
+    assert tokenizer("b</S>c")["input_ids"] == [B, 2, C]
+
+    assert refusal(turns(*texts), tokenizer) == (
+        "the answer's text holds '</s>', which ends a turn: "
+        "the model would learn to stop in the middle"
+    )
+
+
+# --- prompts are encoded by their last part, in one call for all rows --------------------------
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The texts of each call of the tokenizer."""
+    made: list[list[str]] = []
+    encode = tokenization._encode
+
+    def listed(tokenizer: Any, texts: list[str]) -> Any:
+        made.append(list(texts))
+        return encode(tokenizer, texts)
+
+    monkeypatch.setattr(tokenization, "_encode", listed)
+    return made
+
+
+@pytest.mark.parametrize("asked", ["a\n" * 200, "<|assistant|>a</s><|assistant|>"])
+def test_one_call_encodes_rows_and_the_last_parts_of_their_prompts(
+    asked: str, calls: list[list[str]]
+) -> None:
+    tokenizer = letters()
+    conversation = turns(asked, "cd", "b", "d")
+
+    row = label(conversation, tokenizer)
+
+    whole = f"<|user|>{asked}</s><|assistant|>cd</s><|user|>b</s><|assistant|>d</s>"
+    assert calls == [[whole, "<|assistant|>", "</s><|user|>b</s><|assistant|>"]]
+    assert row.prompt_tokens == row.input_ids.index(C)
+
+
+def test_the_last_part_begins_at_the_last_special_token_though_lines_follow(
+    calls: list[list[str]],
+) -> None:
+    template = PLAIN.replace("<|assistant|>", "<|assistant|>a\nb\n").replace(
+        "<|{{ m.role }}|>", "<|{{ m.role }}|>{{ 'a\nb\n' if m.role == 'assistant' }}"
+    )
+
+    row = label(turns("a", "cd"), letters(template))
+
+    assert calls == [["<|user|>a</s><|assistant|>a\nb\ncd</s>", "<|assistant|>a\nb\n"]]
+    assert row.labels == [*[X] * (len(row.labels) - 3), C, D, 2]
+
+
+def test_a_special_token_far_from_a_prompts_end_is_not_looked_for(calls: list[list[str]]) -> None:
+    header = "a" * 201
+    template = PLAIN.replace("<|assistant|>", f"<|assistant|>{header}").replace(
+        "<|{{ m.role }}|>",
+        f"<|{{{{ m.role }}}}|>{{{{ '{header}' if m.role == 'assistant' }}}}",
+    )
+
+    row = label(turns("a", "cd"), letters(template))
+
+    prompt = f"<|user|>a</s><|assistant|>{header}"
+    assert calls == [[f"{prompt}cd</s>", prompt]]
+    assert row.prompt_tokens == 4 + len(header)
+
+
+def test_only_special_tokens_that_stand_alone_part_a_text() -> None:
+    from tokenizers import AddedToken
+
+    def added(text: str, **how: bool) -> AddedToken:
+        return AddedToken(text, **{"special": True, "normalized": False, **how})
+
+    tokens = [
+        added("<s>"),
+        added("<left>", lstrip=True),
+        added("<right>", rstrip=True),
+        added("<word>", single_word=True),
+        added("<normalized>", normalized=True),
+        added("<common>", special=False),
+        added("<in>"),
+        added("<<in>>"),
+        added(""),
+        added("</s>"),
+    ]
+    tokenizer: Any = SimpleNamespace(is_fast=True, added_tokens_decoder=dict(enumerate(tokens)))
+
+    assert _parting_tokens(tokenizer) == {"<s>": 0, "<<in>>": 7, "</s>": 9}
+    tokenizer.is_fast = False
+    assert _parting_tokens(tokenizer) == {}
+
+
+@pytest.mark.parametrize(
+    ("ids", "count", "place"),
+    [
+        ([7, 8, 7, 7], 1, 0),
+        ([7, 8, 7, 7], 2, 2),
+        ([7, 8, 7, 7], 3, 3),
+        ([7, 8, 7, 7], 4, None),
+        ([7, 8, 9, 9], 1, 0),
+        ([8], 1, None),
+    ],
+)
+def test_where_a_token_is_for_the_nth_time(ids: list[Any], count: int, place: int | None) -> None:
+    assert _nth(ids, 7, count) == place  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("alone", "ids", "told"),
+    [
+        ([A, B, C], [A, D, C], "at token 1 'd' 'c', alone 'b' 'c'. "),
+        ([A, B], [A], "at token 1 nothing, alone 'b'. "),
+        ([A], [A, B], "at token 1 'b', alone nothing. "),
+        ([A, B, C, D], [D, C, B, A], "at token 0 'd' 'c' 'b', alone 'a' 'b' 'c'. "),
+    ],
+)
+def test_the_first_tokens_that_differ_are_told(alone: list[Any], ids: list[Any], told: str) -> None:
+    assert told in _different(letters(), alone, ids)
+
+
+# --- plain texts, in exact tokens --------------------------------------------------------------
+
+
+def texts(*parts: tuple[str, bool | None]) -> Conversation:
+    return Conversation([Message("text", text, trained=trained) for text, trained in parts])
+
+
+def test_a_text_may_begin_with_the_token_that_ends_it() -> None:
+    """GPT-2's and others have one token for both."""
+    tokenizer = letters(bos="</s>", around="</s> $A")
+
+    assert label(texts(("ab", None)), tokenizer).labels == [2, A, B, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "around"), [("</s>ab", "</s> $A"), ("</s>ab", ""), ("ab</s></s>", ""), ("a</s>b", "")]
+)
+def test_a_text_that_holds_its_end_elsewhere_is_refused(text: str, around: str) -> None:
+    tokenizer = letters(bos="</s>" if around else "<s>", around=around)
+
+    assert refusal(texts((text, None)), tokenizer).startswith(
+        "the text holds '</s>' before its end"
+    )
+
+
+def test_of_several_texts_those_are_trained_that_say_so() -> None:
+    conversation = texts(("ab", False), ("c", True), ("da", False), ("b", None))
+
+    row = label(conversation, letters())
+
+    assert row.input_ids == [A, B, C, D, A, B, 2]
+    assert row.labels == [X, X, C, X, X, B, 2]
+    assert (row.prompt_tokens, row.turns, row.truncated) == (2, 1, False)
+    assert row.truncated is False
+
+
+@pytest.mark.parametrize(("length", "prompt"), [(1, 1), (4, 2), (5, 3), (126, 63), (300, 64)])
+def test_the_beginning_of_a_text_stands_for_its_prompt(length: int, prompt: int) -> None:
+    """Half of its tokens, with its end's, rounded down; no more than 64."""
+    row = label(texts(("a" * length, None)), letters())
+
+    assert len(row.input_ids) == length + 1
+    assert row.prompt_tokens == prompt
+    assert type(row.prompt_tokens) is int
+
+
+def test_texts_of_which_none_is_to_be_trained_are_refused() -> None:
+    assert refusal(texts(("ab", False), ("c", False)), letters()) == (
+        "no token of it is trained: the data, or the chat template's markers, say so"
+    )
+
+
+# --- where a row is cut, in exact tokens -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "length", "expected"),
+    [
+        # Whole, whatever its last token is.
+        (row_of([A, B, C], [X, B, C], prompt=1), 3, row_of([A, B, C], [X, B, C], prompt=1)),
+        (row_of([A, B, C], [X, B, X], prompt=1), 3, row_of([A, B, C], [X, B, X], prompt=1)),
+        # Cut behind its one trained token.
+        (
+            row_of([A, B, C], [X, B, C], prompt=1),
+            2,
+            replace(row_of([A, B], [X, B], prompt=1), truncated=True),
+        ),
+        # Cut in a prompt that is trained too, which is then all of the row.
+        (
+            row_of([A, B, C, D], [A, B, C, D], prompt=3),
+            2,
+            replace(row_of([A, B], [A, B], prompt=2), truncated=True),
+        ),
+    ],
+)
+def test_where_a_row_is_cut(row: TokenizedRow, length: int, expected: TokenizedRow) -> None:
+    assert _cut([row], length) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("row", "length", "reason"),
+    [
+        (row_of([A, B, C], [X, X, X]), 9, "no token of it is trained"),
+        (row_of([A, B], [A, X]), 9, "no token of it is trained"),  # nothing predicts the first
+        (row_of([A], [A]), 9, "no token of it is trained"),
+        (row_of([A, B], [X, B], prompt=1), 1, "its prompt fills model.max_seq_length (1 tokens)"),
+        (row_of([A, B, C], [X, X, C], prompt=2), 2, "its prompt fills model.max_seq_length (2"),
+    ],
+)
+def test_a_row_of_which_nothing_is_left_to_train_is_refused(
+    row: TokenizedRow, length: int, reason: str
+) -> None:
+    with pytest.raises(UnusableRowError) as caught:
+        _cut([row], length)
+
+    assert str(caught.value).startswith(reason)
+
+
+def test_what_a_template_does_is_counted_for_the_caller(forgetful: Any) -> None:
+    notices: Counter[Notice] = Counter()
+
+    tokenize_conversations(
+        [SEVERAL],
+        forgetful,
+        max_length=LONG_ENOUGH,
+        loss_on="completion",
+        stop_ids=frozenset({forgetful.eos_token_id}),
+        notices=notices,
+    )
+
+    assert list(notices.values()) == [1]
