@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Final, NewType, cast
 
 from llm_engineering.data.rows.message import TEXT_ROLE, Conversation, Message
@@ -179,7 +179,7 @@ class _Encoder:
         everything = loss_on == "everything" and is_main
         labels = trained(list(ids)) if everything else [IGNORED] * len(ids)
         self._label_others(row, conversation, ids, labels)
-        starts: list[int] = []
+        spans: list[range] = []
         end, before = 0, None
         for answer in row.answers:
             start = self._prompt_tokens(row, before, answer, ids, end)
@@ -187,17 +187,17 @@ class _Encoder:
             stop = next((i for i in range(start, len(ids)) if ids[i] in self._stop_ids), None)
             end = len(ids) if stop is None else stop + 1
             labels[start:end] = trained(ids[start:end])
-            starts.append(start)
+            spans.append(range(start, end))
         if end != len(ids):
             self._require_end(row.text, end)
         if row.marked is not None:
-            self._keep_marked(row, ids, labels, starts[0])
+            self._keep_marked(row, labels, spans)
         return TokenizedRow(
             ids,
             labels,
             turns=len(row.answers),
             truncated=False,
-            prompt_tokens=starts[0],
+            prompt_tokens=spans[0].start,
             answer=MessageNumber(row.answers[0].message),
         )
 
@@ -260,15 +260,16 @@ class _Encoder:
                 if first < end and last > begin:
                     labels[i] = Label(ids[i]) if is_trained else IGNORED
 
-    def _keep_marked(
-        self, row: RenderedRow, ids: list[TokenId], labels: list[Label], start: int
-    ) -> None:
-        """Mask the tokens of answers that the template's generation markers leave out."""
+    def _keep_marked(self, row: RenderedRow, labels: list[Label], answers: Sequence[range]) -> None:
+        """Mask the tokens of answers that the template's generation markers leave out.
+
+        Not what is between answers: of a question, the data and ``data.loss_on`` say it.
+        """
         offsets = self._offsets(row.text)
-        spans = row.marked or ()
-        for i in range(start, len(ids)):
+        marked = row.marked or ()
+        for i in chain.from_iterable(answers):
             first, last = offsets[i]
-            if not any(begin <= first and last <= end for begin, end in spans):
+            if not any(begin <= first and last <= end for begin, end in marked):
                 labels[i] = IGNORED
 
     def _offsets(self, text: str) -> list[tuple[int, int]]:

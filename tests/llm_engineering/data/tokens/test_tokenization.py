@@ -684,10 +684,28 @@ def test_the_tokens_that_generation_markers_leave_out_are_masked(around: str) ->
     assert row.labels == [*[X] * 6, C, D, 2]
 
 
-def test_generation_markers_leave_the_prompt_of_everything_trained() -> None:
-    row = label(turns("ab", "cd"), letters(MARKED), loss_on="everything")
+def test_generation_markers_leave_the_questions_of_everything_trained() -> None:
+    row = label(TWO, letters(MARKED), loss_on="everything")
 
-    assert row.labels == [USER, A, B, 2, ASSISTANT, X, C, D, 2]
+    first = [USER, A, B, 2, ASSISTANT, X, C, D, 2]
+    assert row.labels == [*first, USER, B, 2, ASSISTANT, X, D, 2]
+
+
+@pytest.mark.parametrize(
+    ("number", "labels"),
+    [
+        (0, [X, A, B, X, X, X, C, D, 2, X, X, X, X, X, D, 2]),
+        (2, [X, X, X, X, X, X, C, D, 2, X, B, X, X, X, D, 2]),
+    ],
+)
+def test_generation_markers_leave_a_question_trained_that_says_so(
+    number: int, labels: list[int]
+) -> None:
+    messages = [
+        replace(one, trained=True) if i == number else one for i, one in enumerate(TWO.messages)
+    ]
+
+    assert label(Conversation(messages), letters(MARKED)).labels == labels
 
 
 def test_an_answer_that_no_stop_token_ends_is_trained_to_its_end() -> None:
