@@ -440,19 +440,28 @@ def test_there_may_be_nothing_to_compare_with(
 
 
 def test_each_export_is_proven_by_its_own_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    exports, trained, recipe = [ADAPTER, MERGED], a_trained(), a_recipe()
     answers = [found(vocabulary="words"), found(stop_ids=[2, 3])]
-    asked: list[Any] = []
+    read_back: list[Any] = []
+    compared: list[Any] = []
 
-    def stored(export: Export, said: Reloaded, trained: TrainedProbe, _: ModelRecipe) -> Finding:
-        asked.append((export, said))
-        return Finding(tensors=len(asked))
+    def answered(*arguments: Any) -> list[Reloaded]:
+        read_back.append(arguments)
+        return answers
 
-    monkeypatch.setattr(parity, "reload", lambda *arguments: answers)
+    def stored(*arguments: Any) -> Finding:
+        compared.append(arguments)
+        return Finding(tensors=len(compared))
+
+    monkeypatch.setattr(parity, "reload", answered)
     monkeypatch.setattr(parity, "_stored", stored)
 
-    proofs = prove([ADAPTER, MERGED], a_trained(), a_recipe())
+    proofs = prove(exports, trained, recipe)
 
-    assert asked == list(zip([ADAPTER, MERGED], answers, strict=True))
+    assert read_back == [(exports, trained, recipe)]
+    assert compared == [
+        (export, answer, trained, recipe) for export, answer in zip(exports, answers, strict=True)
+    ]
     assert [(proof.export, proof.tensors) for proof in proofs] == [
         ("adapter", 1),
         ("merged_16bit", 2),
