@@ -243,3 +243,37 @@ def test_a_shape_is_told_in_billions() -> None:
 
     assert str(ModelShape(layers=(dense,), **numbers)) == "3.05B parameters"
     assert str(ModelShape(layers=(mixed,), **numbers)) == "3.05B parameters, 1.85B active"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("norm", 8),
+        ("block.self_attn.q_norm", 6),
+        ("block.self_attn.k_layernorm", 4),
+        ("block.self_attn.head_norm", 2),
+        ("q_norm", 2),
+    ],
+)
+def test_a_norm_over_each_head_keeps_all_heads(name: str, kept: int) -> None:
+    """As wide as what it norms comes out of; its own width where no projection is named so."""
+    from torch import nn
+
+    from llm_engineering.planning.shape import _normed
+
+    attention = nn.Module()
+    attention.q_proj, attention.k_proj = nn.Linear(8, 6), nn.Linear(8, 4)
+    attention.q_norm = attention.k_layernorm = attention.head_norm = nn.LayerNorm(2)
+    layer, block = nn.Module(), nn.Module()
+    layer.block, block.self_attn = block, attention
+    layer.norm, layer.q_norm = nn.LayerNorm(8), nn.LayerNorm(2)
+
+    assert _normed(name, layer.get_submodule(name), layer, hidden=8) == kept
+
+
+def test_a_norm_without_a_weight_keeps_the_stream() -> None:
+    from torch import nn
+
+    from llm_engineering.planning.shape import _normed
+
+    assert _normed("norm", nn.Module(), nn.Module(), hidden=8) == 8
