@@ -277,3 +277,20 @@ def test_a_norm_without_a_weight_keeps_the_stream() -> None:
     from llm_engineering.planning.shape import _normed
 
     assert _normed("norm", nn.Module(), nn.Module(), hidden=8) == 8
+
+
+def test_a_list_of_experts_is_counted_by_the_smallest_projection_of_one() -> None:
+    from torch import nn
+
+    from llm_engineering.planning.shape import _experts, _in_experts
+
+    layer, block = nn.Module(), nn.Module()
+    block.experts = nn.ModuleList([nn.Sequential(nn.Linear(8, 6), nn.Linear(3, 8))])
+    layer.mlp = block
+    layer.blocks = nn.ModuleList([nn.Linear(8, 6)])
+
+    assert _experts("mlp.experts", block.experts) == 24
+    assert _experts("blocks", layer.blocks) is None
+    assert _experts("mlp.experts", nn.ModuleList([nn.Identity()])) is None
+    inside = {name for name, _ in layer.named_modules() if _in_experts(name, layer)}
+    assert inside == {"mlp.experts.0", "mlp.experts.0.0", "mlp.experts.0.1"}
